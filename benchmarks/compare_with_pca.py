@@ -1,0 +1,113 @@
+"""Held-out nats, R2 and fit seconds of PCA, factor analysis, a plain VAE and VAETransformer on real spectra.
+
+    OMP_NUM_THREADS=1 python benchmarks/compare_with_pca.py --jobs 2
+
+Every figure is for rows of blocks (sites, tiles, stretches of time) that training never saw; mean and
+standard deviation over seeds, each with its own split. `plain` is the same network and training without
+the linear start. Rows are written to --output as they come, and a second run goes on from there.
+"""
+
+import argparse
+import json
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from sklearn.decomposition import PCA, FactorAnalysis
+from spectra import SPECTRA, load, split
+
+from skvae import VAETransformer
+
+NOISES = ("gaussian", "gaussian_isotropic")
+
+
+def models(n_components, every_posterior):
+    """Label -> function of the seed that gives an estimator."""
+
+    def vae(**params):
+        return lambda seed: VAETransformer(n_components, random_state=seed, **params)
+
+    table = {
+        "PCA": lambda seed: PCA(n_components),
+        "FactorAnalysis": lambda seed: FactorAnalysis(n_components, random_state=seed),
+        "plain, gaussian_isotropic": vae(likelihood="gaussian_isotropic", init="random"),
+    }
+    for posterior in ("diag", "rho", "rho_diag", "full") if every_posterior else ("diag",):
+        for likelihood in NOISES:
+            table[f"{posterior}, {likelihood}"] = vae(posterior=posterior, likelihood=likelihood)
+    return table
+
+
+def reconstruct(model, X):
+    if isinstance(model, FactorAnalysis):  # has no inverse_transform
+        return model.transform(X) @ model.components_ + model.mean_
+    return model.inverse_transform(model.transform(X))
+
+
+def measure(name, n_components, seed, label, every_posterior):
+    X, blocks = load(name)
+    train, test = split(X, blocks, seed)
+    model = models(n_components, every_posterior)[label](seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        start = time.perf_counter()
+        model.fit(train)
+        seconds = time.perf_counter() - start
+        residual = np.square(test - reconstruct(model, test)).sum()
+    r2 = 1 - residual / np.square(test - test.mean(axis=0)).sum()
+    shape = f"{len(X)} x {X.shape[1]}"
+    return dict(
+        data=name, shape=shape, n_components=n_components, seed=seed, model=label, nats=model.score(test), r2=r2, seconds=seconds
+    )
+
+
+def table(rows):
+    """Markdown: a line a model, mean ± standard deviation over seeds."""
+    frame = pd.DataFrame(rows)
+    lines = []
+    for (data, d), part in frame.groupby(["data", "n_components"], sort=False):
+        lines += [f"\n{data} ({part['shape'].iloc[0]}), n_components = {d}, {part['seed'].nunique()} seeds\n"]
+        lines += ["| model | score, nats a row | R2 | fit, s |", "|---|---|---|---|"]
+        for model, group in part.groupby("model", sort=False):
+            nats, r2 = group["nats"], group["r2"]
+            lines.append(
+                f"| {model} | {nats.mean():.1f} ± {nats.std(ddof=0):.1f} | {r2.mean():.5f} ± {r2.std(ddof=0):.5f} "
+                f"| {group['seconds'].median():.1f} |"
+            )
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", default=list(SPECTRA))
+    parser.add_argument("--components", nargs="+", type=int, default=[2, 4, 8])
+    parser.add_argument("--posteriors-at", nargs="+", type=int, default=[4], help="n_components to try every posterior at")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path("compare_with_pca.jsonl"))
+    args = parser.parse_args()
+
+    rows = [json.loads(line) for line in args.output.read_text().splitlines()] if args.output.exists() else []
+    done = {(r["data"], r["n_components"], r["seed"], r["model"]) for r in rows}
+    tasks = [
+        (name, d, seed, label, d in args.posteriors_at)
+        for name in args.sets
+        for d in args.components
+        for label in models(d, d in args.posteriors_at)
+        for seed in range(args.seeds)
+        if (name, d, seed, label) not in done
+    ]
+    parallel = Parallel(n_jobs=args.jobs, return_as="generator")
+    with args.output.open("a") as output:
+        for row in parallel(delayed(measure)(*task) for task in tasks):
+            output.write(json.dumps(row) + "\n")
+            output.flush()
+            rows.append(row)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+r"""The linear-Gaussian optimum, in closed form, as the point where training starts.
+
+x = W z + m + e, z ~ N(0, I), e ~ N(0, Psi). Psi = sigma^2 I is probabilistic PCA (Tipping and Bishop,
+1999), whose optimum is an eigendecomposition; Psi diagonal is factor analysis (Rubin and Thayer, EM
+algorithms for ML factor analysis, 1982). z | x has precision P = I + W^T Psi^-1 W and mean
+P^-1 W^T Psi^-1 (x - m); W is rotated so that P is diagonal, and then as the posterior family asks.
+
+Everything is in the network's units u = (x - shift) / scale and in float64.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ._batches import blocks, rows_per_block
+
+
+@dataclass(frozen=True)
+class LinearStart:
+    """A linear-Gaussian model and its posterior, as plain tensors."""
+
+    loadings: torch.Tensor  # (p, d), W
+    noise_variance: torch.Tensor  # (p,), Psi
+    encoder_weight: torch.Tensor  # (d, p), the posterior mean is encoder_weight @ u
+    posterior_std: torch.Tensor  # (d,), of each component
+    posterior_raw: torch.Tensor  # what the posterior takes after its mean
+
+
+class Scatter:
+    """The p x p covariance of centred rows, dense or, where rows are fewer, as those rows."""
+
+    def __init__(self, u, column_weight):
+        n, p = u.shape
+        self.shape, self.dense, self.rows = (n, p), None, None
+        if n < p:
+            self.rows = (u.double() - u.double().mean(0)) * column_weight / n**0.5
+        else:
+            self.dense, total = u.new_zeros(p, p, dtype=torch.float64), 0
+            for block in blocks(n, rows_per_block(p)):
+                rows = u[block].double() * column_weight
+                self.dense += rows.T @ rows
+                total = total + rows.sum(0)
+            self.dense = self.dense / n - torch.outer(total / n, total / n)
+
+    def __matmul__(self, right):
+        return self.rows.T @ (self.rows @ right) if self.dense is None else self.dense @ right
+
+    def diagonal(self):
+        return self.rows.square().sum(0) if self.dense is None else self.dense.diagonal().clamp(min=0)
+
+    def top(self, k):
+        """The largest k eigenvalues, descending, and their eigenvectors as columns (p, k).
+
+        Where rows or columns are fewer than k, the further eigenvalues are 0 and so are their vectors.
+        """
+        values, vectors = torch.linalg.eigh(self.rows @ self.rows.T if self.dense is None else self.dense)
+        values, vectors = values.flip(0)[:k].clamp(min=0), vectors.flip(1)[:, :k]
+        if self.dense is None:
+            vectors = torch.where(values > 1e-14 * values[0], self.rows.T @ vectors / values.sqrt(), 0)
+        missing = k - len(values)
+        return torch.nn.functional.pad(values, (0, missing)), torch.nn.functional.pad(vectors, (0, missing))
+
+
+def probabilistic_pca(u, d, noise_shape, noise, floor):
+    r"""W = V (Lambda - sigma^2)^(1/2), sigma^2 the mean of the discarded eigenvalues, for Psi = sigma^2 noise_shape.
+
+    Covariances divide by n - 1, as PCA's do. The mean is over all p - d discarded directions, as
+    Tipping and Bishop have it (eq. 8); `PCA.noise_variance_` leaves out those that are exactly 0
+    because rows are fewer than columns.
+    """
+    n, p = u.shape
+    scatter = Scatter(u, noise_shape.rsqrt())
+    correction = n / max(n - 1, 1)
+    values, vectors = scatter.top(d)
+    values = correction * values
+    if noise is None:
+        discarded = correction * scatter.diagonal().sum() - values.sum()
+        noise = max((discarded / max(p - d, 1)).item(), floor)
+    loadings = vectors * (values - noise).clamp(min=0).sqrt()
+    return noise_shape.sqrt()[:, None] * loadings, noise * noise_shape
+
+
+def factor_analysis(u, d, scale, floor):
+    """Maximum likelihood by EM, the better of two starts, as the likelihood has several maxima.
+
+    The starts are principal components of the standardised columns and of the columns in X's units.
+    An iteration costs a product of the scatter with a (p, d) matrix, so many are affordable.
+    """
+    scatter = Scatter(u, torch.ones_like(scale))
+    fits = [_expectation_maximisation(scatter, Scatter(u, w), w, d, floor) for w in (torch.ones_like(scale), scale)]
+    return max(fits, key=lambda fit: fit[0])[1:]
+
+
+def _expectation_maximisation(scatter, weighted_scatter, weight, d, floor, tol=1e-4, max_iter=1000):
+    """Iterate from the `weighted_scatter`'s principal components until a step gains less than tol nats a row."""
+    variance = scatter.diagonal()
+    values, vectors = weighted_scatter.top(d)
+    discarded = (weighted_scatter.diagonal().sum() - values.sum()).clamp(min=0) / max(len(variance) - d, 1)
+    loadings = vectors * (values - discarded).clamp(min=0).sqrt() / weight[:, None]
+    noise = (variance - loadings.square().sum(1)).clamp(min=max(floor, 1e-4))
+    eye = torch.eye(d, dtype=torch.float64, device=loadings.device)
+    bound = -torch.inf
+    for _ in range(max_iter):
+        weighted = loadings / noise[:, None]  # (p, d), Psi^-1 W
+        precision = eye + loadings.T @ weighted
+        projection = torch.linalg.solve(precision, weighted.T)  # (d, p), E[z | u] = projection @ u
+        cross = scatter @ projection.T  # (p, d)
+        log_det = noise.log().sum() + torch.logdet(precision)
+        previous, bound = bound, -0.5 * (log_det + (variance / noise).sum() - (weighted * cross).sum()).item()
+        if bound - previous < tol:
+            break
+        second_moment = eye - projection @ loadings + projection @ cross
+        loadings = torch.linalg.solve(second_moment, cross.T).T
+        noise = (variance - (loadings * cross).sum(1)).clamp(min=floor)
+    return bound, loadings, noise
+
+
+def linear_start(u, n_components, posterior, linear_noise, scale, floor):
+    """Return the optimum for the rows u.
+
+    Parameters
+    ----------
+    u : Tensor of shape (n, p)
+    n_components : int
+    posterior : Posterior class
+    linear_noise : {"feature", "isotropic", "unit"}
+    scale : Tensor of shape (p,), float64
+        X's units per unit of u.
+    floor : float
+        Least noise variance, as a share of the feature's (or the mean) variance.
+
+    Returns
+    -------
+    LinearStart
+    """
+    if linear_noise == "feature":
+        loadings, noise = factor_analysis(u, n_components, scale, floor)
+    elif linear_noise == "isotropic":
+        loadings, noise = probabilistic_pca(u, n_components, scale.square().mean() / scale.square(), None, floor)
+    else:
+        loadings, noise = probabilistic_pca(u, n_components, scale**-2, 1.0, floor)
+
+    weighted = loadings / noise[:, None]
+    gain, basis = torch.linalg.eigh(loadings.T @ weighted)
+    precision, basis = 1 + gain.flip(0).clamp(min=0), basis.flip(1)  # descending
+    in_x = scale[:, None] * (loadings @ basis)
+    sign = torch.sign(in_x.gather(0, in_x.abs().argmax(0, keepdim=True)))  # as PCA's svd_flip
+    basis = basis * torch.where(sign == 0, 1.0, sign)
+
+    rotation, raw = posterior.at_precision(precision.cpu())
+    rotation, raw = rotation.to(u.device), raw.to(u.device)
+    mean_map = (weighted @ basis / precision) @ rotation.T  # (p, d)
+    std = (rotation.square() / precision).sum(1).sqrt()
+    return LinearStart(loadings @ basis @ rotation.T, noise, mean_map.T, std, raw)

@@ -1,0 +1,260 @@
+"""The training engine: a skorch net over rows that lie on the device.
+
+What differs from `skorch.NeuralNet`, and why: data are tensors, (train, validation or None), and
+batches are slices of them (no per-row collate); losses stay on the device until an epoch ends (no
+synchronisation a batch); shuffle and noise come from a private generator; the learning rate follows
+one cycle; the weights kept are the best on the validation rows, the start included; training that
+diverges ends with the best weights and a warning; batch-level callbacks run only where a callback
+defines them; Ctrl-C is noted in `interrupted_`, so that the estimator can pass it on.
+"""
+
+import inspect
+import math
+import time
+import warnings
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from torch.utils._pytree import tree_map_only
+
+from ._batches import Batches, blocks, rows_per_block
+from .objectives import ELBO
+
+BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+ARRAYS = ("module_", "optimizer_", "generator_")  # pickled as arrays
+MONITORED = 1024  # rows times draws that the validation score rests on at least
+
+
+def one_cycle(progress, warmup=0.1):
+    """Share of the peak learning rate: a linear rise, then half a cosine to 0."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+class BestWeights:
+    """A copy of the best weights so far, with their score and epoch."""
+
+    def __init__(self, module, score):
+        self.module = module
+        self.score, self.epoch = score, 0
+        self.kept = [tensor.detach().clone() for tensor in module.state_dict().values()]
+
+    def offer(self, score, epoch):
+        """Keep the present weights if they score best."""
+        if score > self.score:
+            self.score, self.epoch = score, epoch
+            torch._foreach_copy_(self.kept, list(self.module.state_dict().values()))
+
+    @torch.no_grad()
+    def restore(self):
+        torch._foreach_copy_(list(self.module.state_dict().values()), self.kept)
+
+
+class VAENet(NeuralNet):
+    """Trains a `VAE` to maximise an objective.
+
+    Parameters
+    ----------
+    module : callable
+        () -> VAE.
+    criterion : callable
+        () -> objective.
+    n_draws : int
+        Draws of z a row and step.
+    lr_scheduler : callable or None
+        Share of the learning rate as a function of the share of steps done. None: constant.
+    n_iter_no_change : int
+        Epochs without a gain of `tol` nats on the validation rows after which training stops.
+    tol : float
+    seed : int
+        Of the private generator of shuffle and noise.
+
+    Other parameters are `skorch.NeuralNet`'s. ``fit_loop`` takes X = (train, validation or None), tensors
+    in the module's units on the device.
+    """
+
+    def __init__(
+        self,
+        module,
+        criterion=ELBO,
+        *,
+        optimizer=torch.optim.AdamW,
+        n_draws=1,
+        lr_scheduler=one_cycle,
+        n_iter_no_change=20,
+        tol=0.0,
+        seed=0,
+        train_split=None,
+        verbose=0,
+        **kwargs,
+    ):
+        super().__init__(module, criterion, optimizer=optimizer, train_split=train_split, verbose=verbose, **kwargs)
+        self.n_draws = n_draws
+        self.lr_scheduler = lr_scheduler
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.seed = seed
+
+    @property
+    def _default_callbacks(self):
+        return []
+
+    def initialize(self):
+        super().initialize()
+        self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
+        self.interrupted_ = False
+        return self
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        return X
+
+    def get_iterator(self, dataset, training=False):
+        return Batches(dataset, self.batch_size, self.n_draws, self.module_.n_components, self.generator_)
+
+    def infer(self, x, eps):
+        """log p(x | z) (L, n) and KL (n,)."""
+        log_likelihood, q, _ = self.module_(x, eps)
+        return log_likelihood - self.module_.log_volume, q.kl()
+
+    def get_loss(self, y_pred, y_true=None, X=None, training=False):
+        return -self.criterion_(*y_pred).mean()
+
+    def train_step_single(self, batch, **fit_params):
+        y_pred = self.infer(*batch)
+        loss = self.get_loss(y_pred)
+        loss.backward()
+        return {"loss": loss, "y_pred": y_pred}
+
+    def _needs_closure(self):
+        """Whether a callback has batch hooks, or the optimizer evaluates the loss itself, as LBFGS does."""
+        hooked = any(
+            getattr(type(callback), hook) is not getattr(Callback, hook)
+            for _, callback in self.callbacks_
+            for hook in BATCH_HOOKS
+        )
+        return hooked or inspect.signature(self.optimizer.step).parameters["closure"].default is not None
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """One pass; records the mean loss and the mean KL of a row, read from the device once."""
+        self._set_training(training)
+        needs_closure = self._needs_closure()
+        totals = torch.zeros(2, device=self.device)
+        for batch in iterator:
+            self._set_learning_rate()
+            if needs_closure:
+                self.notify("on_batch_begin", batch=batch, training=training)
+                step = step_fn(batch)
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+            else:
+                self.optimizer_.zero_grad()
+                step = self.train_step_single(batch)
+                self.optimizer_.step()
+            kl = step["y_pred"][1].detach()
+            totals += torch.stack([step["loss"].detach() * len(kl), kl.sum()])
+        loss, kl = (totals / len(iterator.u)).tolist()
+        self.history.record(f"{prefix}_loss", loss)
+        self.history.record(f"{prefix}_kl", kl)
+
+    def _set_learning_rate(self):
+        self.step_ += 1
+        if self.lr_scheduler is not None and self.n_steps_ is not None:
+            share = self.lr_scheduler(self.step_ / self.n_steps_)
+            for group in self.optimizer_.param_groups:
+                group["lr"] = share * group["initial_lr"]
+
+    @torch.no_grad()
+    def evaluate(self, u, eps):
+        """Mean objective of the rows u in nats, for noise eps (L, n, d)."""
+        self._set_training(False)
+        size = rows_per_block(u.shape[1] * len(eps))
+        total = sum(self.criterion_(*self.infer(u[rows], eps[:, rows])).sum() for rows in blocks(len(u), size))
+        return (total / len(u)).item()
+
+    def fit_loop(self, X, y=None, epochs=None, *, cycle=None, **fit_params):
+        """Train for `epochs` (default max_epochs), the first of a learning-rate cycle of `cycle` epochs.
+
+        With validation rows the weights kept are those that scored best on them, the start included.
+        Without, they are the last. Training has diverged when a loss is not finite, or when it ends
+        with a score one nat a feature under the start's: then the best weights are kept in either case.
+        """
+        train, valid = self.get_split_datasets(X)
+        iterator = self.get_iterator(train, training=True)
+        self.step_, self.n_steps_ = 0, cycle and cycle * len(iterator)
+        for group in self.optimizer_.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"])
+        watched = train[:MONITORED] if valid is None else valid
+        # The same noise in every epoch, so that epochs differ by their weights alone.
+        shape = max(self.n_draws, -(-MONITORED // len(watched))), len(watched), self.module_.n_components
+        noise = torch.randn(shape, generator=self.generator_, device=watched.device)
+        score = start = self.evaluate(watched, noise)
+        best = BestWeights(self.module_, score)
+        self.history.new_epoch()
+        self.history.record("epoch", 0)
+        self.history.record("valid_score", score)
+        best_so_far, since_gain, diverged = score, 0, not math.isfinite(score)
+        try:
+            for _ in range(0 if diverged else self.max_epochs if epochs is None else epochs):
+                begin = time.perf_counter()
+                self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
+                epoch = len(self.history) - 1
+                self.history.record("epoch", epoch)
+                self.run_single_epoch(iterator, training=True, prefix="train", step_fn=self.train_step)
+                score = self.evaluate(watched, noise)
+                self.history.record("valid_score", score)
+                self.history.record("dur", time.perf_counter() - begin)
+                diverged = not math.isfinite(score + self.history[-1, "train_loss"])
+                if diverged:
+                    break
+                best.offer(score, epoch)
+                since_gain = 0 if score > best_so_far + self.tol else since_gain + 1
+                best_so_far = max(score, best_so_far)
+                try:
+                    self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
+                except KeyboardInterrupt:  # how skorch's own callbacks stop training
+                    break
+                if valid is not None and since_gain >= self.n_iter_no_change:
+                    break
+        except KeyboardInterrupt:
+            self.interrupted_ = True
+        if diverged or score < start - train.shape[1]:
+            diverged = True
+            warnings.warn(
+                "Training diverged: the loss is not finite, or far above the start's. The best weights of the "
+                f"{len(self.history) - 1} epochs, epoch {best.epoch}'s, are kept. Try a smaller learning_rate_init.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        if diverged or valid is not None:
+            best.restore()
+        self.diverged_, self.best_epoch_, self.best_score_ = diverged, best.epoch, best.score
+        self._set_training(False)
+        return self
+
+    def __getstate__(self):
+        """Arrays and scalars in place of torch's objects, so that what was on a GPU loads without one."""
+        state = self.__dict__.copy()
+        if self.initialized_:
+            tensors = self.module_.state_dict(), self.optimizer_.state_dict(), self.generator_.get_state()
+            for name, values in zip(ARRAYS, tensors, strict=True):
+                state[name] = tree_map_only(torch.Tensor, lambda t: t.detach().cpu().numpy(), values)
+            del state["criterion_"], state["callbacks_"]
+        return state
+
+    def __setstate__(self, state):
+        device = state["device"]
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            device = "cpu"
+        initialized = state["initialized_"]
+        self.__dict__.update(state, device=device, initialized_=False, history_=None)
+        if initialized:
+            self.initialize()
+            state = {**state, **{k: tree_map_only(np.ndarray, torch.tensor, state[k]) for k in ARRAYS}}
+            self.module_.load_state_dict(state["module_"])
+            self.optimizer_.load_state_dict(state["optimizer_"])
+            self.generator_.set_state(state["generator_"])
+            self._set_training(False)
+        self.history_ = state["history_"]

@@ -1,0 +1,153 @@
+"""From an array and an estimator's parameters to a trained net: scaling, start, selection, refit."""
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from ._batches import resident
+from ._build import build_vae, lookup
+from ._linear_start import linear_start
+from ._net import VAENet
+from ._progress import ProgressLine
+from ._scaling import column_scaling
+from .likelihoods import LIKELIHOODS, NOISE_FLOOR
+from .objectives import ELBO
+
+N_STRETCHES = 4  # of consecutive rows, held out for validation
+REFIT_BELOW = 10_000  # rows under which "auto" trains again on all of them
+
+
+def resolve_device(device):
+    """The torch device that the parameter names; ValueError where this machine lacks it."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={device!r} is not available here: {error}") from error
+    return device
+
+
+def batch_size(params, n_rows):
+    if params.batch_size != "auto":
+        return params.batch_size
+    return int(np.clip(2 ** round(np.log2(max(1, n_rows / 32))), 16, 256))
+
+
+def new_net(params, X, seed):
+    """An initialised net with the scaling of X, without the linear start."""
+    likelihood = lookup(LIKELIHOODS, params.likelihood)
+    p = X.shape[1]
+    shift, scale = column_scaling(X) if likelihood.standardises else (np.zeros(p), np.ones(p))
+    build = partial(
+        build_vae,
+        n_features=p,
+        n_components=params.n_components,
+        posterior=params.posterior,
+        likelihood=params.likelihood,
+        hidden_layer_sizes=tuple(params.hidden_layer_sizes),
+        activation=params.activation,
+        zero_last=params.init == "linear" and likelihood.linear_noise is not None,
+        shift=shift,
+        scale=scale,
+        seed=seed,
+    )
+    given = params.net_params or {}
+    adamw = {
+        "optimizer__fused": True,
+        "optimizer__weight_decay": params.weight_decay,
+        "optimizer__param_groups": [("likelihood.*", {"weight_decay": 0.0})],
+    }
+    options = {
+        "lr": params.learning_rate_init,
+        "max_epochs": params.max_iter,
+        "batch_size": batch_size(params, len(X)),
+        "n_draws": params.n_draws,
+        "n_iter_no_change": params.n_iter_no_change,
+        "tol": params.tol,
+        "device": resolve_device(params.device),
+        "callbacks": params.callbacks,
+        "seed": seed,
+        **({} if "optimizer" in given else adamw),
+        **given,
+    }
+    return VAENet(build, partial(ELBO, params.beta), **options).initialize()
+
+
+def to_device(net, X, rows=None):
+    """The rows of X, standardised, on the net's device."""
+    module = net.module_
+    return resident(X, rows, module.shift.cpu().numpy(), module.scale.cpu().numpy(), net.device)
+
+
+def start_linear(net, params, u):
+    """Move a net to the linear optimum of the rows u, where its likelihood has one."""
+    module = net.module_
+    noise = module.likelihood.linear_noise
+    if params.init == "linear" and noise is not None:
+        module.start_at(linear_start(u, module.n_components, module.posterior, noise, module.scale, NOISE_FLOOR))
+
+
+def train(net, params, data, description, epochs=None):
+    """Run a net's training loop, on a progress line if verbose."""
+    if params.verbose:
+        net.callbacks_ = [*net.callbacks_, ("progress", ProgressLine(epochs or params.max_iter, description))]
+    net.notify("on_train_begin", X=data)
+    try:
+        net.fit_loop(data, epochs=epochs, cycle=params.max_iter)
+    finally:
+        net.notify("on_train_end", X=data)
+        net.callbacks_ = [pair for pair in net.callbacks_ if pair[0] != "progress"]
+
+
+def validation_last(n_rows, fraction, seed):
+    """An order of the rows with those held out for validation at the end, and where these begin.
+
+    Held out are N_STRETCHES stretches of consecutive rows, not single rows: where rows are neighbours
+    in time or space, a single one has its like among the training rows and would be no test.
+    """
+    n_held_out = int(np.ceil(fraction * n_rows))
+    n_stretches = min(n_rows, max(2, round(N_STRETCHES * n_rows / n_held_out)))
+    stretches = np.array_split(np.arange(n_rows), n_stretches)
+    shuffled = np.random.RandomState(seed).permutation(n_stretches)
+    order = np.concatenate([stretches[i] for i in shuffled])
+    return order, n_rows - n_held_out
+
+
+def fit_net(params, X, seed, previous=None):
+    """Train a net on the rows of X.
+
+    Parameters
+    ----------
+    params : object with the parameters of `VAETransformer` as attributes
+    X : ndarray of shape (n, p)
+    seed : int
+    previous : VAENet or None
+        Whose weights to go on from.
+
+    Returns
+    -------
+    net : VAENet
+    selection : VAENet
+        The net that was trained with validation rows: `net` itself unless it was refitted.
+    """
+    n = len(X)
+    net = new_net(params, X, seed)
+    if previous is not None:
+        net.module_.load_state_dict(previous.module_.state_dict())
+    held_out = params.early_stopping and params.max_iter > 0
+    order, n_training = validation_last(n, params.validation_fraction, seed) if held_out else (None, n)
+    u = to_device(net, X, order)  # one copy of the data, of which training and validation rows are views
+    training, validation = u[:n_training], u[n_training:] if held_out else None
+    if previous is None:
+        start_linear(net, params, training)
+    train(net, params, (training, validation), "fit")
+
+    refit = n < REFIT_BELOW if params.refit == "auto" else params.refit
+    if not (refit and held_out) or previous is not None or net.interrupted_:
+        return net, net
+    again = new_net(params, X, seed)
+    start_linear(again, params, u)
+    train(again, params, (u, None), "refit", epochs=net.best_epoch_)
+    return (net if again.diverged_ or again.interrupted_ else again), net

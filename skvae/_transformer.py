@@ -1,0 +1,355 @@
+"""The scikit-learn face: parameters and validation, arrays in and out."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._build import lookup
+from ._inference import Inference
+from ._training import fit_net, new_net, resolve_device, start_linear, to_device
+from .likelihoods import LIKELIHOODS
+from .networks import ACTIVATIONS
+from .posteriors import POSTERIORS
+
+
+class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    r"""Variational autoencoder that starts at PCA's or factor analysis's optimum and improves on it.
+
+    z ~ N(0, I), x | z from a likelihood whose mean is a linear map of z plus a neural network, and an
+    approximate posterior q(z | x) whose mean is a linear map of x plus a neural network. With a Gaussian
+    likelihood the linear maps and the noise start at the closed-form optimum of the linear model, and
+    the weights kept are the best on validation rows, the start included.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Dimension of the latent space.
+    posterior : {"diag", "rho", "rho_diag", "full"} or class, default="diag"
+        Covariance of q(z | x): diagonal; s rho^|i-j| (the rho-VAE's AR(1), with two numbers); AR(1)
+        correlation with a variance a component; any. Or a subclass of `skvae.posteriors.Posterior`.
+    likelihood : {"gaussian", "gaussian_isotropic", "gaussian_unit", "gaussian_heteroscedastic", "bernoulli"} \
+            or class, default="gaussian"
+        p(x | z): Gaussian with a noise variance per feature, as factor analysis has; with one for all
+        features, as probabilistic PCA has; with variance one in X's units; with a variance per row and
+        feature from the decoder, at least 0.01 of factor analysis's (without a floor the bound has no
+        maximum); Bernoulli, for X in [0, 1], which has no linear optimum and starts plainly. Or a
+        subclass of `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
+    beta : float, default=1.0
+        Weight of the KL term in training. `score` is always at 1.
+    n_draws : int, default=1
+        Draws of z a row and training step.
+    hidden_layer_sizes : sequence of int, default=(256, 256)
+        Hidden layers of the encoder; the decoder has the same. Empty: a linear model.
+    activation : {"silu", "relu", "gelu", "elu", "tanh", "logistic", "softplus", "identity"} or callable, default="silu"
+        Or a callable that returns a `torch.nn.Module`.
+    init : {"linear", "random"}, default="linear"
+        "random" starts without the linear optimum, as a plain VAE does.
+    learning_rate_init : float, default=1e-3
+        Greatest learning rate. It rises over the first tenth of the steps and falls to 0 along a cosine.
+    weight_decay : float, default=0.1
+        Of AdamW: pulls the networks to zero and so the model to its linear start.
+    batch_size : int or "auto", default="auto"
+        "auto": the power of two next to n_samples / 32, within [16, 256].
+    max_iter : int, default=100
+        Most epochs. 0 keeps the linear optimum of all rows.
+    early_stopping : bool, default=True
+        Whether to hold out validation rows, keep the weights that score best on them, and stop when
+        these have not improved for `n_iter_no_change` epochs.
+    validation_fraction : float, default=0.1
+    n_iter_no_change : int, default=20
+    tol : float, default=0.0
+        Nats that count as an improvement.
+    refit : bool or "auto", default="auto"
+        Whether to train again on all rows, from their linear optimum, for as many epochs as were best
+        on the validation rows. "auto": with fewer than 10,000 rows.
+    n_importance_samples : int, default=16
+        Draws a row in `score` and `score_samples`.
+    device : str, default="auto"
+        A torch device. "auto" is CUDA where there is one, else the CPU.
+    callbacks : list of skorch callbacks or None, default=None
+    net_params : dict or None, default=None
+        Further parameters of `skorch.NeuralNet`, such as ``{"optimizer": torch.optim.SGD}``. An optimizer
+        given here comes without the weight decay; ``lr_scheduler`` is a function of the share of steps
+        done, or None.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted weights (and their scaling of X) in place of a new start.
+    random_state : int, RandomState or None, default=None
+        The same int gives the same numbers. torch's global generator is neither used nor changed.
+    verbose : int, default=0
+        1 shows a progress line.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        Loadings of the linear path, in X's units, each with its largest entry positive at the start.
+    mean_ : ndarray of shape (n_features,)
+        Mean of the training rows.
+    noise_variance_ : float or ndarray of shape (n_features,)
+        In X's units squared, float64. Absent where noise is not one number a feature.
+    n_components_, n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X had string column names.
+    n_iter_ : int
+        Epochs run.
+    history_ : list of dict
+        A row an epoch, from 0, the start: epoch, train_loss and train_kl (nats a row, mean over the
+        epoch), valid_score (the objective on validation rows; on training rows without early stopping),
+        dur (seconds). With `refit`, of the run that chose the number of epochs.
+    best_iter_ : int
+        The epoch whose weights were best on the validation rows.
+    device_ : str
+    net_ : skorch.NeuralNet
+
+    References
+    ----------
+    Kingma and Welling, Auto-Encoding Variational Bayes, 2014. Tipping and Bishop, Probabilistic principal
+    component analysis, 1999. Latif et al., rho-VAE, arXiv:1909.06236 (errata: `RhoPosterior`).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> VAETransformer(n_components=3, max_iter=2, random_state=0).fit_transform(X).shape
+    (1797, 3)
+    """
+
+    _parameter_constraints = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "posterior": [StrOptions(set(POSTERIORS)), callable],
+        "likelihood": [StrOptions(set(LIKELIHOODS)), callable],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "n_draws": [Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": ["array-like"],
+        "activation": [StrOptions(set(ACTIVATIONS)), callable],
+        "init": [StrOptions({"linear", "random"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "refit": ["boolean", StrOptions({"auto"})],
+        "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "callbacks": [list, None],
+        "net_params": [dict, None],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components=2,
+        *,
+        posterior="diag",
+        likelihood="gaussian",
+        beta=1.0,
+        n_draws=1,
+        hidden_layer_sizes=(256, 256),
+        activation="silu",
+        init="linear",
+        learning_rate_init=1e-3,
+        weight_decay=0.1,
+        batch_size="auto",
+        max_iter=100,
+        early_stopping=True,
+        validation_fraction=0.1,
+        n_iter_no_change=20,
+        tol=0.0,
+        refit="auto",
+        n_importance_samples=16,
+        device="auto",
+        callbacks=None,
+        net_params=None,
+        warm_start=False,
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.posterior = posterior
+        self.likelihood = likelihood
+        self.beta = beta
+        self.n_draws = n_draws
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.init = init
+        self.learning_rate_init = learning_rate_init
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.refit = refit
+        self.n_importance_samples = n_importance_samples
+        self.device = device
+        self.callbacks = callbacks
+        self.net_params = net_params
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least two rows. Needs no scaling.
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If X or a parameter is not as it should be. What was fitted before is left as it was.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If training diverged. The best weights before that are kept.
+        """
+        previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
+        data = self._check(X, training=True, reset=previous is None)
+        if previous is not None and self.n_components != self.n_components_:
+            raise ValueError(f"warm_start goes on with n_components={self.n_components_}, not {self.n_components}.")
+        if self.early_stopping and self.max_iter and np.ceil(self.validation_fraction * len(data)) >= len(data):
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} leaves none of the {len(data)} rows of X to train on."
+            )
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        net, selection = fit_net(self, data, seed, previous)
+        self._take(X, data, net, seed)
+        self.history_ = list(selection.history)
+        self.n_iter_ = len(self.history_) - 1
+        self.best_iter_ = selection.best_epoch_
+        if selection.interrupted_ or net.interrupted_:
+            raise KeyboardInterrupt("Interrupted; the estimator holds the best weights so far.")
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Train for one pass over X, from the present weights, at a constant learning rate.
+
+        The first call takes scaling and linear start from its X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        first = not hasattr(self, "net_")
+        data = self._check(X, training=first, reset=first)
+        if first:
+            seed = check_random_state(self.random_state).randint(2**31 - 1)
+            net = new_net(self, data, seed)
+            start_linear(net, self, to_device(net, data))
+        else:
+            net, seed = self.net_, self._seed
+        net.fit_loop((to_device(net, data), None), epochs=1)
+        if first:
+            self._take(X, data, net, seed)
+        self._read_parameters()
+        self.history_ = list(net.history)
+        self.n_iter_ = len(self.history_) - 1
+        return self
+
+    def transform(self, X):
+        """Return the posterior means of z, shape (n_samples, n_components), for X (n_samples, n_features)."""
+        check_is_fitted(self)
+        X = self._check(X)
+        return self._inference(X).transform(X)
+
+    def posterior_covariance(self, X):
+        """Return the posterior covariances of z, shape (n_samples, n_components, n_components)."""
+        check_is_fitted(self)
+        X = self._check(X)
+        return self._inference(X).covariance(X)
+
+    def inverse_transform(self, X):
+        """Return the means of p(x | z), shape (n_samples, n_features), for latents X (n_samples, n_components)."""
+        check_is_fitted(self)
+        Z = check_array(X, dtype=[np.float64, np.float32], estimator=self)
+        if Z.shape[1] != self.n_components_:
+            raise ValueError(f"X has {Z.shape[1]} columns, but the model has n_components={self.n_components_}.")
+        return self._inference(Z).inverse_transform(Z)
+
+    def score_samples(self, X):
+        """Return a lower bound on log p(x) of each row, in nats and in the units of X, shape (n_samples,).
+
+        log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with K = `n_importance_samples` draws z_k (Burda,
+        Grosse and Salakhutdinov, 2016, eq. 8), exact at the linear start and tighter the more draws.
+        """
+        check_is_fitted(self)
+        X = self._check(X)
+        return self._inference(X).score_samples(X, self.n_importance_samples, self._seed)
+
+    def score(self, X, y=None):
+        """Return the mean of `score_samples`: nats a row, comparable with `PCA.score` and `FactorAnalysis.score`."""
+        return float(np.mean(self.score_samples(X), dtype=np.float64))
+
+    def sample(self, n_samples=1, random_state=None):
+        """Return `n_samples` rows drawn from the model, noise included, shape (n_samples, n_features)."""
+        check_is_fitted(self)
+        seed = check_random_state(random_state).randint(2**31 - 1)
+        return self._inference(self.mean_).sample(n_samples, seed)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @property
+    def _n_features_out(self):
+        return self.n_components_
+
+    def _check(self, X, training=False, reset=False):
+        """X as a checked array; nothing of the estimator changes."""
+        options = {"dtype": [np.float64, np.float32], "ensure_min_samples": 1 + training}
+        X = check_array(X, estimator=self, **options) if reset else validate_data(self, X, reset=False, **options)
+        lookup(LIKELIHOODS, self.likelihood).check(X)
+        if training:
+            if any(not isinstance(size, Integral) or size < 1 for size in self.hidden_layer_sizes):
+                raise ValueError(f"hidden_layer_sizes must be integers of at least 1, not {self.hidden_layer_sizes!r}.")
+            resolve_device(self.device)
+        return X
+
+    def _inference(self, X):
+        return Inference(self.net_.module_, X.dtype)
+
+    def _take(self, X, data, net, seed):
+        """Hold a trained net, and what X tells."""
+        validate_data(self, X, reset=True, skip_check_array=True)
+        self.net_, self._seed = net, seed
+        self.device_ = net.device
+        self.n_components_ = net.module_.n_components
+        self.mean_ = data.mean(axis=0, dtype=np.float64).astype(data.dtype)
+        self._read_parameters()
+
+    def _read_parameters(self):
+        """Set components_ and noise_variance_ from the weights."""
+        module = self.net_.module_
+        scale = module.scale.cpu().numpy()
+        weight = module.decoder.affine()[0].detach().cpu().numpy()[: len(scale)]
+        self.components_ = (scale[:, None] * weight).T.astype(self.mean_.dtype)
+        variance = module.likelihood.constant_variance()
+        if variance is not None:
+            variance = variance.detach().cpu().numpy() * scale**2
+            self.noise_variance_ = variance if module.likelihood.linear_noise == "feature" else float(variance.mean())

@@ -1,0 +1,140 @@
+"""Gaussian likelihoods: noise per feature, one noise for all, unit noise, noise from the decoder."""
+
+import math
+
+import torch
+from torch import nn
+
+from ._base import NOISE_FLOOR, Likelihood, standard_normal_like
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class _ConstantNoise(Likelihood):
+    """x | z ~ N(decoder(z), diag(v)); a subclass says what log v is, in units of u."""
+
+    standardises = True
+
+    def log_variance(self):
+        """log v, shape (n_features,), in units of u."""
+        raise NotImplementedError
+
+    def log_prob(self, raw, u):
+        log_v = self.log_variance()
+        # One product with 1/v in place of a division and a sum over (..., n_features).
+        return -0.5 * ((u - raw).square() @ torch.exp(-log_v) + log_v.sum() + log_v.shape[-1] * LOG_2PI)
+
+    def mean(self, raw):
+        return raw
+
+    def constant_variance(self):
+        return self.log_variance().exp()
+
+    def sample(self, raw, generator):
+        return raw + torch.exp(0.5 * self.log_variance()) * standard_normal_like(raw, generator)
+
+
+class GaussianLikelihood(_ConstantNoise):
+    """One learned noise variance a feature: factor analysis's noise.
+
+    The variance is at least 1e-6 of the feature's own.
+    """
+
+    linear_noise = "feature"
+
+    def __init__(self, scale):
+        super().__init__(scale)
+        self.log_v = nn.Parameter(torch.zeros_like(scale))
+
+    def log_variance(self):
+        return self.log_v.clamp(min=math.log(NOISE_FLOOR))
+
+    def start(self, variance):
+        self.log_v.data.copy_(variance.clamp(min=NOISE_FLOOR).log())
+        return super().start(variance)
+
+
+class IsotropicGaussianLikelihood(_ConstantNoise):
+    """One learned noise variance for all features, in X's units: probabilistic PCA's noise.
+
+    The variance is at least 1e-6 of the features' mean variance.
+    """
+
+    linear_noise = "isotropic"
+
+    def __init__(self, scale):
+        super().__init__(scale)
+        mean_square = scale.square().mean()  # in X's units
+        self.log_v = nn.Parameter(torch.zeros((), dtype=scale.dtype))  # as a share of mean_square
+        self.register_buffer("log_share", mean_square.log() - 2 * scale.log())
+
+    def log_variance(self):
+        return self.log_v.clamp(min=math.log(NOISE_FLOOR)) + self.log_share
+
+    def start(self, variance):
+        share = (variance.log() - self.log_share).mean().clamp(min=math.log(NOISE_FLOOR))
+        self.log_v.data.copy_(share)
+        return super().start(variance)
+
+
+class UnitGaussianLikelihood(_ConstantNoise):
+    """Noise variance one, in X's units: the identity covariance of many a VAE tutorial.
+
+    Its optimum depends on the units of X, so it suits X whose noise is known to have variance one.
+    """
+
+    linear_noise = "unit"
+
+    def __init__(self, scale):
+        super().__init__(scale)
+        self.register_buffer("log_v", -2 * scale.log())
+
+    def log_variance(self):
+        return self.log_v
+
+
+class HeteroscedasticGaussianLikelihood(Likelihood):
+    """x | z ~ N(mean(z), diag(v(z))): a noise variance a row and feature, from the decoder.
+
+    Without a floor the bound has no maximum: a decoder that meets one value exactly may let its
+    variance go to 0. The floor is `floor` times the linear start's noise variance of the feature.
+
+    Parameters
+    ----------
+    scale : Tensor of shape (n_features,)
+    floor : float, default=0.01
+        Share of the linear start's noise variance below which v(z) does not go.
+    """
+
+    standardises = True
+    linear_noise = "feature"
+
+    def __init__(self, scale, floor=0.01):
+        super().__init__(scale)
+        self.floor = floor
+        self.register_buffer("least", torch.full_like(scale, NOISE_FLOOR))
+
+    @staticmethod
+    def n_raw(n_features):
+        return 2 * n_features
+
+    def variance(self, raw):
+        """v(z), shape (..., n_features), in units of u."""
+        return self.least + raw.tensor_split(2, dim=-1)[1].exp()
+
+    def log_prob(self, raw, u):
+        mean, log_v = raw.tensor_split(2, dim=-1)
+        v = self.least + log_v.exp()
+        return -0.5 * ((u - mean).square() / v + v.log() + LOG_2PI).sum(-1)
+
+    def mean(self, raw):
+        return raw.tensor_split(2, dim=-1)[0]
+
+    def sample(self, raw, generator):
+        mean = self.mean(raw)
+        return mean + self.variance(raw).sqrt() * standard_normal_like(mean, generator)
+
+    def start(self, variance):
+        variance = variance.clamp(min=NOISE_FLOOR)
+        self.least.copy_(self.floor * variance)
+        return torch.log((1 - self.floor) * variance)

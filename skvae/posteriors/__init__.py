@@ -1,0 +1,15 @@
+"""Posterior families. To add one: a class in a file of its own and a line in ``POSTERIORS``."""
+
+from ._base import Posterior
+from ._diag import DiagPosterior
+from ._full import FullPosterior
+from ._rho import RhoDiagPosterior, RhoPosterior
+
+POSTERIORS = {
+    "diag": DiagPosterior,
+    "rho": RhoPosterior,
+    "rho_diag": RhoDiagPosterior,
+    "full": FullPosterior,
+}
+
+__all__ = ["POSTERIORS", "DiagPosterior", "FullPosterior", "Posterior", "RhoDiagPosterior", "RhoPosterior"]

@@ -1,0 +1,119 @@
+"""What every posterior q(z | x) provides, built from four primitives of its scale matrix."""
+
+import math
+
+import torch
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Posterior:
+    r"""A batch of Gaussian posteriors q(z | x) = N(mean, L L^T), one a row.
+
+    The encoder gives each row `n_raw(d)` unconstrained numbers; a subclass turns them into a mean
+    and a scale matrix L. It need never build L: it says how L acts.
+
+    A subclass sets ``mean`` (..., d) in ``__init__`` and defines
+
+    - ``n_raw(d)``: how many numbers the encoder emits a row. By convention the first d are the mean;
+    - ``scale(eps)``: L @ eps, over the last axis;
+    - ``whiten(delta)``: L^-1 @ delta, over the last axis;
+    - ``log_det()``: log det(L L^T), shape (...);
+    - ``trace()``: tr(L L^T), shape (...).
+
+    Sampling, density, entropy, Kullback-Leibler divergence (all in nats) and dense covariance follow.
+
+    Parameters
+    ----------
+    raw : Tensor of shape (..., n_raw(n_components))
+        The encoder's output.
+    n_components : int
+        Dimension d of the latent space.
+    """
+
+    mean: torch.Tensor
+
+    def __init__(self, raw, n_components):
+        raise NotImplementedError
+
+    @staticmethod
+    def n_raw(n_components):
+        raise NotImplementedError
+
+    def scale(self, eps):
+        raise NotImplementedError
+
+    def whiten(self, delta):
+        raise NotImplementedError
+
+    def log_det(self):
+        raise NotImplementedError
+
+    def trace(self):
+        raise NotImplementedError
+
+    def rsample(self, eps):
+        """z = mean + L eps for standard normal ``eps`` (..., d), differentiable in the raw numbers."""
+        return self.mean + self.scale(eps)
+
+    def log_prob(self, z):
+        """log q(z | x) in nats, shape (...)."""
+        return self._log_density(self.whiten(z - self.mean))
+
+    def log_prob_of_noise(self, eps):
+        """``log_prob(rsample(eps))`` without undoing the sampling: exact however ill-conditioned L is."""
+        return self._log_density(eps)
+
+    def _log_density(self, eps):
+        return -0.5 * (eps.square().sum(-1) + self.log_det() + eps.shape[-1] * LOG_2PI)
+
+    def entropy(self):
+        """Differential entropy in nats, shape (...)."""
+        return 0.5 * (self.log_det() + self.mean.shape[-1] * (1 + LOG_2PI))
+
+    def kl(self):
+        """KL(q || N(0, I)) = 1/2 [tr(L L^T) + |mean|^2 - d - log det(L L^T)] in nats, shape (...)."""
+        return 0.5 * (self.trace() + self.mean.square().sum(-1) - self.mean.shape[-1] - self.log_det())
+
+    def covariance(self):
+        """Dense L L^T, shape (..., d, d)."""
+        d = self.mean.shape[-1]
+        eye = torch.eye(d, dtype=self.mean.dtype, device=self.mean.device)
+        eye = eye.reshape(d, *[1] * (self.mean.ndim - 1), d).expand(d, *self.mean.shape)
+        columns = self.scale(eye).movedim(0, -1)  # (..., d, d), the columns of L
+        return columns @ columns.mT
+
+    @classmethod
+    def at_precision(cls, precision):
+        r"""Where to start when the exact posterior has precision P = diag(precision) in some rotation.
+
+        Returns the rotation V (d, d) of the latent space and the raw numbers after the mean for which
+        KL(q || N(mean, (V diag(precision) V^T)^-1)) is least. This default keeps V = I and searches
+        the raw numbers, so that a new posterior starts well with no code of its own; a subclass that
+        knows its optimum returns it.
+
+        Parameters
+        ----------
+        precision : Tensor of shape (d,), float64
+            Descending, at least 1.
+
+        Returns
+        -------
+        rotation : Tensor of shape (d, d)
+        raw : Tensor of shape (n_raw(d) - d,)
+        """
+        d = len(precision)
+        mean = torch.zeros(d, dtype=precision.dtype)
+        raw = torch.zeros(cls.n_raw(d) - d, dtype=precision.dtype, requires_grad=True)
+        optimizer = torch.optim.LBFGS([raw], max_iter=200, line_search_fn="strong_wolfe")
+
+        def divergence():
+            optimizer.zero_grad()
+            q = cls(torch.cat([mean, raw]), d)
+            loss = 0.5 * ((q.covariance().diagonal() * precision).sum() - q.log_det())
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            optimizer.step(divergence)
+        return torch.eye(d, dtype=precision.dtype), raw.detach()

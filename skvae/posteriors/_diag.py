@@ -1,0 +1,37 @@
+"""Independent components: the posterior of Kingma and Welling's Auto-Encoding Variational Bayes."""
+
+import torch
+
+from ._base import Posterior
+
+
+class DiagPosterior(Posterior):
+    r"""q(z | x) = N(mean, diag(s)); raw = (mean, log s), 2 d numbers.
+
+    References
+    ----------
+    Kingma and Welling, Auto-Encoding Variational Bayes, 2014, appendices B and C.2.
+    """
+
+    def __init__(self, raw, n_components):
+        self.mean, self.log_s = raw.tensor_split(2, dim=-1)
+
+    @staticmethod
+    def n_raw(n_components):
+        return 2 * n_components
+
+    def scale(self, eps):
+        return torch.exp(0.5 * self.log_s) * eps
+
+    def whiten(self, delta):
+        return torch.exp(-0.5 * self.log_s) * delta
+
+    def log_det(self):
+        return self.log_s.sum(-1)
+
+    def trace(self):
+        return self.log_s.exp().sum(-1)
+
+    @classmethod
+    def at_precision(cls, precision):
+        return torch.eye(len(precision), dtype=precision.dtype), -precision.log()

@@ -1,0 +1,45 @@
+"""Every covariance: a Cholesky factor from the encoder."""
+
+import torch
+
+from ._base import Posterior
+
+
+class FullPosterior(Posterior):
+    r"""q(z | x) = N(mean, L L^T), L = diag(s)^(1/2) (I + R), R strictly lower; d + d(d+1)/2 numbers.
+
+    raw = (mean, log s, the d(d-1)/2 entries of R row by row), so L_ii = sqrt(s_i) > 0 with no floor.
+    R is in units of the diagonal: its entries move the shape of the covariance alike, however narrow
+    the posterior. KL to the prior = 1/2 [sum L_ij^2 + |mean|^2 - d - 2 sum log L_ii].
+    """
+
+    def __init__(self, raw, n_components):
+        d = n_components
+        self.mean, self.log_s, below = raw.tensor_split([d, 2 * d], dim=-1)
+        row, column = torch.tril_indices(d, d, -1, device=raw.device)
+        shape = raw.new_zeros(*raw.shape[:-1], d * d).index_copy(-1, row * d + column, below)
+        self.shape = shape.unflatten(-1, (d, d))  # (..., d, d), R
+        self.std = torch.exp(0.5 * self.log_s)
+
+    @staticmethod
+    def n_raw(n_components):
+        return n_components + n_components * (n_components + 1) // 2
+
+    def scale(self, eps):
+        return self.std * (eps + (self.shape @ eps.unsqueeze(-1)).squeeze(-1))
+
+    def whiten(self, delta):
+        delta = (delta / self.std).unsqueeze(-1)
+        return torch.linalg.solve_triangular(self.shape, delta, upper=False, unitriangular=True).squeeze(-1)
+
+    def log_det(self):
+        return self.log_s.sum(-1)
+
+    def trace(self):
+        return (self.log_s.exp() * (1 + self.shape.square().sum(-1))).sum(-1)
+
+    @classmethod
+    def at_precision(cls, precision):
+        d = len(precision)
+        raw = torch.cat([-precision.log(), precision.new_zeros(d * (d - 1) // 2)])
+        return torch.eye(d, dtype=precision.dtype), raw

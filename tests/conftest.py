@@ -1,0 +1,26 @@
+"""Data and settings that tests share."""
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+def small(**params):
+    """Settings under which a fit takes a fraction of a second."""
+    return {"hidden_layer_sizes": (16,), "max_iter": 5, "random_state": 0, **params}
+
+
+def curved_spectra(n_rows, n_channels=60, seed=0):
+    """Two Gaussian bands, one of which shifts: a curved surface that no few linear components span."""
+    rng = np.random.RandomState(seed)
+    axis = np.linspace(0, 1, n_channels)
+    height, centre = rng.uniform(0.5, 1.5, (2, n_rows, 1)) * np.array([1.0, 0.5])[:, None, None]
+    bands = height * np.exp(-((axis - centre) ** 2) / 0.02) + np.exp(-((axis - 0.8) ** 2) / 0.01)
+    return 1000 * (bands + 0.02 * rng.standard_normal((n_rows, n_channels)))
+
+
+@pytest.fixture(scope="session")
+def spectra():
+    return curved_spectra(300)

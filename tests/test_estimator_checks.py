@@ -1,0 +1,73 @@
+"""scikit-learn's own checks, with every posterior and every likelihood, none skipped and none expected to fail."""
+
+from functools import partial
+
+import pytest
+from scipy.special import expit
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+
+from skvae import VAETransformer
+from skvae.likelihoods import LIKELIHOODS
+from skvae.posteriors import POSTERIORS
+
+SETTINGS = {"hidden_layer_sizes": (8,), "max_iter": 2, "n_importance_samples": 4, "random_state": 0}
+
+
+class UnitInterval(VAETransformer):
+    """The checks' own data lie outside [0, 1], which "bernoulli" rightly refuses: squash them after validation."""
+
+    def _check(self, X, **kwargs):
+        gaussian = self.likelihood
+        self.likelihood = "gaussian"
+        try:
+            X = super()._check(X, **kwargs)
+        finally:
+            self.likelihood = gaussian
+        return expit(X)
+
+
+ESTIMATORS = [VAETransformer(posterior=name, **SETTINGS) for name in POSTERIORS]
+ESTIMATORS += [
+    (UnitInterval if name == "bernoulli" else VAETransformer)(likelihood=name, **SETTINGS)
+    for name in LIKELIHOODS
+    if name != "gaussian"
+]
+
+
+@parametrize_with_checks(ESTIMATORS)
+def test_estimator_check(estimator, check):
+    check(estimator)
+
+
+def test_no_check_is_left_out():
+    names = [check.func.__name__ for _, check in estimator_checks_generator(VAETransformer(**SETTINGS))]
+    assert len(names) >= 45, names
+    for name in ("check_methods_subset_invariance", "check_fit_idempotent", "check_transformer_preserve_dtypes"):
+        assert name in names
+
+
+FURTHER = [
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_set_output_transform_polars",
+    "check_global_set_output_transform_polars",
+    "check_global_output_transform_pandas",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+    "check_dataframe_column_names_consistency",
+    "check_param_validation",
+    "check_estimator_repr",
+    "check_fit_score_takes_y",
+    "check_inplace_ensure_writeable",
+]
+
+
+@pytest.mark.parametrize("name", [name for name in FURTHER if hasattr(estimator_checks, name)])
+def test_further_check(name):
+    check = partial(getattr(estimator_checks, name), "VAETransformer")
+    check(VAETransformer(**SETTINGS))
+
+
+def test_further_checks_exist():
+    assert sum(hasattr(estimator_checks, name) for name in FURTHER) >= 9
