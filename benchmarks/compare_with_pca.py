@@ -60,7 +60,14 @@ def measure(name, n_components, seed, label, every_posterior):
     r2 = 1 - residual / np.square(test - test.mean(axis=0)).sum()
     shape = f"{len(X)} x {X.shape[1]}"
     return dict(
-        data=name, shape=shape, n_components=n_components, seed=seed, model=label, nats=model.score(test), r2=r2, seconds=seconds
+        data=name,
+        shape=shape,
+        n_components=n_components,
+        seed=seed,
+        model=label,
+        nats=model.score(test),
+        r2=r2,
+        seconds=seconds,
     )
 
 
@@ -84,7 +91,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=list(SPECTRA))
     parser.add_argument("--components", nargs="+", type=int, default=[2, 4, 8])
-    parser.add_argument("--posteriors-at", nargs="+", type=int, default=[4], help="n_components to try every posterior at")
+    parser.add_argument(
+        "--posteriors-at", nargs="+", type=int, default=[4], help="n_components to try every posterior at"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("compare_with_pca.jsonl"))

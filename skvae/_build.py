@@ -41,7 +41,7 @@ def build_vae(
         network(n_features, posterior.n_raw(n_components)),
         network(n_components, likelihood.n_raw(n_features)),
         posterior,
-        likelihood(scale.to(torch.get_default_dtype())),
+        likelihood(scale),
         shift,
         scale,
         n_components,

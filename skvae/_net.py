@@ -192,9 +192,10 @@ class VAENet(NeuralNet):
         noise = torch.randn(shape, generator=self.generator_, device=watched.device)
         score = start = self.evaluate(watched, noise)
         best = BestWeights(self.module_, score)
-        self.history.new_epoch()
-        self.history.record("epoch", 0)
-        self.history.record("valid_score", score)
+        if not self.history:
+            self.history.new_epoch()
+            self.history.record("epoch", 0)
+            self.history.record("valid_score", score)
         best_so_far, since_gain, diverged = score, 0, not math.isfinite(score)
         try:
             for _ in range(0 if diverged else self.max_epochs if epochs is None else epochs):

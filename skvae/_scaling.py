@@ -18,8 +18,9 @@ def column_scaling(X):
         If the square of a deviation is not finite in float64.
     """
     scaler = StandardScaler()
-    for block in blocks(len(X), rows_per_block(X.shape[1])):
-        scaler.partial_fit(np.asarray(X[block], dtype=np.float64))
+    with np.errstate(over="ignore", invalid="ignore"):  # said below
+        for block in blocks(len(X), rows_per_block(X.shape[1])):
+            scaler.partial_fit(np.asarray(X[block], dtype=np.float64))
     mean, variance = scaler.mean_, scaler.var_
     if not np.isfinite(variance).all():
         raise ValueError("X is too large: the variance of a column exceeds the range of float64.")

@@ -101,6 +101,17 @@ def train(net, params, data, description, epochs=None):
         net.callbacks_ = [pair for pair in net.callbacks_ if pair[0] != "progress"]
 
 
+def go_on_from(module, previous):
+    """Take the weights and scaling of an earlier fit."""
+    try:
+        module.load_state_dict(previous.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            "warm_start=True goes on from the weights of the fit before, so n_components, posterior, likelihood, "
+            "hidden_layer_sizes and the features of X must be as they were then."
+        ) from error
+
+
 def validation_last(n_rows, fraction, seed):
     """An order of the rows with those held out for validation at the end, and where these begin.
 
@@ -135,7 +146,7 @@ def fit_net(params, X, seed, previous=None):
     n = len(X)
     net = new_net(params, X, seed)
     if previous is not None:
-        net.module_.load_state_dict(previous.module_.state_dict())
+        go_on_from(net.module_, previous.module_)
     held_out = params.early_stopping and params.max_iter > 0
     order, n_training = validation_last(n, params.validation_fraction, seed) if held_out else (None, n)
     u = to_device(net, X, order)  # one copy of the data, of which training and validation rows are views

@@ -224,8 +224,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
         data = self._check(X, training=True, reset=previous is None)
-        if previous is not None and self.n_components != self.n_components_:
-            raise ValueError(f"warm_start goes on with n_components={self.n_components_}, not {self.n_components}.")
         if self.early_stopping and self.max_iter and np.ceil(self.validation_fraction * len(data)) >= len(data):
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} leaves none of the {len(data)} rows of X to train on."

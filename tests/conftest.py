@@ -1,5 +1,9 @@
 """Data and settings that tests share."""
 
+import os
+
+os.environ["SCIPY_ARRAY_API"] = "1"  # read when scipy is imported; without it scikit-learn skips its array-API check
+
 import numpy as np
 import pytest
 import torch

@@ -13,7 +13,7 @@ class Likelihood(nn.Module):
 
     Parameters
     ----------
-    scale : Tensor of shape (n_features,)
+    scale : Tensor of shape (n_features,), float64
         X's units per unit of u = (x - shift) / scale. All ones where `standardises` is False.
 
     Attributes

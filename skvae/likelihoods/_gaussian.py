@@ -44,7 +44,7 @@ class GaussianLikelihood(_ConstantNoise):
 
     def __init__(self, scale):
         super().__init__(scale)
-        self.log_v = nn.Parameter(torch.zeros_like(scale))
+        self.log_v = nn.Parameter(torch.zeros(len(scale)))
 
     def log_variance(self):
         return self.log_v.clamp(min=math.log(NOISE_FLOOR))
@@ -64,9 +64,8 @@ class IsotropicGaussianLikelihood(_ConstantNoise):
 
     def __init__(self, scale):
         super().__init__(scale)
-        mean_square = scale.square().mean()  # in X's units
-        self.log_v = nn.Parameter(torch.zeros((), dtype=scale.dtype))  # as a share of mean_square
-        self.register_buffer("log_share", mean_square.log() - 2 * scale.log())
+        self.log_v = nn.Parameter(torch.zeros(()))  # as a share of the scales' mean square
+        self.register_buffer("log_share", (scale.square().mean().log() - 2 * scale.log()).float())
 
     def log_variance(self):
         return self.log_v.clamp(min=math.log(NOISE_FLOOR)) + self.log_share
@@ -87,7 +86,7 @@ class UnitGaussianLikelihood(_ConstantNoise):
 
     def __init__(self, scale):
         super().__init__(scale)
-        self.register_buffer("log_v", -2 * scale.log())
+        self.register_buffer("log_v", -2 * scale.log().float())
 
     def log_variance(self):
         return self.log_v
@@ -112,7 +111,7 @@ class HeteroscedasticGaussianLikelihood(Likelihood):
     def __init__(self, scale, floor=0.01):
         super().__init__(scale)
         self.floor = floor
-        self.register_buffer("least", torch.full_like(scale, NOISE_FLOOR))
+        self.register_buffer("least", torch.full((len(scale),), NOISE_FLOOR))
 
     @staticmethod
     def n_raw(n_features):

@@ -50,4 +50,6 @@ class LinearPath(nn.Module):
 
     def forward(self, x):
         y = functional.linear(x, *self.affine())
-        return y if self.net is None else torch.addcmul(y, self.unit, self.net(x.clamp(-CLIP, CLIP) * x.shape[-1] ** -0.5))
+        return (
+            y if self.net is None else torch.addcmul(y, self.unit, self.net(x.clamp(-CLIP, CLIP) * x.shape[-1] ** -0.5))
+        )

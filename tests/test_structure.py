@@ -1,0 +1,65 @@
+"""Rooms and floors: imports go down only, and each outside library is known where it belongs."""
+
+import ast
+from pathlib import Path
+
+import skvae
+
+ROOT = Path(skvae.__file__).parent
+# A room may import ours from the rooms listed here.
+FLOORS = {
+    "__init__": {"_transformer", "_version"},
+    "_version": set(),
+    "_transformer": {"_build", "_inference", "_training", "likelihoods", "networks", "posteriors"},
+    "_training": {
+        "_batches", "_build", "_linear_start", "_net", "_progress", "_scaling", "likelihoods", "objectives"
+    },
+    "_inference": {"_batches", "objectives"},
+    "_build": {"_module", "likelihoods", "networks", "posteriors"},
+    "_net": {"_batches", "objectives"},
+    "_progress": set(),
+    "_linear_start": {"_batches"},
+    "_scaling": {"_batches"},
+    "_module": {"posteriors._base"},
+    "_batches": set(),
+    "objectives": set(),
+}  # fmt: skip
+
+
+def imports(path):
+    """(module, level) of each import statement of a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", node.level
+
+
+def test_imports_go_down_only():
+    for path in ROOT.glob("*.py"):
+        allowed = FLOORS[path.stem]
+        for module, level in imports(path):
+            if level:
+                assert module in allowed, f"{path.name} imports {module}"
+
+
+def test_plug_ins_know_only_their_own_kind():
+    for package in ("posteriors", "likelihoods", "networks"):
+        for path in (ROOT / package).glob("*.py"):
+            for module, level in imports(path):
+                assert level <= 1, f"{path} imports from above"
+                assert level == 1 or module.split(".")[0] in {"torch", "math", "numpy"}, f"{path} imports {module}"
+
+
+def test_libraries_are_known_where_they_belong():
+    for path in ROOT.rglob("*.py"):
+        for module, _ in imports(path):
+            if module.startswith("skorch"):
+                assert path.stem in {"_net", "_progress"}
+            if module.startswith("sklearn.utils"):
+                assert path.stem == "_transformer"
+
+
+def test_rooms_stay_small():
+    for path in ROOT.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 400, path
