@@ -3,12 +3,12 @@
 from functools import partial
 
 import numpy as np
-import torch
 
 from ._batches import resident
 from ._build import build_vae, lookup
 from ._linear_start import linear_start
 from ._net import VAENet
+from ._parameters import resolve_device
 from ._progress import ProgressLine
 from ._scaling import column_scaling
 from .likelihoods import LIKELIHOODS, NOISE_FLOOR
@@ -16,17 +16,6 @@ from .objectives import ELBO
 
 N_STRETCHES = 4  # of consecutive rows, held out for validation
 REFIT_BELOW = 10_000  # rows under which "auto" trains again on all of them
-
-
-def resolve_device(device):
-    """The torch device that the parameter names; ValueError where this machine lacks it."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={device!r} is not available here: {error}") from error
-    return device
 
 
 def batch_size(params, n_rows):

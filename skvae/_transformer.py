@@ -1,19 +1,16 @@
 """The scikit-learn face: parameters and validation, arrays in and out."""
 
-from numbers import Integral, Real
-
 import numpy as np
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._build import lookup
 from ._inference import Inference
-from ._training import fit_net, new_net, resolve_device, start_linear, to_device
+from ._inspection import loadings, noise_variance
+from ._parameters import CONSTRAINTS, check_parameters, validates_parameters
+from ._training import fit_net, new_net, start_linear, to_device
 from .likelihoods import LIKELIHOODS
-from .networks import ACTIVATIONS
-from .posteriors import POSTERIORS
 
 
 class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -45,7 +42,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     hidden_layer_sizes : sequence of int, default=(256, 256)
         Hidden layers of the encoder; the decoder has the same. Empty: a linear model.
     activation : {"silu", "relu", "gelu", "elu", "tanh", "logistic", "softplus", "identity"} or callable, default="silu"
-        Or a callable that returns a `torch.nn.Module`.
     init : {"linear", "random"}, default="linear"
         "random" starts without the linear optimum, as a plain VAE does.
     learning_rate_init : float, default=1e-3
@@ -60,6 +56,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Whether to hold out validation rows, keep the weights that score best on them, and stop when
         these have not improved for `n_iter_no_change` epochs.
     validation_fraction : float, default=0.1
+        Share of rows held out, as four stretches of consecutive rows: neighbours are often alike.
     n_iter_no_change : int, default=20
     tol : float, default=0.0
         Nats that count as an improvement.
@@ -79,8 +76,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Whether `fit` goes on from the fitted weights (and their scaling of X) in place of a new start.
     random_state : int, RandomState or None, default=None
         The same int gives the same numbers. torch's global generator is neither used nor changed.
-    verbose : int, default=0
-        1 shows a progress line.
+    verbose : int, default=0, 1 shows a progress line.
 
     Attributes
     ----------
@@ -88,11 +84,9 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Loadings of the linear path, in X's units, each with its largest entry positive at the start.
     mean_ : ndarray of shape (n_features,)
         Mean of the training rows.
-    noise_variance_ : float or ndarray of shape (n_features,)
-        In X's units squared, float64. Absent where noise is not one number a feature.
+    noise_variance_ : float, ndarray of shape (n_features,) or None
+        In X's units squared, float64. None where noise is not one number a feature.
     n_components_, n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Where X had string column names.
     n_iter_ : int
         Epochs run.
     history_ : list of dict
@@ -101,8 +95,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         dur (seconds). With `refit`, of the run that chose the number of epochs.
     best_iter_ : int
         The epoch whose weights were best on the validation rows.
-    device_ : str
-    net_ : skorch.NeuralNet
+    device_, net_ : str, skorch.NeuralNet
 
     References
     ----------
@@ -118,32 +111,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     (1797, 3)
     """
 
-    _parameter_constraints = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "posterior": [StrOptions(set(POSTERIORS)), callable],
-        "likelihood": [StrOptions(set(LIKELIHOODS)), callable],
-        "beta": [Interval(Real, 0, None, closed="left")],
-        "n_draws": [Interval(Integral, 1, None, closed="left")],
-        "hidden_layer_sizes": ["array-like"],
-        "activation": [StrOptions(set(ACTIVATIONS)), callable],
-        "init": [StrOptions({"linear", "random"})],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "max_iter": [Interval(Integral, 0, None, closed="left")],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "refit": ["boolean", StrOptions({"auto"})],
-        "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
-        "device": [str],
-        "callbacks": [list, None],
-        "net_params": [dict, None],
-        "warm_start": ["boolean"],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints = CONSTRAINTS
 
     def __init__(
         self,
@@ -198,7 +166,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @validates_parameters
     def fit(self, X, y=None):
         """Fit the model.
 
@@ -224,10 +192,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
         data = self._check(X, training=True, reset=previous is None)
-        if self.early_stopping and self.max_iter and np.ceil(self.validation_fraction * len(data)) >= len(data):
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} leaves none of the {len(data)} rows of X to train on."
-            )
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         net, selection = fit_net(self, data, seed, previous)
         self._take(X, data, net, seed)
@@ -238,20 +202,11 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             raise KeyboardInterrupt("Interrupted; the estimator holds the best weights so far.")
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @validates_parameters
     def partial_fit(self, X, y=None):
         """Train for one pass over X, from the present weights, at a constant learning rate.
 
-        The first call takes scaling and linear start from its X.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-        y : ignored
-
-        Returns
-        -------
-        self
+        The first call takes scaling and linear start from its X (n_samples, n_features).
         """
         first = not hasattr(self, "net_")
         data = self._check(X, training=first, reset=first)
@@ -324,9 +279,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         X = check_array(X, estimator=self, **options) if reset else validate_data(self, X, reset=False, **options)
         lookup(LIKELIHOODS, self.likelihood).check(X)
         if training:
-            if any(not isinstance(size, Integral) or size < 1 for size in self.hidden_layer_sizes):
-                raise ValueError(f"hidden_layer_sizes must be integers of at least 1, not {self.hidden_layer_sizes!r}.")
-            resolve_device(self.device)
+            check_parameters(self, len(X))
         return X
 
     def _inference(self, X):
@@ -343,11 +296,5 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _read_parameters(self):
         """Set components_ and noise_variance_ from the weights."""
-        module = self.net_.module_
-        scale = module.scale.cpu().numpy()
-        weight = module.decoder.affine()[0].detach().cpu().numpy()[: len(scale)]
-        self.components_ = (scale[:, None] * weight).T.astype(self.mean_.dtype)
-        variance = module.likelihood.constant_variance()
-        if variance is not None:
-            variance = variance.detach().cpu().numpy() * scale**2
-            self.noise_variance_ = variance if module.likelihood.linear_noise == "feature" else float(variance.mean())
+        self.components_ = loadings(self.net_.module_).astype(self.mean_.dtype)
+        self.noise_variance_ = noise_variance(self.net_.module_)

@@ -97,7 +97,7 @@ def test_heteroscedastic_bound_is_unbounded_without_its_floor_and_bounded_with_i
     noise = torch.full((P,), 0.5, dtype=torch.float64)
 
     def log_p(floor, log_variance):
-        likelihood = HeteroscedasticGaussianLikelihood(torch.ones(P, dtype=torch.float64), floor=floor)
+        likelihood = HeteroscedasticGaussianLikelihood(torch.ones(P, dtype=torch.float64), floor=floor).double()
         likelihood.start(noise)
         raw = torch.cat([u, torch.full((1, P), float(log_variance), dtype=torch.float64)], dim=-1)
         return likelihood.log_prob(raw, u).item()

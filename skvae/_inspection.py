@@ -1,0 +1,16 @@
+"""What a fitted model says of the data: pure functions of its module."""
+
+
+def loadings(module):
+    """Loadings (d, p) of the decoder's linear path, in X's units."""
+    weight = module.decoder.affine()[0][: len(module.scale)].detach()
+    return (module.scale[:, None] * weight).T.cpu().numpy()
+
+
+def noise_variance(module):
+    """Noise variance in X's units squared: (p,), or a float where it is one for all, or None if not constant."""
+    variance = module.likelihood.constant_variance()
+    if variance is None:
+        return None
+    variance = (variance.detach() * module.scale**2).cpu().numpy()
+    return variance if module.likelihood.linear_noise == "feature" else float(variance.mean())

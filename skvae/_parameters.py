@@ -1,0 +1,63 @@
+"""What each parameter may be. All of scikit-learn's private names that the package uses are imported here."""
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from .likelihoods import LIKELIHOODS
+from .networks import ACTIVATIONS
+from .posteriors import POSTERIORS
+
+CONSTRAINTS = {
+    "n_components": [Interval(Integral, 1, None, closed="left")],
+    "posterior": [StrOptions(set(POSTERIORS)), callable],
+    "likelihood": [StrOptions(set(LIKELIHOODS)), callable],
+    "beta": [Interval(Real, 0, None, closed="left")],
+    "n_draws": [Interval(Integral, 1, None, closed="left")],
+    "hidden_layer_sizes": ["array-like"],
+    "activation": [StrOptions(set(ACTIVATIONS)), callable],
+    "init": [StrOptions({"linear", "random"})],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "refit": ["boolean", StrOptions({"auto"})],
+    "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
+    "device": [str],
+    "callbacks": [list, None],
+    "net_params": [dict, None],
+    "warm_start": ["boolean"],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+validates_parameters = _fit_context(prefer_skip_nested_validation=True)
+
+
+def resolve_device(device):
+    """The torch device that the parameter names; ValueError where this machine lacks it."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={device!r} is not available here: {error}") from error
+    return device
+
+
+def check_parameters(params, n_rows):
+    """Raise ValueError where parameters are wrong in ways that their constraints cannot say."""
+    sizes = params.hidden_layer_sizes
+    if any(not isinstance(size, Integral) or size < 1 for size in sizes):
+        raise ValueError(f"hidden_layer_sizes must be integers of at least 1, not {sizes!r}.")
+    fraction = params.validation_fraction
+    if params.early_stopping and params.max_iter and np.ceil(fraction * n_rows) >= n_rows:
+        raise ValueError(f"validation_fraction={fraction} leaves none of the {n_rows} rows of X to train on.")
+    resolve_device(params.device)
