@@ -87,6 +87,22 @@ def table(rows):
     return "\n".join(lines)
 
 
+def summary(rows, n_components=4):
+    """Markdown: a line a data set, the models that the README compares."""
+    frame = pd.DataFrame(rows)
+    frame = frame[frame["n_components"] == n_components]
+    shown = ["PCA", "FactorAnalysis", "diag, gaussian", "diag, gaussian_isotropic"]
+    lines = [f"| data (rows x channels) | {' | '.join(shown)} | R2: PCA | R2: diag, gaussian_isotropic |"]
+    lines += ["|---" * (len(shown) + 3) + "|"]
+    for data, part in frame.groupby("data", sort=False):
+        part = part.groupby("model")
+        nats, spread, r2 = part["nats"].mean(), part["nats"].std(ddof=0), part["r2"].mean()
+        cells = [f"{nats[model]:.0f} ± {spread[model]:.0f}" for model in shown]
+        cells += [f"{r2['PCA']:.4f}", f"{r2['diag, gaussian_isotropic']:.4f}"]
+        lines.append(f"| {data} ({frame[frame['data'] == data]['shape'].iloc[0]}) | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=list(SPECTRA))
@@ -115,6 +131,7 @@ def main():
             output.write(json.dumps(row) + "\n")
             output.flush()
             rows.append(row)
+    print(summary(rows))
     print(table(rows))
 
 

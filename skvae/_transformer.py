@@ -62,7 +62,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Nats that count as an improvement.
     refit : bool or "auto", default="auto"
         Whether to train again on all rows, from their linear optimum, for as many epochs as were best
-        on the validation rows. "auto": with fewer than 10,000 rows.
+        on the validation rows. "auto": with fewer than 500 rows.
     n_importance_samples : int, default=16
         Draws a row in `score` and `score_samples`.
     device : str, default="auto"

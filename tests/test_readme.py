@@ -1,0 +1,24 @@
+"""The README's Python runs, top to bottom, in one namespace."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_readme_code_runs():
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf8"), flags=re.DOTALL)
+    namespace = {}
+    for block in blocks:
+        exec(compile(block, str(README), "exec"), namespace)
+    assert len(blocks) == 3
+    assert namespace["z"].shape == (400, 2) and namespace["spread"].shape == (200, 4, 4)
+    assert np.isfinite(namespace["tied"].score(namespace["X_test"]))
+
+
+@pytest.mark.parametrize("command", ["python examples/quickstart.py", "python -m pytest"])
+def test_readme_has_its_commands_each_on_a_line(command):
+    assert re.search(rf'^pip install "\.\[\w+\]" && {command}$', README.read_text(encoding="utf8"), flags=re.MULTILINE)
