@@ -35,23 +35,48 @@ def one_cycle(progress, warmup=0.1):
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-class BestWeights:
-    """A copy of the best weights so far, with their score and epoch."""
+class Watch:
+    """Scores a net's weights as training goes, and keeps the best, those at the start included.
 
-    def __init__(self, module, score):
-        self.module = module
-        self.score, self.epoch = score, 0
-        self.kept = [tensor.detach().clone() for tensor in module.state_dict().values()]
+    Parameters
+    ----------
+    net : VAENet
+    train, valid : Tensor
+        Without validation rows a few training rows are scored, which tells divergence but not what is best.
+    """
 
-    def offer(self, score, epoch):
-        """Keep the present weights if they score best."""
-        if score > self.score:
-            self.score, self.epoch = score, epoch
-            torch._foreach_copy_(self.kept, list(self.module.state_dict().values()))
+    def __init__(self, net, train, valid):
+        self.net = net
+        self.rows = train[:256] if valid is None else valid
+        # The same noise in every epoch, so that epochs differ by their weights alone.
+        draws = net.n_draws if valid is None else max(net.n_draws, -(-MONITORED // len(valid)))
+        shape = draws, len(self.rows), net.module_.n_components
+        self.noise = torch.randn(shape, generator=net.generator_, device=self.rows.device)
+        self.start = self.score = self.best_score = net.evaluate(self.rows, self.noise)
+        self.best_epoch, self.since_gain = 0, 0
+        self.best = [tensor.clone() for tensor in net.module_.state_dict().values()]
 
-    @torch.no_grad()
+    def look(self, epoch):
+        """Score the present weights and keep them if they are the best."""
+        self.score = self.net.evaluate(self.rows, self.noise)
+        self.since_gain = 0 if self.score > self.best_score + self.net.tol else self.since_gain + 1
+        if self.score > self.best_score:
+            self.best_score, self.best_epoch = self.score, epoch
+            self._copy(self.net.module_.state_dict().values(), self.best)
+
     def restore(self):
-        torch._foreach_copy_(list(self.module.state_dict().values()), self.kept)
+        self._copy(self.best, self.net.module_.state_dict().values())
+
+    @property
+    def diverged(self):
+        """Whether the last score is not finite or one nat a feature under the start's."""
+        return not self.score >= self.start - self.rows.shape[1]
+
+    @staticmethod
+    @torch.no_grad()
+    def _copy(source, target):
+        for tensor, copy in zip(source, target, strict=True):
+            copy.copy_(tensor)
 
 
 class VAENet(NeuralNet):
@@ -177,61 +202,56 @@ class VAENet(NeuralNet):
     def fit_loop(self, X, y=None, epochs=None, *, cycle=None, **fit_params):
         """Train for `epochs` (default max_epochs), the first of a learning-rate cycle of `cycle` epochs.
 
-        With validation rows the weights kept are those that scored best on them, the start included.
-        Without, they are the last. Training has diverged when a loss is not finite, or when it ends
-        with a score one nat a feature under the start's: then the best weights are kept in either case.
+        With validation rows the weights kept are those that scored best on them, the start included;
+        without, the last. Training has diverged when a loss is not finite, or when it ends with a score
+        one nat a feature under the start's: then the best weights are kept in either case.
         """
         train, valid = self.get_split_datasets(X)
         iterator = self.get_iterator(train, training=True)
         self.step_, self.n_steps_ = 0, cycle and cycle * len(iterator)
         for group in self.optimizer_.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"])
-        watched = train[:MONITORED] if valid is None else valid
-        # The same noise in every epoch, so that epochs differ by their weights alone.
-        shape = max(self.n_draws, -(-MONITORED // len(watched))), len(watched), self.module_.n_components
-        noise = torch.randn(shape, generator=self.generator_, device=watched.device)
-        score = start = self.evaluate(watched, noise)
-        best = BestWeights(self.module_, score)
+        watch = Watch(self, train, valid)
         if not self.history:
             self.history.new_epoch()
             self.history.record("epoch", 0)
-            self.history.record("valid_score", score)
-        best_so_far, since_gain, diverged = score, 0, not math.isfinite(score)
+            self.history.record("valid_score", watch.score)
+        finite = math.isfinite(watch.score)
         try:
-            for _ in range(0 if diverged else self.max_epochs if epochs is None else epochs):
+            for _ in range((self.max_epochs if epochs is None else epochs) if finite else 0):
                 begin = time.perf_counter()
                 self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
                 epoch = len(self.history) - 1
                 self.history.record("epoch", epoch)
                 self.run_single_epoch(iterator, training=True, prefix="train", step_fn=self.train_step)
-                score = self.evaluate(watched, noise)
-                self.history.record("valid_score", score)
+                watch.look(epoch)
+                self.history.record("valid_score", watch.score)
                 self.history.record("dur", time.perf_counter() - begin)
-                diverged = not math.isfinite(score + self.history[-1, "train_loss"])
-                if diverged:
+                finite = math.isfinite(watch.score + self.history[-1, "train_loss"])
+                if not finite:
                     break
-                best.offer(score, epoch)
-                since_gain = 0 if score > best_so_far + self.tol else since_gain + 1
-                best_so_far = max(score, best_so_far)
                 try:
                     self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
                 except KeyboardInterrupt:  # how skorch's own callbacks stop training
                     break
-                if valid is not None and since_gain >= self.n_iter_no_change:
+                if valid is not None and watch.since_gain >= self.n_iter_no_change:
                     break
         except KeyboardInterrupt:
             self.interrupted_ = True
-        if diverged or score < start - train.shape[1]:
-            diverged = True
+            if "valid_score" not in self.history[-1]:
+                self.history.pop()  # the epoch is not whole
+        self.diverged_ = watch.diverged or not finite
+        self.best_epoch_, self.best_score_ = watch.best_epoch, watch.best_score
+        if self.diverged_:
             warnings.warn(
                 "Training diverged: the loss is not finite, or far above the start's. The best weights of the "
-                f"{len(self.history) - 1} epochs, epoch {best.epoch}'s, are kept. Try a smaller learning_rate_init.",
+                f"{len(self.history) - 1} epochs, epoch {watch.best_epoch}'s, are kept. "
+                "Try a smaller learning_rate_init.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        if diverged or valid is not None:
-            best.restore()
-        self.diverged_, self.best_epoch_, self.best_score_ = diverged, best.epoch, best.score
+        if self.diverged_ or valid is not None:
+            watch.restore()
         self._set_training(False)
         return self
 

@@ -7,9 +7,9 @@ import torch
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .likelihoods import LIKELIHOODS
+from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import ACTIVATIONS
-from .posteriors import POSTERIORS
+from .posteriors import POSTERIORS, Posterior
 
 CONSTRAINTS = {
     "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -53,7 +53,13 @@ def resolve_device(device):
 
 
 def check_parameters(params, n_rows):
-    """Raise ValueError where parameters are wrong in ways that their constraints cannot say."""
+    """Raise ValueError or TypeError where parameters are wrong in ways that their constraints cannot say."""
+    for name, base in (("posterior", Posterior), ("likelihood", Likelihood)):
+        option = getattr(params, name)
+        if not isinstance(option, str) and not hasattr(option, "n_raw"):
+            raise TypeError(
+                f"{name} must be a name or have what {base.__module__}.{base.__name__} has, not {option!r}."
+            )
     sizes = params.hidden_layer_sizes
     if any(not isinstance(size, Integral) or size < 1 for size in sizes):
         raise ValueError(f"hidden_layer_sizes must be integers of at least 1, not {sizes!r}.")

@@ -15,7 +15,7 @@ from .likelihoods import LIKELIHOODS, NOISE_FLOOR
 from .objectives import ELBO
 
 N_STRETCHES = 4  # of consecutive rows, held out for validation
-REFIT_BELOW = 500  # rows under which "auto" trains again on all of them
+REFIT_BELOW = 10_000  # rows under which "auto" trains again on all of them
 
 
 def batch_size(params, n_rows):

@@ -62,7 +62,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Nats that count as an improvement.
     refit : bool or "auto", default="auto"
         Whether to train again on all rows, from their linear optimum, for as many epochs as were best
-        on the validation rows. "auto": with fewer than 500 rows.
+        on the validation rows. "auto": with fewer than 10,000 rows.
     n_importance_samples : int, default=16
         Draws a row in `score` and `score_samples`.
     device : str, default="auto"
@@ -86,9 +86,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Mean of the training rows.
     noise_variance_ : float, ndarray of shape (n_features,) or None
         In X's units squared, float64. None where noise is not one number a feature.
-    n_components_, n_features_in_ : int
-    n_iter_ : int
-        Epochs run.
+    n_components_, n_features_in_, n_iter_ : int
+        `n_iter_` is the number of epochs run.
     history_ : list of dict
         A row an epoch, from 0, the start: epoch, train_loss and train_kl (nats a row, mean over the
         epoch), valid_score (the objective on validation rows; on training rows without early stopping),
@@ -277,9 +276,10 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """X as a checked array; nothing of the estimator changes."""
         options = {"dtype": [np.float64, np.float32], "ensure_min_samples": 1 + training}
         X = check_array(X, estimator=self, **options) if reset else validate_data(self, X, reset=False, **options)
-        lookup(LIKELIHOODS, self.likelihood).check(X)
         if training:
             check_parameters(self, len(X))
+        likelihood = lookup(LIKELIHOODS, self.likelihood) if training else self.net_.module_.likelihood
+        likelihood.check(X)
         return X
 
     def _inference(self, X):

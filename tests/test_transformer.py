@@ -1,6 +1,7 @@
 """In use, as scikit-learn's people use PCA; and what happens with bad or odd input."""
 
 import copy
+import math
 
 import joblib
 import numpy as np
@@ -20,6 +21,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skvae import VAETransformer
+from skvae.likelihoods import Likelihood
 from skvae.posteriors import POSTERIORS, Posterior
 
 from .conftest import curved_spectra, small
@@ -173,6 +175,29 @@ def test_a_posterior_of_ones_own(spectra):
     assert np.isfinite(vae.score(spectra))
 
 
+class LaplaceLikelihood(Likelihood):
+    """Heavy tails, one scale: a likelihood of one's own, with no linear optimum."""
+
+    standardises = True
+
+    def log_prob(self, raw, u):
+        return -((u - raw).abs() / 0.3 + math.log(0.6)).sum(-1)
+
+    def mean(self, raw):
+        return raw
+
+    def sample(self, raw, generator):
+        uniform = torch.empty_like(raw).uniform_(-1, 1, generator=generator)
+        return raw - 0.3 * uniform.sign() * torch.log1p(-uniform.abs())
+
+
+def test_a_likelihood_of_ones_own(spectra):
+    vae = VAETransformer(2, likelihood=LaplaceLikelihood, **small(max_iter=20)).fit(spectra)
+    assert vae.history_[vae.best_iter_]["valid_score"] > vae.history_[0]["valid_score"] + 1
+    assert vae.noise_variance_ is None
+    assert np.isfinite(vae.score(spectra)) and np.isfinite(vae.sample(5, random_state=0)).all()
+
+
 X_BAD = np.full((10, 3), np.nan)
 BAD = [
     ({}, X_BAD, "NaN"),
@@ -186,6 +211,8 @@ BAD = [
     ({"likelihood": "bernoulli"}, np.linspace(-1, 1, 30).reshape(10, 3), r"\[0, 1\]"),
     ({"likelihood": "gauss"}, None, "gaussian_isotropic"),
     ({"posterior": "dag"}, None, "rho_diag"),
+    ({"posterior": lambda raw, d: None}, None, "skvae.posteriors"),
+    ({"likelihood": print}, None, "skvae.likelihoods"),
     ({"activation": "slu"}, None, "silu"),
     ({"init": "pca"}, None, "linear"),
     ({"n_components": 0}, None, "n_components"),
