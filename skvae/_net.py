@@ -47,7 +47,7 @@ class Watch:
 
     def __init__(self, net, train, valid):
         self.net = net
-        self.rows = train[:256] if valid is None else valid
+        self.name, self.rows = ("train_score", train[:256]) if valid is None else ("valid_score", valid)
         # The same noise in every epoch, so that epochs differ by their weights alone.
         draws = net.n_draws if valid is None else max(net.n_draws, -(-MONITORED // len(valid)))
         shape = draws, len(self.rows), net.module_.n_components
@@ -167,7 +167,7 @@ class VAENet(NeuralNet):
         """One pass; records the mean loss and the mean KL of a row, read from the device once."""
         self._set_training(training)
         needs_closure = self._needs_closure()
-        totals = torch.zeros(2, device=self.device)
+        losses, kls, sizes = [], [], []  # on the device until the epoch ends
         for batch in iterator:
             self._set_learning_rate()
             if needs_closure:
@@ -178,9 +178,11 @@ class VAENet(NeuralNet):
                 self.optimizer_.zero_grad()
                 step = self.train_step_single(batch)
                 self.optimizer_.step()
-            kl = step["y_pred"][1].detach()
-            totals += torch.stack([step["loss"].detach() * len(kl), kl.sum()])
-        loss, kl = (totals / len(iterator.u)).tolist()
+            losses.append(step["loss"].detach())
+            kls.append(step["y_pred"][1].detach())
+            sizes.append(len(kls[-1]))
+        share = torch.tensor(sizes, dtype=losses[0].dtype, device=self.device) / sum(sizes)
+        loss, kl = torch.stack([torch.stack(losses) @ share, torch.cat(kls).mean()]).tolist()
         self.history.record(f"{prefix}_loss", loss)
         self.history.record(f"{prefix}_kl", kl)
 
@@ -215,7 +217,7 @@ class VAENet(NeuralNet):
         if not self.history:
             self.history.new_epoch()
             self.history.record("epoch", 0)
-            self.history.record("valid_score", watch.score)
+            self.history.record(watch.name, watch.score)
         finite = math.isfinite(watch.score)
         try:
             for _ in range((self.max_epochs if epochs is None else epochs) if finite else 0):
@@ -225,7 +227,7 @@ class VAENet(NeuralNet):
                 self.history.record("epoch", epoch)
                 self.run_single_epoch(iterator, training=True, prefix="train", step_fn=self.train_step)
                 watch.look(epoch)
-                self.history.record("valid_score", watch.score)
+                self.history.record(watch.name, watch.score)
                 self.history.record("dur", time.perf_counter() - begin)
                 finite = math.isfinite(watch.score + self.history[-1, "train_loss"])
                 if not finite:
@@ -238,7 +240,7 @@ class VAENet(NeuralNet):
                     break
         except KeyboardInterrupt:
             self.interrupted_ = True
-            if "valid_score" not in self.history[-1]:
+            if watch.name not in self.history[-1]:
                 self.history.pop()  # the epoch is not whole
         self.diverged_ = watch.diverged or not finite
         self.best_epoch_, self.best_score_ = watch.best_epoch, watch.best_score

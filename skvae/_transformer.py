@@ -90,7 +90,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         `n_iter_` is the number of epochs run.
     history_ : list of dict
         A row an epoch, from 0, the start: epoch, train_loss and train_kl (nats a row, mean over the
-        epoch), valid_score (the objective on validation rows; on training rows without early stopping),
+        epoch), valid_score (the objective on validation rows, or train_score on a few training rows), and
         dur (seconds). With `refit`, of the run that chose the number of epochs.
     best_iter_ : int
         The epoch whose weights were best on the validation rows.

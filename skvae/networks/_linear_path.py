@@ -44,8 +44,8 @@ class LinearPath(nn.Module):
     def affine(self):
         """Weight (n_out, n_in) and bias (n_out,) of the linear path as it stands."""
         return (
-            self.start_weight + self.unit[:, None] * self.linear.weight,
-            self.start_bias + self.unit * self.linear.bias,
+            torch.addcmul(self.start_weight, self.unit[:, None], self.linear.weight),
+            torch.addcmul(self.start_bias, self.unit, self.linear.bias),
         )
 
     def forward(self, x):
