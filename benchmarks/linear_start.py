@@ -2,8 +2,8 @@
 
     python benchmarks/linear_start.py
 
-Sets with more rows than channels (channels thinned where needed), scored on the rows they were fitted to. For `rho`, whose
-covariance has one scale, the start is PCA's score less a gap that has a closed form.
+Sets with more rows than channels (channels thinned where needed), scored on the rows they were fitted to. For `rho`,
+whose covariance has one scale, the start is PCA's score less a gap that has a closed form.
 """
 
 import torch

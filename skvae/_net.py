@@ -131,7 +131,6 @@ class VAENet(NeuralNet):
     def initialize(self):
         super().initialize()
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
-        self.interrupted_ = False
         return self
 
     def get_split_datasets(self, X, y=None, **fit_params):
@@ -210,6 +209,7 @@ class VAENet(NeuralNet):
         """
         train, valid = self.get_split_datasets(X)
         iterator = self.get_iterator(train, training=True)
+        self.interrupted_ = False
         self.step_, self.n_steps_ = 0, cycle and cycle * len(iterator)
         for group in self.optimizer_.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"])

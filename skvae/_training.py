@@ -150,4 +150,5 @@ def fit_net(params, X, seed, previous=None):
     again = new_net(params, X, seed)
     start_linear(again, params, u)
     train(again, params, (u, None), "refit", epochs=net.best_epoch_)
+    net.interrupted_ = again.interrupted_
     return (net if again.diverged_ or again.interrupted_ else again), net

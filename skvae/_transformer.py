@@ -194,11 +194,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         net, selection = fit_net(self, data, seed, previous)
         self._take(X, data, net, seed)
-        self.history_ = list(selection.history)
-        self.n_iter_ = len(self.history_) - 1
-        self.best_iter_ = selection.best_epoch_
-        if selection.interrupted_ or net.interrupted_:
-            raise KeyboardInterrupt("Interrupted; the estimator holds the best weights so far.")
+        self._finish(selection)
         return self
 
     @validates_parameters
@@ -212,15 +208,15 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if first:
             seed = check_random_state(self.random_state).randint(2**31 - 1)
             net = new_net(self, data, seed)
-            start_linear(net, self, to_device(net, data))
+            u = to_device(net, data)
+            start_linear(net, self, u)
         else:
-            net, seed = self.net_, self._seed
-        net.fit_loop((to_device(net, data), None), epochs=1)
+            net = self.net_
+            u = to_device(net, data)
+        net.partial_fit((u, None), epochs=1)
         if first:
             self._take(X, data, net, seed)
-        self._read_parameters()
-        self.history_ = list(net.history)
-        self.n_iter_ = len(self.history_) - 1
+        self._finish(net)
         return self
 
     def transform(self, X):
@@ -292,9 +288,13 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.device_ = net.device
         self.n_components_ = net.module_.n_components
         self.mean_ = data.mean(axis=0, dtype=np.float64).astype(data.dtype)
-        self._read_parameters()
 
-    def _read_parameters(self):
-        """Set components_ and noise_variance_ from the weights."""
+    def _finish(self, net):
+        """Read the weights, and the history of the net that was selected; pass an interruption on."""
         self.components_ = loadings(self.net_.module_).astype(self.mean_.dtype)
         self.noise_variance_ = noise_variance(self.net_.module_)
+        self.history_ = list(net.history)
+        self.n_iter_ = len(self.history_) - 1
+        self.best_iter_ = net.best_epoch_
+        if net.interrupted_:
+            raise KeyboardInterrupt("Interrupted: the estimator holds the best weights so far.")

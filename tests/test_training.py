@@ -229,6 +229,28 @@ def test_interruption_is_passed_on_and_leaves_the_best_so_far(spectra):
     assert vae.score(spectra) > VAETransformer(2, max_iter=0).fit(spectra).score(spectra) - 2
 
 
+class InterruptRefit(Callback):
+    def on_batch_end(self, net, **kwargs):
+        if "train_score" in net.history[0]:
+            raise KeyboardInterrupt
+
+
+def test_interrupting_the_refit_keeps_the_selected_weights(spectra):
+    vae = VAETransformer(2, **small(callbacks=[InterruptRefit()]))
+    with pytest.raises(KeyboardInterrupt):
+        vae.fit(spectra)
+    selected = VAETransformer(2, **small(refit=False)).fit(spectra)
+    assert np.array_equal(vae.transform(spectra), selected.transform(spectra))
+
+
+def test_interrupting_partial_fit_is_passed_on_too(spectra):
+    vae = VAETransformer(2, **small(callbacks=[Interrupt()]))
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(20):
+            vae.partial_fit(spectra)
+    assert np.isfinite(vae.score(spectra)) and vae.n_iter_ == 2
+
+
 class Count(Callback):
     def on_train_begin(self, net, **kwargs):
         self.epochs = self.batches = 0
