@@ -54,7 +54,6 @@ def engine(case, posterior, X):
     start_linear(net, params, u)
 
     def run():
-        net.run_epochs = 0
         net.fit_loop((u, None), epochs=EPOCHS)
         return net.history[-1, "train_loss"]
 
