@@ -257,6 +257,14 @@ class VAENet(NeuralNet):
         self._set_training(False)
         return self
 
+    def partial_fit(self, X, y=None, **fit_params):
+        """`fit_loop` between the callbacks' begin and end. Nothing is swallowed, as skorch's own swallows Ctrl-C."""
+        self.notify("on_train_begin", X=X)
+        try:
+            return self.fit_loop(X, **fit_params)
+        finally:
+            self.notify("on_train_end", X=X)
+
     def __getstate__(self):
         """Arrays and scalars in place of torch's objects, so that what was on a GPU loads without one."""
         state = self.__dict__.copy()

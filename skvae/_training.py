@@ -82,11 +82,9 @@ def train(net, params, data, description, epochs=None):
     """Run a net's training loop, on a progress line if verbose."""
     if params.verbose:
         net.callbacks_ = [*net.callbacks_, ("progress", ProgressLine(epochs or params.max_iter, description))]
-    net.notify("on_train_begin", X=data)
     try:
-        net.fit_loop(data, epochs=epochs, cycle=params.max_iter)
+        net.partial_fit(data, epochs=epochs, cycle=params.max_iter)
     finally:
-        net.notify("on_train_end", X=data)
         net.callbacks_ = [pair for pair in net.callbacks_ if pair[0] != "progress"]
 
 
@@ -113,6 +111,17 @@ def validation_last(n_rows, fraction, seed):
     shuffled = np.random.RandomState(seed).permutation(n_stretches)
     order = np.concatenate([stretches[i] for i in shuffled])
     return order, n_rows - n_held_out
+
+
+def pass_once(params, X, seed, net=None):
+    """Train a net for one pass over the rows of X at a constant rate; without one, a new net from their start."""
+    new = net is None
+    if new:
+        net = new_net(params, X, seed)
+    u = to_device(net, X)
+    if new:
+        start_linear(net, params, u)
+    return net.partial_fit((u, None), epochs=1)
 
 
 def fit_net(params, X, seed, previous=None):

@@ -9,7 +9,7 @@ from ._build import lookup
 from ._inference import Inference
 from ._inspection import loadings, noise_variance
 from ._parameters import CONSTRAINTS, check_parameters, validates_parameters
-from ._training import fit_net, new_net, start_linear, to_device
+from ._training import fit_net, pass_once
 from .likelihoods import LIKELIHOODS
 
 
@@ -76,7 +76,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Whether `fit` goes on from the fitted weights (and their scaling of X) in place of a new start.
     random_state : int, RandomState or None, default=None
         The same int gives the same numbers. torch's global generator is neither used nor changed.
-    verbose : int, default=0, 1 shows a progress line.
+    verbose : int, default=0
+        1 shows a progress line.
 
     Attributes
     ----------
@@ -94,7 +95,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         dur (seconds). With `refit`, of the run that chose the number of epochs.
     best_iter_ : int
         The epoch whose weights were best on the validation rows.
-    device_, net_ : str, skorch.NeuralNet
+    device_ : str
+    net_ : skorch.NeuralNet
 
     References
     ----------
@@ -203,17 +205,11 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
         The first call takes scaling and linear start from its X (n_samples, n_features).
         """
-        first = not hasattr(self, "net_")
+        previous = getattr(self, "net_", None)
+        first = previous is None
         data = self._check(X, training=first, reset=first)
-        if first:
-            seed = check_random_state(self.random_state).randint(2**31 - 1)
-            net = new_net(self, data, seed)
-            u = to_device(net, data)
-            start_linear(net, self, u)
-        else:
-            net = self.net_
-            u = to_device(net, data)
-        net.partial_fit((u, None), epochs=1)
+        seed = check_random_state(self.random_state).randint(2**31 - 1) if first else self._seed
+        net = pass_once(self, data, seed, previous)
         if first:
             self._take(X, data, net, seed)
         self._finish(net)

@@ -120,16 +120,6 @@ def test_divergence_keeps_good_weights_and_warns(spectra, early_stopping, rate):
     assert vae.score(spectra) > start.score(spectra) - 2
 
 
-FIT = """
-import json, numpy as np, torch
-from skvae import VAETransformer
-from tests.conftest import curved_spectra, small
-vae = VAETransformer(3, posterior="rho_diag", **small()).fit(curved_spectra(200))
-X = curved_spectra(20, seed=1)
-print(json.dumps([vae.transform(X).tolist(), vae.score(X), vae.sample(3, random_state=1).tolist()]))
-"""
-
-
 def fitted_numbers(_=None):
     vae = VAETransformer(3, posterior="rho_diag", **small()).fit(curved_spectra(200))
     X = curved_spectra(20, seed=1)
@@ -138,7 +128,8 @@ def fitted_numbers(_=None):
 
 def test_bit_for_bit_in_a_fresh_process_a_loky_worker_and_two_threads_at_once():
     here = fitted_numbers()
-    fresh = subprocess.run([sys.executable, "-c", FIT], capture_output=True, text=True, check=True)
+    fit = "import json, tests.test_training as t; print(json.dumps(t.fitted_numbers()))"
+    fresh = subprocess.run([sys.executable, "-c", fit], capture_output=True, text=True, check=True)
     assert json.loads(fresh.stdout) == here
     assert Parallel(n_jobs=2)(delayed(fitted_numbers)(i) for i in range(2)) == [here, here]
     results = {}

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skvae import VAETransformer
 from skvae.likelihoods import Likelihood
-from skvae.posteriors import POSTERIORS, Posterior
+from skvae.posteriors import POSTERIORS
 
 from .conftest import curved_spectra, small
 
@@ -143,36 +143,6 @@ def test_score_is_at_beta_one_and_sample_follows_its_seed(spectra):
 def test_a_larger_beta_lowers_the_kl(spectra):
     kl = [VAETransformer(2, **small(max_iter=30, beta=beta)).fit(spectra).history_[-1]["train_kl"] for beta in (1, 30)]
     assert kl[1] < kl[0]
-
-
-class TiedPosterior(Posterior):
-    """One variance for all components: enough to be a posterior of one's own."""
-
-    def __init__(self, raw, n_components):
-        self.mean, self.log_s = raw.tensor_split([n_components], dim=-1)
-
-    @staticmethod
-    def n_raw(n_components):
-        return n_components + 1
-
-    def scale(self, eps):
-        return torch.exp(0.5 * self.log_s) * eps
-
-    def whiten(self, delta):
-        return torch.exp(-0.5 * self.log_s) * delta
-
-    def log_det(self):
-        return self.mean.shape[-1] * self.log_s[..., 0]
-
-    def trace(self):
-        return self.mean.shape[-1] * self.log_s[..., 0].exp()
-
-
-def test_a_posterior_of_ones_own(spectra):
-    vae = VAETransformer(3, posterior=TiedPosterior, **small()).fit(spectra)
-    covariance = vae.posterior_covariance(spectra[:5])
-    np.testing.assert_allclose(covariance, covariance[:, :1, :1] * np.eye(3), atol=1e-12)
-    assert np.isfinite(vae.score(spectra))
 
 
 class LaplaceLikelihood(Likelihood):

@@ -50,6 +50,6 @@ class LinearPath(nn.Module):
 
     def forward(self, x):
         y = functional.linear(x, *self.affine())
-        return (
-            y if self.net is None else torch.addcmul(y, self.unit, self.net(x.clamp(-CLIP, CLIP) * x.shape[-1] ** -0.5))
-        )
+        if self.net is None:
+            return y
+        return torch.addcmul(y, self.unit, self.net(x.clamp(-CLIP, CLIP) * x.shape[-1] ** -0.5))
