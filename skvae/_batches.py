@@ -21,7 +21,7 @@ class Batches:
     u : Tensor of shape (n, p), on the device
     batch_size : int
     n_draws, n_components : int
-        Noise comes with each batch as a tensor (n_draws, rows, n_components).
+        Noise comes with each batch as a tensor (n_draws, rows, n_components), of one draw (rows, n_components).
     generator : torch.Generator on the same device
 
     Yields
@@ -32,7 +32,7 @@ class Batches:
     def __init__(self, u, batch_size, n_draws, n_components, generator):
         self.u = u
         self.batch_size = batch_size
-        self.noise_shape = (n_draws, len(u), n_components)
+        self.noise_shape = (n_draws, len(u), n_components)[n_draws == 1 :]
         self.generator = generator
 
     def __len__(self):
@@ -43,7 +43,7 @@ class Batches:
         order = torch.randperm(len(self.u), generator=self.generator, device=device)
         noise = torch.randn(self.noise_shape, generator=self.generator, device=device, dtype=self.u.dtype)
         for block in blocks(len(self.u), self.batch_size):
-            yield self.u.index_select(0, order[block]), noise[:, block]
+            yield self.u.index_select(0, order[block]), noise[..., block, :]
 
 
 def resident(X, rows, shift, scale, device):

@@ -44,18 +44,19 @@ class VAE(nn.Module):
         return self.posterior(self.encoder(u), self.n_components)
 
     def forward(self, u, eps):
-        """One reparametrised draw for each eps (L, n, d).
+        """One reparametrised draw for each eps (L, n, d), or (n, d): what has no draws to sum over is faster.
 
         Returns
         -------
-        log_likelihood : Tensor of shape (L, n)
+        log_likelihood : Tensor of shape (L, n) or (n,)
             log p(x | z), up to the constant `log_volume`.
         q : Posterior
-        z : Tensor of shape (L, n, d)
+        z : Tensor of shape (L, n, d) or (n, d)
         """
         q = self.encode(u)
         z = q.rsample(eps)
-        return self.likelihood.log_prob(self.decoder(z), u), q, z
+        raw = self.decoder(z.flatten(0, -2)).unflatten(0, z.shape[:-1]) if z.ndim > 2 else self.decoder(z)
+        return self.likelihood.log_prob(raw, u), q, z
 
     def importance_terms(self, u, eps):
         """log p(x | z_k) and log p(z_k) / q(z_k | x) in nats, each (K, n), for eps broadcasting to (K, n, d)."""

@@ -3,7 +3,7 @@
 What differs from `skorch.NeuralNet`, and why: data are tensors, (train, validation or None), and
 batches are slices of them (no per-row collate); losses stay on the device until an epoch ends (no
 synchronisation a batch); shuffle and noise come from a private generator; the learning rate follows
-one cycle; the weights kept are the best on the validation rows, the start included; training that
+one cycle; a step is captured in a CUDA graph where there is a GPU; the weights kept are the best on the validation rows, the start included; training that
 diverges ends with the best weights and a warning; batch-level callbacks run only where a callback
 defines them; Ctrl-C is noted in `interrupted_`, so that the estimator can pass it on.
 """
@@ -20,12 +20,14 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch.utils._pytree import tree_map_only
 
+from ._adamw import AdamW
 from ._batches import Batches, blocks, rows_per_block
+from ._step import make_step, objective_terms
+from ._watch import Watch
 from .objectives import ELBO
 
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 ARRAYS = ("module_", "optimizer_", "generator_")  # pickled as arrays
-MONITORED = 1024  # rows times draws that the validation score rests on at least
 
 
 def one_cycle(progress, warmup=0.1):
@@ -33,50 +35,6 @@ def one_cycle(progress, warmup=0.1):
     if progress < warmup:
         return progress / warmup
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
-class Watch:
-    """Scores a net's weights as training goes, and keeps the best, those at the start included.
-
-    Parameters
-    ----------
-    net : VAENet
-    train, valid : Tensor
-        Without validation rows a few training rows are scored, which tells divergence but not what is best.
-    """
-
-    def __init__(self, net, train, valid):
-        self.net = net
-        self.name, self.rows = ("train_score", train[:256]) if valid is None else ("valid_score", valid)
-        # The same noise in every epoch, so that epochs differ by their weights alone.
-        draws = net.n_draws if valid is None else max(net.n_draws, -(-MONITORED // len(valid)))
-        shape = draws, len(self.rows), net.module_.n_components
-        self.noise = torch.randn(shape, generator=net.generator_, device=self.rows.device)
-        self.start = self.score = self.best_score = net.evaluate(self.rows, self.noise)
-        self.best_epoch, self.since_gain = 0, 0
-        self.best = [tensor.clone() for tensor in net.module_.state_dict().values()]
-
-    def look(self, epoch):
-        """Score the present weights and keep them if they are the best."""
-        self.score = self.net.evaluate(self.rows, self.noise)
-        self.since_gain = 0 if self.score > self.best_score + self.net.tol else self.since_gain + 1
-        if self.score > self.best_score:
-            self.best_score, self.best_epoch = self.score, epoch
-            self._copy(self.net.module_.state_dict().values(), self.best)
-
-    def restore(self):
-        self._copy(self.best, self.net.module_.state_dict().values())
-
-    @property
-    def diverged(self):
-        """Whether the last score is not finite or one nat a feature under the start's."""
-        return not self.score >= self.start - self.rows.shape[1]
-
-    @staticmethod
-    @torch.no_grad()
-    def _copy(source, target):
-        for tensor, copy in zip(source, target, strict=True):
-            copy.copy_(tensor)
 
 
 class VAENet(NeuralNet):
@@ -95,6 +53,8 @@ class VAENet(NeuralNet):
     n_iter_no_change : int
         Epochs without a gain of `tol` nats on the validation rows after which training stops.
     tol : float
+    compile_step : bool
+        Whether torch.compile fuses a step's operations.
     seed : int
         Of the private generator of shuffle and noise.
 
@@ -107,11 +67,12 @@ class VAENet(NeuralNet):
         module,
         criterion=ELBO,
         *,
-        optimizer=torch.optim.AdamW,
+        optimizer=AdamW,
         n_draws=1,
         lr_scheduler=one_cycle,
         n_iter_no_change=20,
         tol=0.0,
+        compile_step=False,
         seed=0,
         train_split=None,
         verbose=0,
@@ -122,6 +83,7 @@ class VAENet(NeuralNet):
         self.lr_scheduler = lr_scheduler
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.compile_step = compile_step
         self.seed = seed
 
     @property
@@ -131,6 +93,7 @@ class VAENet(NeuralNet):
     def initialize(self):
         super().initialize()
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
+        self.training_step_ = make_step(self.module_, self.criterion_, self.optimizer_, self.compile_step)
         return self
 
     def get_split_datasets(self, X, y=None, **fit_params):
@@ -140,18 +103,11 @@ class VAENet(NeuralNet):
         return Batches(dataset, self.batch_size, self.n_draws, self.module_.n_components, self.generator_)
 
     def infer(self, x, eps):
-        """log p(x | z) (L, n) and KL (n,)."""
-        log_likelihood, q, _ = self.module_(x, eps)
-        return log_likelihood - self.module_.log_volume, q.kl()
-
-    def get_loss(self, y_pred, y_true=None, X=None, training=False):
-        return -self.criterion_(*y_pred).mean()
+        return objective_terms(self.module_, self.criterion_, x, eps)
 
     def train_step_single(self, batch, **fit_params):
-        y_pred = self.infer(*batch)
-        loss = self.get_loss(y_pred)
-        loss.backward()
-        return {"loss": loss, "y_pred": y_pred}
+        terms = self.training_step_.gradients(*batch)
+        return {"loss": self.module_.log_volume - terms[0].mean(), "y_pred": terms}
 
     def _needs_closure(self):
         """Whether a callback has batch hooks, or the optimizer evaluates the loss itself, as LBFGS does."""
@@ -166,39 +122,37 @@ class VAENet(NeuralNet):
         """One pass; records the mean loss and the mean KL of a row, read from the device once."""
         self._set_training(training)
         needs_closure = self._needs_closure()
-        losses, kls, sizes = [], [], []  # on the device until the epoch ends
+        terms = []  # on the device until the epoch ends
         for batch in iterator:
-            self._set_learning_rate()
+            self.n_taken_ += 1
+            if self.lr_scheduler is not None and self.n_steps_ is not None:
+                self._set_learning_rate(self.lr_scheduler(self.n_taken_ / self.n_steps_))
             if needs_closure:
                 self.notify("on_batch_begin", batch=batch, training=training)
                 step = step_fn(batch)
                 self.notify("on_batch_end", batch=batch, training=training, **step)
+                terms.append(step["y_pred"])
             else:
-                self.optimizer_.zero_grad()
-                step = self.train_step_single(batch)
-                self.optimizer_.step()
-            losses.append(step["loss"].detach())
-            kls.append(step["y_pred"][1].detach())
-            sizes.append(len(kls[-1]))
-        share = torch.tensor(sizes, dtype=losses[0].dtype, device=self.device) / sum(sizes)
-        loss, kl = torch.stack([torch.stack(losses) @ share, torch.cat(kls).mean()]).tolist()
-        self.history.record(f"{prefix}_loss", loss)
+                terms.append(self.training_step_(*batch))
+        objective, kl = torch.stack([torch.cat(rows).mean() for rows in zip(*terms, strict=True)]).tolist()
+        self.history.record(f"{prefix}_loss", self.module_.log_volume - objective)
         self.history.record(f"{prefix}_kl", kl)
 
-    def _set_learning_rate(self):
-        self.step_ += 1
-        if self.lr_scheduler is not None and self.n_steps_ is not None:
-            share = self.lr_scheduler(self.step_ / self.n_steps_)
-            for group in self.optimizer_.param_groups:
-                group["lr"] = share * group["initial_lr"]
+    def _set_learning_rate(self, share):
+        for group in self.optimizer_.param_groups:
+            rate = share * group.setdefault("initial_lr", float(group["lr"]))
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)  # where a captured step reads it
+            else:
+                group["lr"] = rate
 
     @torch.no_grad()
     def evaluate(self, u, eps):
         """Mean objective of the rows u in nats, for noise eps (L, n, d)."""
         self._set_training(False)
         size = rows_per_block(u.shape[1] * len(eps))
-        total = sum(self.criterion_(*self.infer(u[rows], eps[:, rows])).sum() for rows in blocks(len(u), size))
-        return (total / len(u)).item()
+        total = sum(self.infer(u[rows], eps[..., rows, :])[0].sum() for rows in blocks(len(u), size))
+        return (total / len(u)).item() - self.module_.log_volume
 
     def fit_loop(self, X, y=None, epochs=None, *, cycle=None, **fit_params):
         """Train for `epochs` (default max_epochs), the first of a learning-rate cycle of `cycle` epochs.
@@ -210,9 +164,8 @@ class VAENet(NeuralNet):
         train, valid = self.get_split_datasets(X)
         iterator = self.get_iterator(train, training=True)
         self.interrupted_ = False
-        self.step_, self.n_steps_ = 0, cycle and cycle * len(iterator)
-        for group in self.optimizer_.param_groups:
-            group["lr"] = group.setdefault("initial_lr", group["lr"])
+        self.n_taken_, self.n_steps_ = 0, cycle and cycle * len(iterator)
+        self._set_learning_rate(1.0)
         watch = Watch(self, train, valid)
         if not self.history:
             self.history.new_epoch()
@@ -272,7 +225,7 @@ class VAENet(NeuralNet):
             tensors = self.module_.state_dict(), self.optimizer_.state_dict(), self.generator_.get_state()
             for name, values in zip(ARRAYS, tensors, strict=True):
                 state[name] = tree_map_only(torch.Tensor, lambda t: t.detach().cpu().numpy(), values)
-            del state["criterion_"], state["callbacks_"]
+            del state["criterion_"], state["callbacks_"], state["training_step_"]
         return state
 
     def __setstate__(self, state):

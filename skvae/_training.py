@@ -44,7 +44,6 @@ def new_net(params, X, seed):
     )
     given = params.net_params or {}
     adamw = {
-        "optimizer__fused": True,
         "optimizer__weight_decay": params.weight_decay,
         "optimizer__param_groups": [("likelihood.*", {"weight_decay": 0.0})],
     }

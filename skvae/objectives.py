@@ -2,6 +2,8 @@
 
 import math
 
+import torch
+
 
 class ELBO:
     """E_q[log p(x | z)] - beta KL(q(z | x) || p(z)), the expectation over L draws.
@@ -25,7 +27,7 @@ class ELBO:
 
         Parameters
         ----------
-        log_likelihood : Tensor of shape (L, n)
+        log_likelihood : Tensor of shape (L, n), or (n,) for one draw
             log p(x | z_l), z_l drawn from q(z | x).
         kl : Tensor of shape (n,)
 
@@ -33,7 +35,8 @@ class ELBO:
         -------
         Tensor of shape (n,)
         """
-        return log_likelihood.mean(0) - self.beta * kl
+        expected = log_likelihood.mean(0) if log_likelihood.ndim > 1 else log_likelihood
+        return torch.add(expected, kl, alpha=-self.beta)
 
 
 def importance_bound(log_likelihood, log_ratio):

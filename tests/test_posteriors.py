@@ -166,7 +166,7 @@ def test_at_two_components_rho_is_diag_turned_by_45_degrees():
     """The bound of any rho posterior is that of a diag posterior in turned coordinates, and the prior is isotropic."""
     turn = torch.tensor([[1.0, 1.0], [-1.0, 1.0]], dtype=torch.float64) / 2**0.5
     q = random_posterior(RhoPosterior, 2, batch=(50,), spread=1.5)
-    s, rho = q.log_s[:, 0].exp(), q.rho[:, 0]
+    s, rho = q.log_s[:, 0].exp(), torch.tanh(q.t[:, 0])
     log_variances = torch.stack([s * (1 + rho), s * (1 - rho)], dim=-1).log()
     turned = POSTERIORS["diag"](torch.cat([q.mean @ turn.T, log_variances], dim=-1), 2)
     torch.testing.assert_close(turn @ q.covariance() @ turn.T, turned.covariance())

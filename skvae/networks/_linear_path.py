@@ -8,9 +8,9 @@ from torch.nn.utils import skip_init
 CLIP = 3.0
 
 
-def linear(n_in, n_out):
+def linear(n_in, n_out, bias=True):
     """A linear layer whose weights are left for its owner to set, so that no global generator is used."""
-    return skip_init(nn.Linear, n_in, n_out)
+    return skip_init(nn.Linear, n_in, n_out, bias=bias)
 
 
 class LinearPath(nn.Module):

@@ -28,10 +28,12 @@ def mlp(n_in, n_out, hidden_layer_sizes, activation, generator, zero_last=True):
     sizes = [n_in, *hidden_layer_sizes, n_out]
     layers = []
     for i in range(len(sizes) - 1):
-        layer = linear(sizes[i], sizes[i + 1])
+        last = i == len(sizes) - 2
+        layer = linear(sizes[i], sizes[i + 1], bias=not last)  # the linear path beside it has a bias
         variance = 2.0 if i == 0 else 2 / sizes[i]
         nn.init.normal_(layer.weight, std=variance**0.5, generator=generator)
-        nn.init.zeros_(layer.bias)
+        if not last:
+            nn.init.zeros_(layer.bias)
         layers += [layer, ACTIVATIONS.get(activation, activation)()]
     layers.pop()  # no activation after the last layer
     if zero_last:

@@ -14,7 +14,7 @@ class DiagPosterior(Posterior):
     """
 
     def __init__(self, raw, n_components):
-        self.mean, self.log_s = raw.tensor_split(2, dim=-1)
+        self.mean, self.log_s = raw.chunk(2, dim=-1)
 
     @staticmethod
     def n_raw(n_components):
@@ -25,6 +25,9 @@ class DiagPosterior(Posterior):
 
     def whiten(self, delta):
         return torch.exp(-0.5 * self.log_s) * delta
+
+    def kl(self):
+        return 0.5 * (self.log_s.exp() + self.mean.square() - self.log_s - 1).sum(-1)
 
     def log_det(self):
         return self.log_s.sum(-1)

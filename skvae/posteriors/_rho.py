@@ -9,16 +9,44 @@ from ._base import Posterior
 
 
 def ar1(noise, rho):
-    """u_j = rho u_{j-1} + noise_j along the last axis, in log2(d) doubling steps.
+    """u_j = rho u_{j-1} + noise_j along the last axis, in log2(d) doubling steps, in place.
 
     The recursion is the operator sum_i (rho S)^i, S the shift by one, which factors into
     (1 + rho S)(1 + rho^2 S^2)(1 + rho^4 S^4)...: O(d log d) work and no d x d matrix.
     """
-    step, power = 1, rho
-    while step < noise.shape[-1]:
-        noise = noise + power * functional.pad(noise[..., :-step], (step, 0))
+    d, step, power = noise.shape[-1], 1, rho
+    while step < d:
+        noise.narrow(-1, step, d - step).add_(power * noise.narrow(-1, 0, d - step))
         step, power = 2 * step, power * power
     return noise
+
+
+class StationaryAR1(torch.autograd.Function):
+    """u_0 = eps_0, u_j = rho u_{j-1} + sqrt(1 - rho^2) eps_j, rho = tanh(t): covariance T(rho) from white eps.
+
+    The transpose of the recursion is the same recursion from the last component to the first, so the
+    gradient costs one more. With a its result,
+    dL/dt = sum_{j > 0} a_j ((1 - rho^2) u_{j-1} - rho sqrt(1 - rho^2) eps_j), dL/d eps_j = sqrt(1 - rho^2) a_j.
+    """
+
+    @staticmethod
+    def forward(ctx, eps, t):
+        rho, width = torch.tanh(t), 1 / torch.cosh(t)  # width = sqrt(1 - rho^2), also where tanh rounds to 1
+        u = width * eps
+        u[..., 0] = eps[..., 0]
+        ar1(u, rho)
+        ctx.save_for_backward(eps, u, rho, width)
+        return u
+
+    @staticmethod
+    def backward(ctx, grad):
+        eps, u, rho, width = ctx.saved_tensors
+        a = ar1(grad.flip(-1), rho).flip(-1)
+        to_rho = torch.addcmul(width * u[..., :-1], rho, eps[..., 1:], value=-1)
+        to_t = (width * (a[..., 1:] * to_rho).sum(-1, keepdim=True)).sum_to_size(rho.shape)
+        if not ctx.needs_input_grad[0]:
+            return None, to_t
+        return torch.cat([a[..., :1], width * a[..., 1:]], dim=-1), to_t
 
 
 class RhoDiagPosterior(Posterior):
@@ -26,38 +54,38 @@ class RhoDiagPosterior(Posterior):
 
     raw = (mean, log s, t) with rho = tanh(t). It contains the diagonal posterior (rho = 0) and the
     AR(1) posterior (equal s). The order of the components is part of the model.
-    log(1 - rho^2) = 2 (log 2 - t - softplus(-2 t)) stays finite where tanh rounds to 1.
     """
 
     def __init__(self, raw, n_components):
         d = n_components
-        self.mean, self.log_s, self.t = raw.tensor_split([d, raw.shape[-1] - 1], dim=-1)
-        self.rho = torch.tanh(self.t)  # (..., 1)
-        self.log1m = 2 * (math.log(2) - self.t - functional.softplus(-2 * self.t))  # log(1 - rho^2)
+        self.mean, self.log_s, self.t = raw.split([d, raw.shape[-1] - 1 - d, 1], dim=-1)
 
     @staticmethod
     def n_raw(n_components):
         return 2 * n_components + 1
 
+    def log1m(self):
+        """log(1 - rho^2) = 2 (log 2 - t - softplus(-2 t)), finite where tanh rounds to 1; shape (..., 1)."""
+        return 2 * (math.log(2) - self.t - functional.softplus(-2 * self.t))
+
     def scale(self, eps):
-        return torch.exp(0.5 * self.log_s) * ar1(self._innovation_std(eps) * eps, self.rho)
+        return torch.exp(0.5 * self.log_s) * StationaryAR1.apply(eps, self.t)
 
     def whiten(self, delta):
         u = torch.exp(-0.5 * self.log_s) * delta
-        before = functional.pad(u[..., :-1], (1, 0))  # u_{j-1}, 0 for j = 0
-        return (u - self.rho * before) / self._innovation_std(u)
-
-    def _innovation_std(self, u):
-        """1, then sqrt(1 - rho^2), over the components of u."""
-        std = torch.exp(0.5 * self.log1m)
-        return torch.cat([torch.ones_like(std), std.expand(*std.shape[:-1], u.shape[-1] - 1)], dim=-1)
+        later = (u[..., 1:] - torch.tanh(self.t) * u[..., :-1]) * torch.exp(-0.5 * self.log1m())
+        return torch.cat([u[..., :1], later], dim=-1)
 
     def log_det(self):
         d = self.mean.shape[-1]
-        return self.log_s.expand_as(self.mean).sum(-1) + (d - 1) * self.log1m.squeeze(-1)
+        return self.log_s.expand_as(self.mean).sum(-1) + (d - 1) * self.log1m().squeeze(-1)
 
     def trace(self):
         return self.log_s.exp().expand_as(self.mean).sum(-1)
+
+    def kl(self):
+        independent = (self.mean.square() + (self.log_s.exp() - self.log_s - 1)).sum(-1)
+        return 0.5 * torch.sub(independent, self.log1m().squeeze(-1), alpha=self.mean.shape[-1] - 1)
 
     @classmethod
     def at_precision(cls, precision):

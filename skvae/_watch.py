@@ -1,0 +1,49 @@
+"""Scores a net's weights as training goes, and keeps the best."""
+
+import torch
+
+MONITORED = 1024  # rows times draws that the validation score rests on at least
+
+
+class Watch:
+    """The best weights so far, those at the start included.
+
+    Parameters
+    ----------
+    net : VAENet
+    train, valid : Tensor
+        Without validation rows a few training rows are scored, which tells divergence but not what is best.
+    """
+
+    def __init__(self, net, train, valid):
+        self.net = net
+        self.name, self.rows = ("train_score", train[:256]) if valid is None else ("valid_score", valid)
+        # The same noise in every epoch, so that epochs differ by their weights alone.
+        draws = net.n_draws if valid is None else max(net.n_draws, -(-MONITORED // len(valid)))
+        shape = draws, len(self.rows), net.module_.n_components
+        self.noise = torch.randn(shape, generator=net.generator_, device=net.device)
+        self.start = self.score = self.best_score = net.evaluate(self.rows, self.noise)
+        self.best_epoch, self.since_gain = 0, 0
+        self.best = [tensor.clone() for tensor in net.module_.state_dict().values()]
+
+    def look(self, epoch):
+        """Score the present weights and keep them if they are the best."""
+        self.score = self.net.evaluate(self.rows, self.noise)
+        self.since_gain = 0 if self.score > self.best_score + self.net.tol else self.since_gain + 1
+        if self.score > self.best_score:
+            self.best_score, self.best_epoch = self.score, epoch
+            self._copy(self.net.module_.state_dict().values(), self.best)
+
+    def restore(self):
+        self._copy(self.best, self.net.module_.state_dict().values())
+
+    @property
+    def diverged(self):
+        """Whether the last score is not finite or one nat a feature under the start's."""
+        return not self.score >= self.start - self.rows.shape[1]
+
+    @staticmethod
+    @torch.no_grad()
+    def _copy(source, target):
+        for tensor, copy in zip(source, target, strict=True):
+            copy.copy_(tensor)
