@@ -33,13 +33,13 @@ def build_vae(
     shift, scale = torch.tensor(shift), torch.tensor(scale)  # copies: the arrays may be read-only
     generator = torch.Generator().manual_seed(seed)
 
-    def network(n_in, n_out):
+    def network(n_in, n_out, n_means):
         net = mlp(n_in, n_out, hidden_layer_sizes, activation, generator, zero_last)
-        return LinearPath(net, n_in, n_out)
+        return LinearPath(net, n_in, n_out, n_means)
 
     return VAE(
-        network(n_features, posterior.n_raw(n_components)),
-        network(n_components, likelihood.n_raw(n_features)),
+        network(n_features, posterior.n_raw(n_components), n_components),
+        network(n_components, likelihood.n_raw(n_features), n_features),
         posterior,
         likelihood(scale),
         shift,

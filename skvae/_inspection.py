@@ -3,7 +3,7 @@
 
 def loadings(module):
     """Loadings (d, p) of the decoder's linear path, in X's units."""
-    weight = module.decoder.affine()[0][: len(module.scale)].detach()
+    weight = module.decoder.matrix().detach()
     return (module.scale[:, None] * weight).T.cpu().numpy()
 
 

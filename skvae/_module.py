@@ -69,9 +69,9 @@ class VAE(nn.Module):
         """Take a linear-Gaussian optimum given as a `LinearStart`: its maps, its noise, its posterior."""
         d, p = self.n_components, len(self.shift)
         encoder, decoder = self.encoder, self.decoder
-        encoder.start_weight[:d].copy_(linear.encoder_weight)
+        encoder.start_weight.copy_(linear.encoder_weight)
         encoder.start_bias[d:].copy_(linear.posterior_raw)
         encoder.unit[:d].copy_(linear.posterior_std)
-        decoder.start_weight[:p].copy_(linear.loadings)
+        decoder.start_weight.copy_(linear.loadings)
         decoder.start_bias[p:].copy_(self.likelihood.start(linear.noise_variance))
         decoder.unit[:p].copy_(linear.noise_variance.sqrt())

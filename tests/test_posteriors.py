@@ -52,7 +52,7 @@ def test_ar1_covariance_entry_by_entry(d):
         for n in range(3):
             for i in range(d):
                 for j in range(d):
-                    expected = math.sqrt(s[n, i] * s[n, j]) * q.rho[n, 0] ** abs(i - j)
+                    expected = math.sqrt(s[n, i] * s[n, j]) * torch.tanh(q.t)[n, 0] ** abs(i - j)
                     assert covariance[n, i, j] == pytest.approx(float(expected), rel=1e-10, abs=1e-14)
 
 
