@@ -1,34 +1,38 @@
-"""Seconds an epoch of VAETransformer's engine against the loop a user writes by hand, side by side in one run.
+"""Seconds an epoch of VAETransformer's engine against what a user would otherwise run, side by side in one run.
 
     OMP_NUM_THREADS=1 python benchmarks/engine.py
     OMP_NUM_THREADS=2 python benchmarks/engine.py
+    python benchmarks/engine.py --memory
 
 All train the same network on the same rows from the same weights with the same batch size, rate and dtype, for the
-same number of epochs, and end at the same loss within 1 %, or the run fails. Turns are interleaved; a figure is
-the median of the ratios of neighbouring turns.
+same number of epochs; those that minimise the same loss end at the same within 1 %, or the run fails. Turns are
+interleaved; a ratio is the median of the ratios of neighbouring turns. Then the seconds of what else a fit does, or,
+with --memory, the bytes that a posterior keeps for its gradient.
 """
 
 import argparse
 import copy
-import math
 import time
+from functools import partial
 
 import numpy as np
 import torch
-from skorch import NeuralNet
-from torch.utils.data import DataLoader, TensorDataset
+from competitors import EPOCHS, RATE, by_hand, dense, pythae_as_it_comes, row_by_row, skorch_as_it_comes
 
 from skvae import VAETransformer
 from skvae._training import new_net, start_linear, to_device
+from skvae._watch import Watch
 from skvae.posteriors import POSTERIORS
 
 CASES = {
     "small": dict(n=4000, p=256, hidden=(128,), d=10, batch=64),
     "large": dict(n=10_000, p=784, hidden=(400,), d=20, batch=128),
+    "wide latent": dict(n=4000, p=784, hidden=(400,), d=64, batch=128),
 }
-EPOCHS = 4
-LOG_2PI = math.log(2 * math.pi)
-RATE = 1e-4
+PRODUCTS = "matrix products alone"
+DIAG, FULL = "VAETransformer, diag", "VAETransformer, full"
+DENSE = "by hand, full by torch.distributions"
+ROW_BY_ROW = "by hand, full row by row, scaled from two batches"
 
 
 def data(n, p, d, seed=0):
@@ -40,7 +44,7 @@ def data(n, p, d, seed=0):
 
 
 def engine(case, posterior, X):
-    """(module at its start, function that trains a net for EPOCHS epochs and returns its last loss)."""
+    """(module at its start, its rows, function that trains it for EPOCHS epochs and returns the last loss)."""
     params = VAETransformer(
         case["d"],
         posterior=posterior,
@@ -62,86 +66,48 @@ def engine(case, posterior, X):
     return net.module_, u, run
 
 
-def loss_of(module, x):
-    """Minus the ELBO of a diagonal posterior and Gaussian noise, as the tutorials write it."""
-    mean, log_var = module.encoder(x).chunk(2, dim=-1)
-    z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
-    log_noise = module.likelihood.log_v
-    log_likelihood = -0.5 * ((x - module.decoder(z)).pow(2) / log_noise.exp() + log_noise + LOG_2PI).sum(-1)
-    kl = -0.5 * (1 + log_var - mean.pow(2) - log_var.exp()).sum(-1)
-    return (kl - log_likelihood).mean() + module.log_volume
-
-
-def by_hand(module, u, batch):
-    """DataLoader over a TensorDataset, Adam, loss.item() for the log: the tutorial's loop."""
-    loader = DataLoader(TensorDataset(u), batch_size=batch, shuffle=True)
-    optimizer = torch.optim.Adam(module.parameters(), lr=RATE)
+def products(module, u, batch):
+    """The matrix products alone, forward and backward, of as many batches. The rows themselves need no gradient."""
+    weights = [weight for weight in module.parameters() if weight.ndim == 2]
+    inputs = [torch.randn(batch, w.shape[1], requires_grad=w.shape[1] != u.shape[1]) for w in weights]
+    gradients = [torch.randn(batch, len(w)) for w in weights]
+    wanted = [*weights, *(x for x in inputs if x.requires_grad)]
 
     def run():
-        for _ in range(EPOCHS):
-            total = 0.0
-            for (x,) in loader:
-                optimizer.zero_grad()
-                loss = loss_of(module, x)
-                loss.backward()
-                optimizer.step()
-                total += loss.item() * len(x)
-        return total / len(u)
+        for _ in range(EPOCHS * len(u) // batch):
+            outputs = [x @ weight.T for x, weight in zip(inputs, weights, strict=True)]
+            torch.autograd.grad(outputs, wanted, gradients)
 
     return run
 
 
-class PlainSkorch(torch.nn.Module):
-    """The module as skorch wants it: a forward that returns the loss."""
+def competition(case):
+    """Named runs of a case, and the epochs that each does; the slowest does one over a few of the rows."""
+    X = data(case["n"], case["p"], case["d"])
+    torch.manual_seed(0)
+    starts, ours = {}, {}
+    for posterior in POSTERIORS:
+        starts[posterior], u, ours[f"VAETransformer, {posterior}"] = engine(case, posterior, X)
+    batch, few = case["batch"], 2 * case["batch"]
 
-    def __init__(self, vae):
-        super().__init__()
-        self.vae = vae
+    def start(posterior):
+        return copy.deepcopy(starts[posterior])
 
-    def forward(self, x):
-        return loss_of(self.vae, x)
-
-
-class LossItself(torch.nn.Module):
-    def forward(self, loss, y):
-        return loss
-
-
-def skorch_as_it_comes(module, u, batch):
-    net = NeuralNet(
-        PlainSkorch(module),
-        LossItself,
-        optimizer=torch.optim.Adam,
-        lr=RATE,
-        batch_size=batch,
-        max_epochs=EPOCHS,
-        train_split=None,
-        iterator_train__shuffle=True,
-        verbose=0,
-    ).initialize()
-    rows, targets = u.numpy(), np.zeros(len(u), np.float32)
-
-    def run():
-        net.partial_fit(rows, targets)
-        return net.history[-1, "train_loss"]
-
-    return run
-
-
-def products(case, module, u):
-    """The matrix products alone: forward and backward of the linear layers, no step."""
-    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
-    inputs = {layer: torch.randn(case["batch"], layer.in_features, requires_grad=True) for layer in layers}
-
-    def run():
-        for _ in range(EPOCHS * len(u) // case["batch"]):
-            torch.cat([layer(inputs[layer]).reshape(-1) for layer in layers]).sum().backward()
-
-    return run
+    runs = {
+        "by hand": by_hand(start("diag"), u, batch),
+        "skorch as it comes": skorch_as_it_comes(start("diag"), u, batch),
+        "pythae as it comes": pythae_as_it_comes(start("diag"), u, batch),
+        **ours,
+        PRODUCTS: products(start("diag"), u, batch),
+        f"{PRODUCTS}, full": products(start("full"), u, batch),
+        DENSE: by_hand(start("full"), u, batch, dense),
+        ROW_BY_ROW: by_hand(start("full"), u[:few], batch, row_by_row, epochs=1),
+    }
+    return runs, dict.fromkeys(runs, EPOCHS) | {ROW_BY_ROW: few / len(u)}
 
 
 def interleaved(runs, turns):
-    """Median seconds of each run, its ratio to the first, and its last result."""
+    """Seconds of each run in each turn, and its last result."""
     seconds = {name: [] for name in runs}
     last = {}
     for turn in range(turns + 1):  # the first warms up
@@ -149,35 +115,89 @@ def interleaved(runs, turns):
             start = time.perf_counter()
             last[name] = run()
             if turn:
-                seconds[name].append((time.perf_counter() - start) / EPOCHS)
-    first = np.array(seconds[next(iter(runs))])
-    return {name: (np.median(s), np.median(np.array(s) / first), last[name]) for name, s in seconds.items()}
+                seconds[name].append(time.perf_counter() - start)
+    return {name: np.array(s) for name, s in seconds.items()}, last
+
+
+def compare(name, turns):
+    """Print the table of a case."""
+    runs, epochs = competition(CASES[name])
+    seconds, last = interleaved(runs, turns)
+
+    def ratio(label, reference):
+        return np.median(seconds[label] / seconds[reference]) * epochs[reference] / epochs[label]
+
+    print(f"\n{name}: {CASES[name]}\n")
+    print("| run | ms an epoch | ratio to by hand | ratio to diag | last loss |\n|---|---|---|---|---|")
+    for label in runs:
+        ms = 1000 * np.median(seconds[label]) / epochs[label]
+        loss = f"{last[label]:.2f}" if last[label] and epochs[label] == EPOCHS else ""
+        print(f"| {label} | {ms:.0f} | {ratio(label, 'by hand'):.2f} | {ratio(label, DIAG):.2f} | {loss} |")
+    grown = ratio(f"{PRODUCTS}, full", PRODUCTS)
+    print(f"\nfull to diag: {ratio(FULL, DIAG):.2f}, their matrix products alone: {grown:.2f}")
+    for label, reference in (("skorch as it comes", "by hand"), (DIAG, "by hand"), (DENSE, FULL)):
+        assert abs(last[label] / last[reference] - 1) < 0.01, f"{label} does not train alike"
+
+
+def rest_of_fit(turns):
+    """Print the seconds of what a fit does beside its epochs: the way to its start, and a look at validation rows."""
+    X = data(5000, 500, 10)
+    runs = {}
+    for likelihood in ("gaussian", "gaussian_isotropic"):
+        model = VAETransformer(10, likelihood=likelihood, max_iter=0, random_state=0).fit(X)
+        u = to_device(model.net_, X)
+        watch = Watch(model.net_, u[500:], u[:500])
+        runs[f"{likelihood}, scaling, linear optimum and net"] = partial(model.fit, X)
+        runs[f"{likelihood}, validation pass"] = partial(watch.look, 1)
+        runs[f"{likelihood}, an epoch"] = partial(model.net_.fit_loop, (u[500:], None), epochs=1)
+    print("\n5,000 x 500, 10 components, defaults\n\n| part of fit | s |\n|---|---|")
+    for label, seconds in interleaved(runs, turns)[0].items():
+        print(f"| {label} | {np.median(seconds):.4f} |")
+
+
+def kept_for_backward(posterior, n, d):
+    """Bytes that a draw of each row and its KL hold until backward: of their results and of what autograd saves."""
+    held = []
+
+    def hold(tensor):
+        held.append(tensor)
+        return tensor
+
+    raw = torch.zeros(n, posterior.n_raw(d), requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(hold, hold):
+        q = posterior(raw, d)
+        hold(q.rsample(torch.zeros(n, d)))
+        hold(q.kl())
+    storages = [tensor.untyped_storage() for tensor in held]  # views share theirs
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def memory(n=256):
+    print(f"\nMB kept for backward by a draw of each of {n} rows and its KL (numbers a row and component)\n")
+    print(f"| d | {' | '.join(POSTERIORS)} |\n|{'---|' * (len(POSTERIORS) + 1)}")
+    for d in (64, 128, 256, 512):
+        cells = []
+        for name, posterior in POSTERIORS.items():
+            if name == "full" and d > 128:
+                cells.append("")
+                continue
+            kept = kept_for_backward(posterior, n, d)
+            cells.append(f"{kept / 1e6:.2f} ({kept / (4 * n * d):.1f})")
+        print(f"| {d} | {' | '.join(cells)} |")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--cases", nargs="+", default=list(CASES))
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--memory", action="store_true")
     args = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.get_default_dtype()}")
+    if args.memory:
+        return memory()
     for name in args.cases:
-        case = CASES[name]
-        X = data(case["n"], case["p"], case["d"])
-        torch.manual_seed(0)
-        module, u, run = engine(case, "diag", X)
-        runs = {"by hand": by_hand(copy.deepcopy(module), u, case["batch"])}
-        runs["skorch as it comes"] = skorch_as_it_comes(copy.deepcopy(module), u, case["batch"])
-        runs["VAETransformer"] = run
-        runs["matrix products alone"] = products(case, copy.deepcopy(module), u)
-        for posterior in [name for name in POSTERIORS if name != "diag"]:
-            runs[f"VAETransformer, {posterior}"] = engine(case, posterior, X)[2]
-        print(f"\n{name}: {case}\n\n| run | ms an epoch | ratio to by hand | last loss |\n|---|---|---|---|")
-        results = interleaved(runs, args.turns)
-        for label, (seconds, ratio, loss) in results.items():
-            print(f"| {label} | {1000 * seconds:.0f} | {ratio:.2f} | {'' if loss is None else f'{loss:.2f}'} |")
-        reference = results["by hand"][2]
-        for label in ("skorch as it comes", "VAETransformer"):
-            assert abs(results[label][2] / reference - 1) < 0.01, f"{label} does not train alike"
+        compare(name, args.turns)
+    rest_of_fit(args.turns)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,16 @@
-"""Rows to the network: one tensor on the device, shuffled and sliced there."""
+"""Rows to the network: one tensor on the device, or blocks read from a file; shuffled and sliced there."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import torch
 
+PIECE = 500_000  # numbers that are read from a file at one place
+CHUNK = 32  # pieces from all over the file that are shuffled together
 
-def rows_per_block(n_values, budget=4_000_000):
-    """How many rows of `n_values` numbers each keep a block of inference near 16 to 32 MB."""
+
+def rows_per_block(n_values, budget=1_000_000):
+    """How many rows of `n_values` numbers each make a block of `budget` numbers: 4 or 8 MB, near a cache's size."""
     return max(1, budget // max(1, n_values))
 
 
@@ -18,7 +24,8 @@ class Batches:
 
     Parameters
     ----------
-    u : Tensor of shape (n, p), on the device
+    u : Tensor of shape (n, p), on the device, or Streamed
+        Streamed rows are shuffled in chunks of `CHUNK` pieces of neighbouring rows, drawn from all over.
     batch_size : int
     n_draws, n_components : int
         Noise comes with each batch as a tensor (n_draws, rows, n_components), of one draw (rows, n_components).
@@ -32,39 +39,80 @@ class Batches:
     def __init__(self, u, batch_size, n_draws, n_components, generator):
         self.u = u
         self.batch_size = batch_size
-        self.noise_shape = (n_draws, len(u), n_components)[n_draws == 1 :]
+        self.n_draws, self.n_components = n_draws, n_components
         self.generator = generator
 
     def __len__(self):
         return -(-len(self.u) // self.batch_size)
 
     def __iter__(self):
-        device = self.u.device
-        order = torch.randperm(len(self.u), generator=self.generator, device=device)
-        noise = torch.randn(self.noise_shape, generator=self.generator, device=device, dtype=self.u.dtype)
-        for block in blocks(len(self.u), self.batch_size):
-            yield self.u.index_select(0, order[block]), noise[..., block, :]
+        resident = isinstance(self.u, torch.Tensor)
+        for u in (self.u,) if resident else self.u.chunks(self.batch_size, self.generator):
+            options = {"generator": self.generator, "device": u.device}
+            order = torch.randperm(len(u), **options)
+            shape = (self.n_draws, len(u), self.n_components)[self.n_draws == 1 :]
+            noise = torch.randn(shape, dtype=u.dtype, **options)
+            for block in blocks(len(u), self.batch_size):
+                yield u.index_select(0, order[block]), noise[..., block, :]
 
 
-def resident(X, rows, shift, scale, device):
-    """Rows of the array X as one standardised float32 tensor on the device, with no other copy of X.
+class Streamed:
+    """Rows of an array, most likely one mapped from a file, standardised and sent to the device as they are asked for.
 
     Parameters
     ----------
     X : ndarray of shape (n, p), floating
-    rows : ndarray of int or None
-        None takes all.
+    rows : ndarray of int
+        Mostly stretches of consecutive rows, or reading is slow.
     shift, scale : ndarray of shape (p,), float64
     device : str
-
-    Returns
-    -------
-    Tensor of shape (len(rows), p)
     """
-    rows = range(len(X)) if rows is None else rows
-    shift, scale = shift.astype(X.dtype), scale.astype(X.dtype)
-    u = torch.empty(len(rows), X.shape[1], device=device)
-    for block in blocks(len(rows), rows_per_block(X.shape[1])):
-        chunk = X[rows[block].start : rows[block].stop] if isinstance(rows, range) else X[rows[block]]
-        u[block] = torch.from_numpy((chunk - shift) / scale)
-    return u
+
+    def __init__(self, X, rows, shift, scale, device):
+        self.X, self.rows = X, rows
+        self.shift, self.scale, self.device = shift, scale, torch.device(device)
+        self.shape = len(rows), X.shape[1]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, block):
+        """The rows of a slice as a float32 tensor on the device."""
+        rows = self.rows[block]
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+            rows = slice(rows[0], rows[-1] + 1)  # reads through; an index gathers row by row
+        dtype = self.X.dtype
+        chunk = (self.X[rows] - self.shift.astype(dtype)) / self.scale.astype(dtype)
+        return torch.from_numpy(chunk.astype(np.float32, copy=False)).to(self.device)
+
+    def split(self, sizes):
+        """Parts of these numbers of rows, as Tensor.split gives them."""
+        stops = np.cumsum(sizes)
+        return [Streamed(self.X, rows, self.shift, self.scale, self.device) for rows in np.split(self.rows, stops[:-1])]
+
+    def resident(self):
+        """All rows as one tensor on the device, made block by block: there is no other copy."""
+        u = torch.empty(self.shape, device=self.device)
+        for block in blocks(len(u), rows_per_block(self.shape[1])):
+            u[block] = self[block]
+        return u
+
+    def chunks(self, multiple, generator):
+        """All rows once, as tensors of `CHUNK` random pieces each; the next is read while one is in use.
+
+        Pieces are a multiple of `multiple` rows, but for the last of the array.
+        """
+        size = max(1, PIECE // self.shape[1] // multiple) * multiple
+        pieces = blocks(len(self), size)
+        order = torch.randperm(len(pieces), generator=generator, device=generator.device).tolist()
+
+        def read(block):
+            return torch.cat([self[pieces[i]] for i in order[block]])
+
+        with ThreadPoolExecutor(1) as reader:
+            ahead = None
+            for block in blocks(len(order), CHUNK):
+                ready, ahead = ahead, reader.submit(read, block)
+                if ready is not None:
+                    yield ready.result()
+            yield ahead.result()

@@ -14,7 +14,17 @@ def lookup(table, option):
 
 
 def build_vae(
-    n_features, n_components, posterior, likelihood, hidden_layer_sizes, activation, zero_last, shift, scale, seed
+    n_features,
+    n_components,
+    posterior,
+    likelihood,
+    hidden_layer_sizes,
+    activation,
+    zero_last,
+    precision,
+    shift,
+    scale,
+    seed,
 ):
     """Return a VAE whose linear path is zero and whose networks are drawn from `seed`.
 
@@ -26,6 +36,7 @@ def build_vae(
     activation : str or callable
     zero_last : bool
         Whether the networks' last layers start at zero.
+    precision : {"float32", "tf32", "bf16"}
     shift, scale : ndarray of shape (n_features,)
     seed : int
     """
@@ -35,7 +46,7 @@ def build_vae(
 
     def network(n_in, n_out, n_means):
         net = mlp(n_in, n_out, hidden_layer_sizes, activation, generator, zero_last)
-        return LinearPath(net, n_in, n_out, n_means)
+        return LinearPath(net, n_in, n_out, n_means, precision)
 
     return VAE(
         network(n_features, posterior.n_raw(n_components), n_components),

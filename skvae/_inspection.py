@@ -1,6 +1,18 @@
 """What a fitted model says of the data: pure functions of its module."""
 
 
+def fitted_attributes(module, selection, dtype):
+    """The estimator's attributes that weights, and the history of the net that was selected, give."""
+    history = list(selection.history)
+    return {
+        "components_": loadings(module).astype(dtype),
+        "noise_variance_": noise_variance(module),
+        "history_": history,
+        "n_iter_": len(history) - 1,
+        "best_iter_": selection.best_epoch_,
+    }
+
+
 def loadings(module):
     """Loadings (d, p) of the decoder's linear path, in X's units."""
     weight = module.decoder.matrix().detach()

@@ -27,20 +27,30 @@ class LinearStart:
 
 
 class Scatter:
-    """The p x p covariance of centred rows, dense or, where rows are fewer, as those rows."""
+    """The p x p covariance of the columns, dense or, where rows are fewer, as the centred rows."""
 
-    def __init__(self, u, column_weight):
+    def __init__(self, dense=None, rows=None):
+        self.dense, self.rows = dense, rows
+
+    @classmethod
+    def of(cls, u):
+        """From rows u (n, p), in one pass over blocks of them."""
         n, p = u.shape
-        self.shape, self.dense, self.rows = (n, p), None, None
         if n < p:
-            self.rows = (u.double() - u.double().mean(0)) * column_weight / n**0.5
-        else:
-            self.dense, total = u.new_zeros(p, p, dtype=torch.float64), 0
-            for block in blocks(n, rows_per_block(p)):
-                rows = u[block].double() * column_weight
-                self.dense += rows.T @ rows
-                total = total + rows.sum(0)
-            self.dense = self.dense / n - torch.outer(total / n, total / n)
+            rows = u[:].double()
+            return cls(rows=(rows - rows.mean(0)) / n**0.5)
+        dense, total = (torch.zeros(shape, dtype=torch.float64, device=u.device) for shape in ((p, p), p))
+        for block in blocks(n, rows_per_block(p)):
+            rows = u[block].double()
+            dense.addmm_(rows.T, rows)
+            total += rows.sum(0)
+        return cls(dense / n - torch.outer(total / n, total / n))
+
+    def weighted(self, weight):
+        """That of the columns times `weight` (p,)."""
+        if self.dense is None:
+            return Scatter(rows=self.rows * weight)
+        return Scatter(weight[:, None] * self.dense * weight)
 
     def __matmul__(self, right):
         return self.rows.T @ (self.rows @ right) if self.dense is None else self.dense @ right
@@ -69,7 +79,7 @@ def probabilistic_pca(u, d, noise_shape, noise, floor):
     because rows are fewer than columns.
     """
     n, p = u.shape
-    scatter = Scatter(u, noise_shape.rsqrt())
+    scatter = Scatter.of(u).weighted(noise_shape.rsqrt())
     correction = n / max(n - 1, 1)
     values, vectors = scatter.top(d)
     values = correction * values
@@ -86,16 +96,16 @@ def factor_analysis(u, d, scale, floor):
     The starts are principal components of the standardised columns and of the columns in X's units.
     An iteration costs a product of the scatter with a (p, d) matrix, so many are affordable.
     """
-    scatter = Scatter(u, torch.ones_like(scale))
-    fits = [_expectation_maximisation(scatter, Scatter(u, w), w, d, floor) for w in (torch.ones_like(scale), scale)]
+    scatter = Scatter.of(u)
+    fits = [_expectation_maximisation(scatter, w, d, floor) for w in (torch.ones_like(scale), scale)]
     return max(fits, key=lambda fit: fit[0])[1:]
 
 
-def _expectation_maximisation(scatter, weighted_scatter, weight, d, floor, tol=1e-4, max_iter=1000):
-    """Iterate from the `weighted_scatter`'s principal components until a step gains less than tol nats a row."""
-    variance = scatter.diagonal()
-    values, vectors = weighted_scatter.top(d)
-    discarded = (weighted_scatter.diagonal().sum() - values.sum()).clamp(min=0) / max(len(variance) - d, 1)
+def _expectation_maximisation(scatter, weight, d, floor, tol=1e-4, max_iter=1000):
+    """Iterate from the weighted columns' principal components until a step gains less than tol nats a row."""
+    variance, weighted = scatter.diagonal(), scatter.weighted(weight)
+    values, vectors = weighted.top(d)
+    discarded = (weighted.diagonal().sum() - values.sum()).clamp(min=0) / max(len(variance) - d, 1)
     loadings = vectors * (values - discarded).clamp(min=0).sqrt() / weight[:, None]
     noise = (variance - loadings.square().sum(1)).clamp(min=max(floor, 1e-4))
     eye = torch.eye(d, dtype=torch.float64, device=loadings.device)
@@ -120,7 +130,7 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor):
 
     Parameters
     ----------
-    u : Tensor of shape (n, p)
+    u : Tensor of shape (n, p), or Streamed
     n_components : int
     posterior : Posterior class
     linear_noise : {"feature", "isotropic", "unit"}

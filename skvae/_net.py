@@ -3,9 +3,10 @@
 What differs from `skorch.NeuralNet`, and why: data are tensors, (train, validation or None), and
 batches are slices of them (no per-row collate); losses stay on the device until an epoch ends (no
 synchronisation a batch); shuffle and noise come from a private generator; the learning rate follows
-one cycle; a step is captured in a CUDA graph where there is a GPU; the weights kept are the best on the validation rows, the start included; training that
-diverges ends with the best weights and a warning; batch-level callbacks run only where a callback
-defines them; Ctrl-C is noted in `interrupted_`, so that the estimator can pass it on.
+one cycle; a step is captured in a CUDA graph where there is a GPU; the weights kept are the best on the
+validation rows, the start included; training that diverges ends with the best weights and a warning;
+batch-level callbacks run only where a callback defines them; Ctrl-C is noted in `interrupted_`, so that
+the estimator can pass it on.
 """
 
 import inspect
@@ -55,6 +56,7 @@ class VAENet(NeuralNet):
     tol : float
     compile_step : bool
         Whether torch.compile fuses a step's operations.
+    precision : {"float32", "tf32", "bf16"}
     seed : int
         Of the private generator of shuffle and noise.
 
@@ -73,6 +75,7 @@ class VAENet(NeuralNet):
         n_iter_no_change=20,
         tol=0.0,
         compile_step=False,
+        precision="float32",
         seed=0,
         train_split=None,
         verbose=0,
@@ -84,6 +87,7 @@ class VAENet(NeuralNet):
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.compile_step = compile_step
+        self.precision = precision
         self.seed = seed
 
     @property
@@ -93,7 +97,9 @@ class VAENet(NeuralNet):
     def initialize(self):
         super().initialize()
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
-        self.training_step_ = make_step(self.module_, self.criterion_, self.optimizer_, self.compile_step)
+        self.training_step_ = make_step(
+            self.module_, self.criterion_, self.optimizer_, self.compile_step, self.precision
+        )
         return self
 
     def get_split_datasets(self, X, y=None, **fit_params):

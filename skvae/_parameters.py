@@ -8,7 +8,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .likelihoods import LIKELIHOODS, Likelihood
-from .networks import ACTIVATIONS
+from .networks import ACTIVATIONS, PRECISIONS
 from .posteriors import POSTERIORS, Posterior
 
 CONSTRAINTS = {
@@ -31,6 +31,8 @@ CONSTRAINTS = {
     "refit": ["boolean", StrOptions({"auto"})],
     "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
     "device": [str],
+    "precision": [StrOptions(set(PRECISIONS))],
+    "compile": ["boolean"],
     "callbacks": [list, None],
     "net_params": [dict, None],
     "warm_start": ["boolean"],

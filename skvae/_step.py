@@ -3,6 +3,7 @@
 import torch
 
 from ._adamw import AdamW
+from .networks import training_products
 
 
 def objective_terms(module, objective, u, eps):
@@ -22,17 +23,21 @@ class Step:
     optimizer : torch.optim.Optimizer
     compiled : bool
         Whether torch.compile fuses the operations between the matrix products.
+    precision : {"float32", "tf32", "bf16"}
+        Of the networks' matrix products.
     """
 
-    def __init__(self, module, objective, optimizer, compiled=False):
+    def __init__(self, module, objective, optimizer, compiled=False, precision="float32"):
         self.module, self.objective, self.optimizer = module, objective, optimizer
         self.terms = torch.compile(objective_terms) if compiled else objective_terms
+        self.precision = precision
 
     def gradients(self, u, eps):
         """Fill the parameters' gradients; return objective and KL of each row."""
-        objective, kl = self.terms(self.module, self.objective, u, eps)
-        n = len(objective)
-        objective.backward(objective.new_full((n,), -1 / n))  # of minus the mean, with no mean to undo
+        with training_products(self.precision):
+            objective, kl = self.terms(self.module, self.objective, u, eps)
+            n = len(objective)
+            objective.backward(objective.new_full((n,), -1 / n))  # of minus the mean, with no mean to undo
         return objective.detach(), kl.detach()
 
     def __call__(self, u, eps):
@@ -90,7 +95,7 @@ class CapturedStep(Step):
         return terms
 
 
-def make_step(module, objective, optimizer, compiled):
+def make_step(module, objective, optimizer, compiled, precision):
     """The fastest step for where the module lies. Only `AdamW` is written to be captured."""
     captured = module.shift.is_cuda and isinstance(optimizer, AdamW)
-    return (CapturedStep if captured else Step)(module, objective, optimizer, compiled)
+    return (CapturedStep if captured else Step)(module, objective, optimizer, compiled, precision)

@@ -1,10 +1,12 @@
 """From an array and an estimator's parameters to a trained net: scaling, start, selection, refit."""
 
 from functools import partial
+from mmap import mmap
 
 import numpy as np
+from sklearn import get_config
 
-from ._batches import resident
+from ._batches import Streamed
 from ._build import build_vae, lookup
 from ._linear_start import linear_start
 from ._net import VAENet
@@ -37,6 +39,7 @@ def new_net(params, X, seed):
         likelihood=params.likelihood,
         hidden_layer_sizes=tuple(params.hidden_layer_sizes),
         activation=params.activation,
+        precision=params.precision,
         zero_last=params.init == "linear" and likelihood.linear_noise is not None,
         shift=shift,
         scale=scale,
@@ -56,6 +59,8 @@ def new_net(params, X, seed):
         "tol": params.tol,
         "device": resolve_device(params.device),
         "callbacks": params.callbacks,
+        "compile_step": params.compile,
+        "precision": params.precision,
         "seed": seed,
         **({} if "optimizer" in given else adamw),
         **given,
@@ -63,10 +68,21 @@ def new_net(params, X, seed):
     return VAENet(build, partial(ELBO, params.beta), **options).initialize()
 
 
-def to_device(net, X, rows=None):
-    """The rows of X, standardised, on the net's device."""
+def streams(X):
+    """Whether X is mapped from a file and its float32 copy would exceed scikit-learn's `working_memory`."""
+    array, mapped = X, False
+    while array is not None and not mapped:
+        mapped = isinstance(array, np.memmap | mmap)
+        array = getattr(array, "base", None)
+    return mapped and 4 * X.size > get_config()["working_memory"] * 2**20
+
+
+def to_device(net, X, order=None):
+    """The rows of X, standardised, in this order: a tensor on the net's device, or Streamed."""
     module = net.module_
-    return resident(X, rows, module.shift.cpu().numpy(), module.scale.cpu().numpy(), net.device)
+    order = np.arange(len(X)) if order is None else order
+    rows = Streamed(X, order, module.shift.cpu().numpy(), module.scale.cpu().numpy(), net.device)
+    return rows if streams(X) else rows.resident()
 
 
 def start_linear(net, params, u):
@@ -147,7 +163,7 @@ def fit_net(params, X, seed, previous=None):
     held_out = params.early_stopping and params.max_iter > 0
     order, n_training = validation_last(n, params.validation_fraction, seed) if held_out else (None, n)
     u = to_device(net, X, order)  # one copy of the data, of which training and validation rows are views
-    training, validation = u[:n_training], u[n_training:] if held_out else None
+    training, validation = u.split([n_training, n - n_training]) if held_out else (u, None)
     if previous is None:
         start_linear(net, params, training)
     train(net, params, (training, validation), "fit")

@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._build import lookup
 from ._inference import Inference
-from ._inspection import loadings, noise_variance
+from ._inspection import fitted_attributes
 from ._parameters import CONSTRAINTS, check_parameters, validates_parameters
 from ._training import fit_net, pass_once
 from .likelihoods import LIKELIHOODS
@@ -40,7 +40,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     n_draws : int, default=1
         Draws of z a row and training step.
     hidden_layer_sizes : sequence of int, default=(256, 256)
-        Hidden layers of the encoder; the decoder has the same. Empty: a linear model.
+        Of the encoder and of the decoder. Empty: a linear model.
     activation : {"silu", "relu", "gelu", "elu", "tanh", "logistic", "softplus", "identity"} or callable, default="silu"
     init : {"linear", "random"}, default="linear"
         "random" starts without the linear optimum, as a plain VAE does.
@@ -53,20 +53,24 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     max_iter : int, default=100
         Most epochs. 0 keeps the linear optimum of all rows.
     early_stopping : bool, default=True
-        Whether to hold out validation rows, keep the weights that score best on them, and stop when
-        these have not improved for `n_iter_no_change` epochs.
+        Whether to keep the weights that score best on validation rows, and stop `n_iter_no_change` epochs later.
     validation_fraction : float, default=0.1
         Share of rows held out, as four stretches of consecutive rows: neighbours are often alike.
     n_iter_no_change : int, default=20
     tol : float, default=0.0
-        Nats that count as an improvement.
+        In nats.
     refit : bool or "auto", default="auto"
-        Whether to train again on all rows, from their linear optimum, for as many epochs as were best
-        on the validation rows. "auto": with fewer than 10,000 rows.
+        Whether to train again on all rows, for as many epochs as were best on the validation rows. "auto":
+        with fewer than 10,000 rows.
     n_importance_samples : int, default=16
         Draws a row in `score` and `score_samples`.
     device : str, default="auto"
-        A torch device. "auto" is CUDA where there is one, else the CPU.
+        "auto" is CUDA where there is one, else the CPU.
+    precision : {"float32", "tf32", "bf16"}, default="float32"
+        Of the networks' matrix products in training; the linear path and inference stay exact. Its effect
+        on speed and score: ``benchmarks/README.md``. "tf32" is for CUDA, and holds for the process meanwhile.
+    compile : bool, default=False
+        Whether torch.compile fuses a step's operations: faster for small networks, after 10 to 30 seconds.
     callbacks : list of skorch callbacks or None, default=None
     net_params : dict or None, default=None
         Further parameters of `skorch.NeuralNet`, such as ``{"optimizer": torch.optim.SGD}``. An optimizer
@@ -87,14 +91,12 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Mean of the training rows.
     noise_variance_ : float, ndarray of shape (n_features,) or None
         In X's units squared, float64. None where noise is not one number a feature.
-    n_components_, n_features_in_, n_iter_ : int
-        `n_iter_` is the number of epochs run.
+    n_components_, n_features_in_, n_iter_, best_iter_ : int
+        `n_iter_` is the number of epochs run, `best_iter_` the one that was best on the validation rows.
     history_ : list of dict
-        A row an epoch, from 0, the start: epoch, train_loss and train_kl (nats a row, mean over the
-        epoch), valid_score (the objective on validation rows, or train_score on a few training rows), and
-        dur (seconds). With `refit`, of the run that chose the number of epochs.
-    best_iter_ : int
-        The epoch whose weights were best on the validation rows.
+        A row an epoch, from 0, the start: epoch, train_loss and train_kl (nats a row, mean over the epoch),
+        valid_score (on validation rows, or train_score on a few training rows), dur (seconds). With
+        `refit`, of the run that chose the number of epochs.
     device_ : str
     net_ : skorch.NeuralNet
 
@@ -136,6 +138,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         refit="auto",
         n_importance_samples=16,
         device="auto",
+        precision="float32",
+        compile=False,
         callbacks=None,
         net_params=None,
         warm_start=False,
@@ -161,6 +165,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.refit = refit
         self.n_importance_samples = n_importance_samples
         self.device = device
+        self.precision = precision
+        self.compile = compile
         self.callbacks = callbacks
         self.net_params = net_params
         self.warm_start = warm_start
@@ -174,7 +180,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            At least two rows. Needs no scaling.
+            At least two rows. Needs no scaling. A floating array mapped from a file (`np.memmap`) whose size
+            exceeds scikit-learn's `working_memory` (1 GiB) is streamed; of any other, one float32 copy is made.
         y : ignored
 
         Returns
@@ -250,7 +257,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return float(np.mean(self.score_samples(X), dtype=np.float64))
 
     def sample(self, n_samples=1, random_state=None):
-        """Return `n_samples` rows drawn from the model, noise included, shape (n_samples, n_features)."""
+        """Return rows drawn from the model, noise included, shape (n_samples, n_features)."""
         check_is_fitted(self)
         seed = check_random_state(random_state).randint(2**31 - 1)
         return self._inference(self.mean_).sample(n_samples, seed)
@@ -287,10 +294,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _finish(self, net):
         """Read the weights, and the history of the net that was selected; pass an interruption on."""
-        self.components_ = loadings(self.net_.module_).astype(self.mean_.dtype)
-        self.noise_variance_ = noise_variance(self.net_.module_)
-        self.history_ = list(net.history)
-        self.n_iter_ = len(self.history_) - 1
-        self.best_iter_ = net.best_epoch_
+        vars(self).update(fitted_attributes(self.net_.module_, net, self.mean_.dtype))
         if net.interrupted_:
             raise KeyboardInterrupt("Interrupted: the estimator holds the best weights so far.")

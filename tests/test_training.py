@@ -276,24 +276,6 @@ def test_verbose_shows_progress_with_score_and_time_left(spectra, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("posterior", POSTERIORS)
-def test_cuda_agrees_with_the_cpu(spectra, posterior):
-    """The same start to rounding, and a trained score within 2 nats; the pickle loads on the CPU."""
-    on = {
-        device: VAETransformer(2, posterior=posterior, device=device, max_iter=0).fit(spectra)
-        for device in ("cpu", "cuda")
-    }
-    assert on["cuda"].device_ == "cuda"
-    assert on["cuda"].score(spectra) == pytest.approx(on["cpu"].score(spectra), rel=1e-4)
-    cpu, cuda = (
-        VAETransformer(2, posterior=posterior, device=device, random_state=0).fit(spectra) for device in ("cpu", "cuda")
-    )
-    assert cuda.score(spectra) == pytest.approx(cpu.score(spectra), abs=2)
-    twin = pickle.loads(pickle.dumps(cuda))
-    np.testing.assert_array_equal(twin.transform(spectra), cuda.transform(spectra))
-
-
 def test_a_pickle_from_cuda_loads_without_it(spectra):
     """What a pickle from a GPU holds is arrays and a device name; without that device the CPU takes over."""
     vae = VAETransformer(2, **small()).fit(spectra)

@@ -1,0 +1,372 @@
+"""What the engine makes of a GPU, as one Markdown report.
+
+    python benchmarks/gpu.py
+    SKVAE_DATA=folder python benchmarks/gpu.py          with the images of folder/mnist.npz (X_train, uint8)
+    python benchmarks/gpu.py --device cpu --quick       every line of it at tiny sizes, where there is no GPU
+
+Turns are interleaved, the first of them warms up, and the device is waited for at the end of each; a figure is the
+median, a ratio the median of the ratios of neighbouring turns. A part that fails prints its error, and the others run.
+"""
+
+import argparse
+import copy
+import os
+import sys
+import time
+import traceback
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from competitors import EPOCHS, RATE, loss_of
+from engine import CASES, data, interleaved
+from torch.utils.data import DataLoader, TensorDataset
+
+from skvae import VAETransformer
+from skvae._batches import blocks
+from skvae._step import Step
+from skvae._training import new_net, start_linear, to_device
+from skvae.networks import PRECISIONS
+from skvae.posteriors import POSTERIORS
+
+GOAL = 0.2  # of the hand-written loop's time, on the small case
+BY_HAND = "by hand, rows moved a batch"
+FULL_SIZE = {
+    "turns": 5,
+    "small": CASES["small"],
+    "large": CASES["large"],
+    "filling": dict(n=200_000, p=2048, hidden=(4096, 4096), d=64, batch=8192),
+    "square": 8192,  # of the matrix product that the chip is measured by
+    "images": dict(n=60_000, p=784, hidden=(400,), d=20, batch=128, epochs=15),
+    "held out": dict(n=3000, p=200, d=4, epochs=100, seeds=3),
+    "start": dict(n=5000, p=500, d=10),
+    "transform": dict(n=1_000_000, p=200, d=10),
+}
+TINY = dict(n=2000, p=12, hidden=(8,), d=3, batch=150)
+QUICK = {
+    "turns": 1,
+    "small": TINY,
+    "large": TINY,
+    "filling": TINY,
+    "square": 32,
+    "images": dict(TINY, epochs=2),
+    "held out": dict(n=100, p=12, d=2, epochs=2, seeds=2),
+    "start": dict(n=100, p=12, d=2),
+    "transform": dict(n=1000, p=12, d=2),
+}
+
+
+def table(*columns):
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+
+
+def timed(runs, turns, device):
+    """`interleaved`, the device waited for."""
+
+    def whole(run):
+        result = run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    return interleaved({name: partial(whole, run) for name, run in runs.items()}, turns)
+
+
+def net_of(case, X, device, **options):
+    """A net for the rows X of a case, without the linear start, and the parameters it is made of."""
+    settings = {"weight_decay": 0.0, "activation": "relu", "learning_rate_init": RATE, "device": device, **options}
+    params = VAETransformer(
+        case["d"], hidden_layer_sizes=case["hidden"], batch_size=case["batch"], random_state=0, **settings
+    )
+    return new_net(params, X, 0), params
+
+
+def without_capture(net):
+    """The net, to take each step as a CPU does."""
+    net.training_step_ = Step(net.module_, net.criterion_, net.optimizer_, net.compile_step, net.precision)
+    return net
+
+
+def fit_loop(net, u):
+    def run():
+        net.fit_loop((u, None), epochs=EPOCHS)
+        return net.history[-1, "train_loss"]
+
+    return run
+
+
+def by_hand(module, batches, device):
+    """Adam and loss.item() for the log, as the tutorials write it, over what `batches()` yields."""
+    optimizer = torch.optim.Adam(module.parameters(), lr=RATE)
+
+    def run():
+        for _ in range(EPOCHS):
+            total = n = 0
+            for x in batches():
+                x = x.to(device)
+                optimizer.zero_grad()
+                loss = loss_of(module, x)
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(x)
+                n += len(x)
+        return total / n
+
+    return run
+
+
+def loaded(u, batch):
+    loader = DataLoader(TensorDataset(u), batch_size=batch, shuffle=True)
+    return lambda: (x for (x,) in loader)
+
+
+def sliced(u, batch):
+    def batches():
+        order = torch.randperm(len(u), device=u.device)
+        return (u[order[block]] for block in blocks(len(u), batch))
+
+    return batches
+
+
+def epochs(sizes, device, name, compiled):
+    """Milliseconds an epoch of the engine's variants against hand-written loops, all from the same weights."""
+    case = sizes[name]
+    X = data(case["n"], case["p"], case["d"])
+    variants = {"VAETransformer": {}, "VAETransformer, no capture": {}}
+    if compiled:
+        variants = {f"{label}, compile": {"compile": True} for label in variants}
+    else:
+        variants |= {f"VAETransformer, {precision}": {"precision": precision} for precision in PRECISIONS[1:]}
+    runs = {}
+    for label, options in variants.items():
+        net, params = net_of(case, X, device, **options)
+        u = to_device(net, X)
+        start_linear(net, params, u)
+        if not runs:
+            loops = {BY_HAND: loaded(u.cpu(), case["batch"])}
+            if not compiled:
+                loops["by hand, rows on the device"] = loaded(u, case["batch"])
+                loops["by hand, rows on the device, no DataLoader"] = sliced(u, case["batch"])
+            runs = {loop: by_hand(copy.deepcopy(net.module_), rows, device) for loop, rows in loops.items()}
+        runs[label] = fit_loop(without_capture(net) if "no capture" in label else net, u)
+    seconds, last = timed(runs, sizes["turns"], device)
+    ratios = {label: np.median(seconds[label] / seconds[BY_HAND]) for label in runs}
+    print(case, end="\n\n")
+    table("run", "ms an epoch", "ratio to by hand", "last loss")
+    for label in runs:
+        ms = 1000 * np.median(seconds[label]) / EPOCHS
+        print(f"| {label} | {ms:.2f} | {ratios[label]:.3f} | {last[label]:.2f} |")
+    if name == "small" and not compiled:
+        print(f"\nGoal of {GOAL}: {'met' if ratios['VAETransformer'] <= GOAL else 'missed'}.")
+    assert all(abs(loss / last[BY_HAND] - 1) < 0.01 for loss in last.values()), "not all train alike"
+
+
+def operations(module):
+    """Of the networks' products a row and step: 6 a weight, but 4 in the first layer, as rows need no gradient."""
+    weights = [layer.weight.numel() for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
+    return 6 * sum(weights) - 2 * module.encoder.net[0].weight.numel()
+
+
+def one_epoch(net, u):
+    """The steps of an epoch, nothing scored, of a net that has trained."""
+    iterator = net.get_iterator(u, training=True)
+    return partial(net.run_single_epoch, iterator, training=True, prefix="train", step_fn=net.train_step)
+
+
+def square_product(size, precision, device, repeats=10):
+    options = {"device": device, "dtype": torch.bfloat16 if precision == "bf16" else torch.float32}
+    a, b = torch.randn(size, size, **options), torch.randn(size, size, **options)
+
+    def run():
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        for _ in range(repeats):
+            a @ b
+        torch.set_float32_matmul_precision("highest")
+
+    return run, 2 * repeats * size**3
+
+
+def filling(sizes, device):
+    """Operations a second of steps that fill the chip, beside those of a big square product."""
+    case, square = sizes["filling"], sizes["square"]
+    u = torch.randn(case["n"], case["p"], device=device)
+    few = np.random.RandomState(0).standard_normal((1000, case["p"])).astype(np.float32)  # for the scaling
+    runs, work = {}, {}
+    for precision in PRECISIONS:
+        net, _ = net_of(case, few, device, init="random", precision=precision)
+        net.fit_loop((u, None), epochs=1)
+        runs["step", precision], work["step", precision] = one_epoch(net, u), operations(net.module_) * len(u)
+        runs["square", precision], work["square", precision] = square_product(square, precision, device)
+    seconds, _ = timed(runs, sizes["turns"], device)
+    rate = {key: work[key] / np.median(seconds[key]) / 1e12 for key in runs}
+    print(f"{case}; square product of {square}\n")
+    table("precision", "ms a step", "TFLOP/s, networks' products", "TFLOP/s, square product", "share")
+    for precision in PRECISIONS:
+        ms = 1000 * np.median(seconds["step", precision]) * case["batch"] / case["n"]
+        ours, square = rate["step", precision], rate["square", precision]
+        print(f"| {precision} | {ms:.2f} | {ours:.4g} | {square:.4g} | {ours / square:.2f} |")
+
+
+def images(case):
+    """(name, rows in [0, 1])."""
+    folder = os.environ.get("SKVAE_DATA")
+    if not folder:
+        return "synthetic rows", 1 / (1 + np.exp(-data(case["n"], case["p"], case["d"])))
+    X = np.load(Path(folder) / "mnist.npz")["X_train"][: case["n"]]
+    return "MNIST", X.reshape(len(X), -1).astype(np.float32) / 255
+
+
+def fits(sizes, device):
+    """Seconds of whole fits."""
+    case = sizes["images"]
+    name, X = images(case)
+    models = {
+        posterior: VAETransformer(
+            case["d"],
+            posterior=posterior,
+            likelihood="bernoulli",
+            hidden_layer_sizes=case["hidden"],
+            batch_size=case["batch"],
+            max_iter=case["epochs"],
+            early_stopping=False,
+            device=device,
+            random_state=0,
+        )
+        for posterior in POSTERIORS
+    }
+    runs = {posterior: partial(model.fit, X) for posterior, model in models.items()}
+    seconds, _ = timed(runs, min(3, sizes["turns"]), device)
+    print(f"{name}, {X.shape[0]:,} x {X.shape[1]}; {case}\n")
+    table("posterior", "s a fit", "ms an epoch within", "last loss")
+    for posterior, model in models.items():
+        epoch = 1000 * np.median([row["dur"] for row in model.history_[1:]])
+        loss = model.history_[-1]["train_loss"]
+        print(f"| {posterior} | {np.median(seconds[posterior]):.2f} | {epoch:.1f} | {loss:.2f} |")
+
+
+def held_out(sizes, device):
+    """What precision does to the score of held-out rows, and what another shuffle and noise do to it."""
+    case = sizes["held out"]
+    scores, seconds = {}, {}
+    variants = {precision: (precision, 0) for precision in PRECISIONS} | {"float32, other random_state": ("float32", 1)}
+    for seed in range(case["seeds"]):
+        X = data(case["n"], case["p"], case["d"], seed)
+        train, test = X[: 2 * len(X) // 3], X[2 * len(X) // 3 :]
+        for label, (precision, state) in variants.items():
+            model = VAETransformer(
+                case["d"], precision=precision, max_iter=case["epochs"], device=device, random_state=2 * seed + state
+            )
+            start = time.perf_counter()
+            model.fit(train)
+            seconds.setdefault(label, []).append(time.perf_counter() - start)
+            scores.setdefault(label, []).append(model.score(test))
+    print(f"{case}, defaults\n")
+    table("precision", "score, nats a row", "difference to float32, mean ± spread", "s a fit")
+    for label, score in scores.items():
+        difference = np.subtract(score, scores["float32"])
+        spread = f"{difference.mean():.3f} ± {difference.std(ddof=1):.3f}"
+        print(f"| {label} | {np.mean(score):.2f} | {spread} | {np.median(seconds[label]):.2f} |")
+
+
+def unsynchronised(batches, device):
+    """The batches; whatever waits for the device before the last of them is used is an error."""
+    if device == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield from batches
+    finally:
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def no_synchronisation(sizes, device):
+    """An epoch, the learning-rate schedule included, runs to its end before the device is read."""
+    case = sizes["small"]
+    X = data(case["n"], case["p"], case["d"])
+    found = {}
+    table("posterior", "steps", "waited for the device")
+    for posterior in POSTERIORS:
+        net, _ = net_of(case, X, device, posterior=posterior)
+        u = to_device(net, X)
+        net.fit_loop((u, None), epochs=1, cycle=3)
+        batches = net.get_iterator(u, training=True)
+        try:
+            watched = unsynchronised(batches, device)
+            net.run_single_epoch(watched, training=True, prefix="train", step_fn=net.train_step)
+            found[posterior] = "no" if device == "cuda" else "not watched on a CPU"
+        except RuntimeError as error:
+            watched.close()
+            found[posterior] = f"yes: {str(error).splitlines()[0]}"
+        print(f"| {posterior} | {len(batches)} | {found[posterior]} |")
+    assert not any(answer.startswith("yes") for answer in found.values()), "an epoch waits for the device"
+
+
+def linear_start(sizes, device):
+    """Seconds of the way to the linear optimum, on the device and on the CPU."""
+    case = sizes["start"]
+    X = data(case["n"], case["p"], case["d"])
+    runs = {
+        (likelihood, where): partial(VAETransformer(case["d"], likelihood=likelihood, max_iter=0, device=where).fit, X)
+        for likelihood in ("gaussian", "gaussian_isotropic")
+        for where in dict.fromkeys((device, "cpu"))
+    }
+    seconds, _ = timed(runs, sizes["turns"], device)
+    print(f"{case}, max_iter=0\n")
+    table("likelihood", "device", "s")
+    for (likelihood, where), s in seconds.items():
+        print(f"| {likelihood} | {where} | {np.median(s):.3f} |")
+
+
+def transform(sizes, device):
+    """Rows a second of inference, from host to host."""
+    case = sizes["transform"]
+    X = np.random.default_rng(0).standard_normal((case["n"], case["p"]), dtype=np.float32)
+    model = VAETransformer(case["d"], max_iter=0, device=device, random_state=0).fit(X[:10_000])
+    seconds, _ = timed({"transform": partial(model.transform, X)}, sizes["turns"], device)
+    table("rows", "columns", "s", "rows a second")
+    s = np.median(seconds["transform"])
+    print(f"| {len(X):,} | {X.shape[1]} | {s:.3f} | {len(X) / s:.3g} |")
+
+
+PARTS = {
+    "No synchronisation in an epoch": no_synchronisation,
+    "An epoch, small": partial(epochs, name="small", compiled=False),
+    "An epoch, large": partial(epochs, name="large", compiled=False),
+    "A chip that is full": filling,
+    "Seconds of fit": fits,
+    "Held-out score": held_out,
+    "Linear start": linear_start,
+    "Inference": transform,
+    "An epoch, small, torch.compile": partial(epochs, name="small", compiled=True),
+    "An epoch, large, torch.compile": partial(epochs, name="large", compiled=True),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: figures without meaning")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    args = parser.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("torch finds no CUDA device here. `--device cpu --quick` runs every line at tiny sizes.")
+    sys.stdout.reconfigure(line_buffering=True)
+    name = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
+    print(f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}, {time.strftime('%Y-%m-%d')}")
+    begin, failed = time.perf_counter(), []
+    for part in args.parts:
+        print(f"\n## {part}\n")
+        start = time.perf_counter()
+        try:
+            PARTS[part](QUICK if args.quick else FULL_SIZE, args.device)
+        except Exception:
+            failed.append(part)
+            print(f"\n```\n{traceback.format_exc()}```")
+        print(f"\n{time.perf_counter() - start:.0f} s")
+    print(f"\n{time.perf_counter() - begin:.0f} s in all." + f" Failed: {', '.join(failed)}." * bool(failed))
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

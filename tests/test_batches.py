@@ -1,0 +1,128 @@
+"""Rows on their way to the network: every one once, resident or streamed, in little memory."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import sklearn
+import torch
+
+from skvae import VAETransformer, _batches
+from skvae._batches import Batches, Streamed
+from skvae._training import streams
+
+from .conftest import curved_spectra, small
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """The spectra as a file that is mapped, and as an array."""
+    X = curved_spectra(400).astype(np.float32)
+    np.save(tmp_path / "X.npy", X)
+    return np.load(tmp_path / "X.npy", mmap_mode="r"), X
+
+
+def streamed(X, rows=None):
+    rows = np.arange(len(X)) if rows is None else rows
+    return Streamed(X, rows, np.zeros(X.shape[1]), np.ones(X.shape[1]), "cpu")
+
+
+@pytest.mark.parametrize("n, batch_size", [(1, 4), (64, 16), (103, 16), (1000, 7)])
+@pytest.mark.parametrize("n_draws", [1, 3])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_epoch_is_every_row_once_in_new_order(n, batch_size, n_draws, stream, monkeypatch):
+    monkeypatch.setattr(_batches, "PIECE", 40)  # numbers, so that chunks are many
+    X = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
+    u = streamed(X) if stream else torch.from_numpy(X)
+    batches = Batches(u, batch_size, n_draws, 5, torch.Generator().manual_seed(0))
+    epochs = [list(batches) for _ in range(2)]
+    for epoch in epochs:
+        assert len(epoch) == len(batches)
+        assert sorted(torch.cat([x[:, 0] for x, _ in epoch]).tolist()) == X[:, 0].tolist()
+        for x, eps in epoch:
+            assert eps.shape == ((len(x), 5) if n_draws == 1 else (n_draws, len(x), 5))
+    if n > 2:
+        assert not torch.equal(*(torch.cat([x for x, _ in epoch]) for epoch in epochs))
+
+
+def test_streamed_rows_are_the_resident_ones(mapped):
+    file, X = mapped
+    rows = np.r_[100:200, 0:30, 399, 250]
+    scaled = Streamed(file, rows, X.mean(0, dtype=float), X.std(0, dtype=float), "cpu")
+    expected = torch.from_numpy(((X - X.mean(0)) / X.std(0))[rows])
+    assert len(scaled) == len(rows) and scaled.shape == (132, X.shape[1])
+    torch.testing.assert_close(scaled.resident(), expected, rtol=1e-4, atol=1e-5)
+    for block in (slice(0, 50), slice(90, 120), slice(0, 1), slice(130, 132), slice(0, 0)):
+        assert torch.equal(scaled[block], scaled.resident()[block])
+    first, second = scaled.split([32, 100])
+    assert torch.equal(torch.cat([first[:], second[:]]), scaled[:])
+
+
+def test_only_large_mapped_arrays_are_streamed(mapped):
+    file, X = mapped
+    assert not streams(file) and not streams(X)
+    with sklearn.config_context(working_memory=0):
+        assert streams(file) and streams(file[10:]) and streams(np.asarray(file)) and not streams(X)
+
+
+def test_streamed_fits_start_at_the_same_optimum_and_train_as_well(mapped):
+    """The order of rows differs, so weights do; held out within 3 nats, where training gains more than 20."""
+    file, X = mapped
+    test = curved_spectra(200, seed=1).astype(np.float32)
+    start = VAETransformer(2, max_iter=0).fit(X)
+    with sklearn.config_context(working_memory=0):
+        assert VAETransformer(2, max_iter=0).fit(file).score(test) == pytest.approx(start.score(test), abs=1e-3)
+        streaming = VAETransformer(2, max_iter=40, random_state=0).fit(file)
+        again = VAETransformer(2, max_iter=40, random_state=0).fit(file)
+    resident = VAETransformer(2, max_iter=40, random_state=0).fit(X)
+    assert resident.score(test) > start.score(test) + 20
+    assert streaming.score(test) == pytest.approx(resident.score(test), abs=3)
+    assert np.array_equal(streaming.transform(test), again.transform(test))
+    with sklearn.config_context(working_memory=0):
+        assert np.isfinite(streaming.partial_fit(file).score(test))
+
+
+FIT_IN_LITTLE_MEMORY = """
+import resource, sys
+import numpy as np, sklearn
+from skvae import VAETransformer
+X = np.load(sys.argv[1], mmap_mode="r")
+small = {"hidden_layer_sizes": (8,), "max_iter": 1, "batch_size": 4096, "random_state": 0}
+VAETransformer(2, **small).fit(np.array(X[:1000]))  # libraries take their memory
+used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + X.nbytes // 2, resource.RLIM_INFINITY))
+with sklearn.config_context(working_memory=64 if sys.argv[2] == "stream" else 2**20):
+    vae = VAETransformer(2, **small).fit(X)
+print(vae.history_[-1]["valid_score"] > vae.history_[0]["valid_score"] - 1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts what is mapped on Linux alone")
+@pytest.mark.parametrize("way", ["stream", "resident"])
+def test_a_file_larger_than_memory_trains(way, tmp_path):
+    """800 MB of rows with 400 MB of memory beyond what the libraries take; a copy of the rows does not fit in that."""
+    file = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, (1_000_000, 200))
+    rng = np.random.RandomState(0)
+    loadings = rng.standard_normal((3, 200)).astype(np.float32)
+    for start in range(0, len(file), 50_000):
+        z = rng.standard_normal((50_000, 3)).astype(np.float32)
+        file[start : start + 50_000] = np.tanh(z) @ loadings + 0.1
+    file.flush()
+    run = [sys.executable, "-c", FIT_IN_LITTLE_MEMORY, str(tmp_path / "X.npy"), way]
+    result = subprocess.run(run, capture_output=True, text=True)
+    if way == "stream":
+        assert result.stdout.strip() == "True", result.stderr
+    else:
+        assert result.returncode != 0 and "memory" in result.stderr.lower()
+
+
+def test_inference_does_not_depend_on_its_blocks(spectra, monkeypatch):
+    vae = VAETransformer(3, posterior="full", **small()).fit(spectra)
+    Z = vae.transform(spectra)
+    whole = Z, vae.inverse_transform(Z), vae.score_samples(spectra), vae.sample(50, random_state=0)
+    monkeypatch.setattr("skvae._inference.rows_per_block", lambda n_values: 7)
+    in_blocks = vae.transform(spectra), vae.inverse_transform(Z), vae.score_samples(spectra)
+    for a, b in zip(whole, in_blocks, strict=False):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+    assert vae.sample(50, random_state=0).shape == whole[3].shape

@@ -1,0 +1,185 @@
+"""The engine on a GPU: captured steps are the eager ones, nothing waits, pickles train on, memory stays."""
+
+import gc
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from skvae import VAETransformer
+from skvae._net import one_cycle
+from skvae._step import CapturedStep, Step
+from skvae._training import new_net, start_linear, to_device
+from skvae.posteriors import POSTERIORS
+
+from .conftest import curved_spectra, small
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def on_cuda(**params):
+    return VAETransformer(3, **small(device="cuda", **params))
+
+
+def net_at_start(X, capture=True, **params):
+    """A net at its linear start, and its rows; without capture it takes each step as a CPU does."""
+    params = on_cuda(**params)
+    net = new_net(params, X, seed=0)
+    u = to_device(net, X)
+    start_linear(net, params, u)
+    if not capture:
+        net.training_step_ = Step(net.module_, net.criterion_, net.optimizer_, net.compile_step, net.precision)
+    return net, u
+
+
+def assert_same_weights(net, other):
+    for (name, ours), theirs in zip(net.module_.named_parameters(), other.module_.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_cuda_agrees_with_the_cpu(spectra, posterior):
+    """The same start to rounding, and a trained score within 2 nats; the pickle gives the same numbers."""
+    on = {
+        device: VAETransformer(2, posterior=posterior, device=device, max_iter=0).fit(spectra)
+        for device in ("cpu", "cuda")
+    }
+    assert on["cuda"].device_ == "cuda"
+    assert on["cuda"].score(spectra) == pytest.approx(on["cpu"].score(spectra), rel=1e-4)
+    cpu, cuda = (
+        VAETransformer(2, posterior=posterior, device=device, random_state=0).fit(spectra) for device in ("cpu", "cuda")
+    )
+    assert cuda.score(spectra) == pytest.approx(cpu.score(spectra), abs=2)
+    twin = pickle.loads(pickle.dumps(cuda))
+    np.testing.assert_array_equal(twin.transform(spectra), cuda.transform(spectra))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        *({"posterior": posterior} for posterior in POSTERIORS),
+        {"n_draws": 3},
+        {"precision": "tf32"},
+        {"precision": "bf16"},
+    ],
+    ids=str,
+)
+def test_captured_steps_are_the_eager_ones(spectra, params):
+    """Two epochs of 18 whole batches and a ragged one: the same weights and loss, to rounding."""
+    nets = []
+    for capture in (True, False):
+        net, u = net_at_start(spectra, capture, **params)
+        net.fit_loop((u, None), epochs=2, cycle=2)
+        nets.append(net)
+    captured, eager = nets
+    assert isinstance(captured.training_step_, CapturedStep) and captured.training_step_.graph is not None
+    assert_same_weights(captured, eager)
+    assert captured.history[-1, "train_loss"] == pytest.approx(eager.history[-1, "train_loss"], abs=1e-3)
+
+
+@pytest.mark.parametrize("params", [{"precision": "tf32"}, {"precision": "bf16"}, {"compile": True}], ids=str)
+def test_precision_and_compilation_end_where_float32_does(spectra, params):
+    """Within 2 nats on the rows of the fit."""
+    plain = on_cuda(max_iter=30).fit(spectra).score(spectra)
+    assert on_cuda(max_iter=30, **params).fit(spectra).score(spectra) == pytest.approx(plain, abs=2)
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_an_epoch_does_not_wait_for_the_device(spectra, posterior):
+    """From the shuffle to the last step, the learning-rate schedule included; then the losses are read."""
+    net, u = net_at_start(spectra, posterior=posterior)
+    net.fit_loop((u, None), epochs=1, cycle=3)
+
+    def watched():
+        torch.cuda.set_sync_debug_mode("error")
+        yield from net.get_iterator(u, training=True)
+        torch.cuda.set_sync_debug_mode("default")
+
+    try:
+        net.run_single_epoch(watched(), training=True, prefix="train", step_fn=net.train_step)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_captured_step_follows_the_learning_rate(spectra):
+    net, u = net_at_start(spectra)
+    net.fit_loop((u, None), epochs=1, cycle=2)
+    for group in net.optimizer_.param_groups:
+        assert float(group["lr"]) == pytest.approx(1e-3 * one_cycle(0.5))
+    batch = next(iter(net.get_iterator(u, training=True)))
+    net._set_training(True)
+    before = [weight.clone() for weight in net.module_.parameters()]
+    net._set_learning_rate(0.0)
+    net.training_step_(*batch)
+    assert all(torch.equal(*pair) for pair in zip(net.module_.parameters(), before, strict=True))
+    net._set_learning_rate(1.0)
+    net.training_step_(*batch)
+    assert not any(torch.equal(*pair) for pair in zip(net.module_.parameters(), before, strict=True))
+
+
+def test_a_pickle_trains_on_alike(spectra):
+    vae = on_cuda().fit(spectra)
+    twin = pickle.loads(pickle.dumps(vae))
+    assert twin.net_.device == "cuda" and np.array_equal(vae.transform(spectra), twin.transform(spectra))
+    vae.partial_fit(spectra), twin.partial_fit(spectra)
+    assert_same_weights(vae.net_, twin.net_)
+
+
+def test_a_pickle_trains_on_where_there_is_no_gpu(spectra, tmp_path):
+    vae = on_cuda().fit(spectra)
+    file = tmp_path / "vae.pickle"
+    file.write_bytes(pickle.dumps((vae, spectra, vae.transform(spectra))))
+    code = (
+        "import pickle, sys, numpy as np\n"
+        "vae, X, Z = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "assert vae.net_.device == 'cpu'\n"
+        "np.testing.assert_allclose(vae.transform(X), Z, atol=1e-3)\n"
+        "assert np.isfinite(vae.partial_fit(X).score(X))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, file], env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, check=True)
+
+
+def test_partial_fit_captures_once(spectra):
+    vae = on_cuda().partial_fit(spectra)
+    graph = vae.net_.training_step_.graph
+    assert graph is not None
+    assert vae.partial_fit(spectra).net_.training_step_.graph is graph
+
+
+def test_other_optimizers_take_plain_steps(spectra):
+    vae = on_cuda(net_params={"optimizer": torch.optim.SGD, "lr": 1e-5}).fit(spectra)
+    assert type(vae.net_.training_step_) is Step
+    assert np.isfinite(vae.score(spectra))
+
+
+def test_memory_does_not_grow_with_fits(spectra):
+    """What torch holds, unused blocks given back. 32 MiB are less than a graph's least pool for each of the fits."""
+
+    def held(n_fits):
+        for _ in range(n_fits):
+            on_cuda().fit(spectra).score(spectra)
+        gc.collect()
+        torch.cuda.empty_cache()
+        return torch.cuda.memory_reserved()
+
+    assert held(20) <= held(3) + 2**25
+
+
+def test_a_net_trains_on_when_another_is_gone():
+    """Graphs captured on one stream share cuBLAS's workspace, which goes with the first of them: pytorch#193402."""
+    X = curved_spectra(300, n_channels=600)
+    wide = {"hidden_layer_sizes": (512,), "batch_size": 64}
+    (kept, u), (gone, _), (eager, _) = (net_at_start(X, capture, **wide) for capture in (True, True, False))
+    for net in (kept, gone, eager):
+        net.fit_loop((u, None), epochs=2)
+    assert gone.training_step_.graph is not None
+    del gone, net
+    gc.collect()
+    torch.cuda.empty_cache()
+    for net in (kept, eager):
+        net.fit_loop((u, None), epochs=2)
+    assert_same_weights(kept, eager)

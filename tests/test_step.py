@@ -1,0 +1,120 @@
+"""A training step: our AdamW against torch's, compiled and reduced-precision steps against plain ones."""
+
+import copy
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback
+
+from skvae import VAETransformer
+from skvae._adamw import AdamW
+
+from .conftest import curved_spectra, small
+
+
+def layers():
+    net = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3))
+    for p in net.parameters():
+        torch.nn.init.normal_(p, generator=torch.Generator().manual_seed(p.numel()))
+    return net
+
+
+def groups(net):
+    return [{"params": [net[0].weight, net[2].weight]}, {"params": [net[0].bias, net[2].bias], "weight_decay": 0.0}]
+
+
+def test_adamw_is_torch_s_adamw_also_after_a_round_trip_of_its_state():
+    ours_net, theirs_net = layers(), layers()
+    ours = AdamW(groups(ours_net), lr=1e-2, weight_decay=0.3)
+    theirs = torch.optim.AdamW(groups(theirs_net), lr=1e-2, weight_decay=0.3, fused=True)
+    x = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
+    for step in range(12):
+        for optimizer, net in ((ours, ours_net), (theirs, theirs_net)):
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-2 / (1 + step)
+            optimizer.zero_grad()
+            net(x).square().sum().backward()
+        theirs.step()
+        if step % 2:
+            ours.step()
+            assert ours_net[0].weight.grad is not None
+        else:
+            ours.update()
+            assert ours_net[0].weight.grad is None
+        if step == 5:
+            state = copy.deepcopy(ours.state_dict())
+            ours = AdamW(groups(ours_net), lr=1.0)
+            ours.load_state_dict(state)
+    for a, b in zip(ours_net.parameters(), theirs_net.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_adamw_leaves_parameters_without_gradient_alone_and_takes_a_closure():
+    net = layers()
+    optimizer = AdamW(net.parameters(), lr=1e-2)
+    before = copy.deepcopy(net.state_dict())
+
+    def closure():
+        loss = net[0](torch.ones(1, 5)).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).requires_grad
+    assert torch.equal(net[2].weight, before["2.weight"])
+    assert not torch.equal(net[0].weight, before["0.weight"])
+
+
+class Seen(Callback):
+    def on_batch_end(self, net, **kwargs):
+        self.n = getattr(self, "n", 0) + 1
+
+
+def test_steps_with_callbacks_are_the_steps_without(spectra):
+    """Batch callbacks take skorch's own way through a step."""
+    seen = Seen()
+    plain, hooked = (
+        VAETransformer(3, **small(callbacks=callbacks)).fit(spectra).transform(spectra) for callbacks in (None, [seen])
+    )
+    assert seen.n > 0
+    np.testing.assert_array_equal(plain, hooked)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_compiled_steps_agree_with_eager_ones_and_copies_train_on():
+    X = curved_spectra(70)  # the last batch is smaller
+    eager, compiled = (VAETransformer(2, **small(max_iter=3, compile=c, refit=False)).fit(X) for c in (False, True))
+    np.testing.assert_allclose(compiled.transform(X), eager.transform(X), atol=1e-3)
+    assert compiled.score(X) == pytest.approx(eager.score(X), abs=0.05)
+    twin = pickle.loads(pickle.dumps(compiled))
+    np.testing.assert_array_equal(twin.transform(X), compiled.transform(X))
+    assert np.isfinite(twin.partial_fit(X).score(X))
+    assert not any("_orig_mod" in name for name in compiled.net_.module_.state_dict())
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_precision_leaves_the_start_and_inference_exact_and_the_score_close(precision):
+    """Within 2 nats of float32 after training, where training gains more than 20; on the CPU tf32 changes nothing."""
+    train, test = curved_spectra(400), curved_spectra(200, seed=1)
+    settings = {"n_components": 2, "random_state": 0, "max_iter": 40}
+    start, reduced_start = (VAETransformer(2, max_iter=0, precision=p).fit(train) for p in ("float32", precision))
+    np.testing.assert_array_equal(start.transform(test), reduced_start.transform(test))
+    exact, reduced = (VAETransformer(**settings, precision=p).fit(train) for p in ("float32", precision))
+    assert exact.score(test) > start.score(test) + 20
+    assert reduced.score(test) == pytest.approx(exact.score(test), abs=2)
+    assert np.array_equal(exact.transform(test), reduced.transform(test)) == (precision == "tf32")
+
+
+def test_tf32_puts_the_process_s_setting_back(spectra):
+    class Fail(Callback):
+        def on_batch_end(self, net, **kwargs):
+            raise RuntimeError("stop here")
+
+    before = torch.get_float32_matmul_precision()
+    VAETransformer(2, **small(precision="tf32")).fit(spectra)
+    assert torch.get_float32_matmul_precision() == before
+    with pytest.raises(RuntimeError, match="stop here"):
+        VAETransformer(2, **small(precision="tf32", callbacks=[Fail()])).fit(spectra)
+    assert torch.get_float32_matmul_precision() == before
