@@ -36,7 +36,7 @@ SETTINGS = {
     "cosine, no warm-up": {"net_params": {"lr_scheduler": partial(one_cycle, warmup=0.0)}},
     "constant rate": {"net_params": {"lr_scheduler": None}},
     **{f"max_iter={epochs}": {"max_iter": epochs} for epochs in (50, 200)},
-    **{f"n_iter_no_change={epochs}": {"n_iter_no_change": epochs} for epochs in (10, 40)},
+    **{f"n_iter_no_change={epochs}": {"n_iter_no_change": epochs} for epochs in (20, 40)},
 }
 DRAWN = [DEFAULT, *(setting for setting in SETTINGS if setting.startswith("batch_size"))]
 

@@ -25,8 +25,8 @@ class AdamW(torch.optim.AdamW):
     def _place(self):
         for group in self.param_groups:
             device, rate = group["params"][0].device, float(group["lr"])
-            group["step"] = torch.tensor(float(group.get("step", 0.0)), device=device)
-            group["lr"] = torch.tensor(rate, device=device) if device.type == "cuda" else rate
+            group["step"] = torch.tensor(float(group.get("step", 0.0)), dtype=torch.float32, device=device)
+            group["lr"] = torch.tensor(rate, dtype=torch.float32, device=device) if device.type == "cuda" else rate
 
     def step(self, closure=None):
         loss = None

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-PIECE = 500_000  # numbers that are read from a file at one place
+PIECE = 250_000  # numbers that are read from a file at one place: 1 MB as float32
 CHUNK = 32  # pieces from all over the file that are shuffled together
 
 
@@ -107,7 +107,12 @@ class Streamed:
         order = torch.randperm(len(pieces), generator=generator, device=generator.device).tolist()
 
         def read(block):
-            return torch.cat([self[pieces[i]] for i in order[block]])
+            mine = [pieces[i] for i in order[block]]
+            sizes = [piece.stop - piece.start for piece in mine]
+            u = torch.empty(sum(sizes), self.shape[1], device=self.device)
+            for part, piece in zip(u.split(sizes), mine, strict=True):
+                part.copy_(self[piece])
+            return u
 
         with ThreadPoolExecutor(1) as reader:
             ahead = None

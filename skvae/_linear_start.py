@@ -5,7 +5,8 @@ x = W z + m + e, z ~ N(0, I), e ~ N(0, Psi). Psi = sigma^2 I is probabilistic PC
 algorithms for ML factor analysis, 1982). z | x has precision P = I + W^T Psi^-1 W and mean
 P^-1 W^T Psi^-1 (x - m); W is rotated so that P is diagonal, and then as the posterior family asks.
 
-Everything is in the network's units u = (x - shift) / scale and in float64.
+Everything is in the network's units u = (x - shift) / scale and in float64; rows are summed on their device, what
+is of the columns' size is solved on the CPU, where iterations need not wait for a GPU's answers.
 """
 
 from dataclasses import dataclass
@@ -37,14 +38,14 @@ class Scatter:
         """From rows u (n, p), in one pass over blocks of them."""
         n, p = u.shape
         if n < p:
-            rows = u[:].double()
+            rows = u[:].cpu().double()
             return cls(rows=(rows - rows.mean(0)) / n**0.5)
         dense, total = (torch.zeros(shape, dtype=torch.float64, device=u.device) for shape in ((p, p), p))
         for block in blocks(n, rows_per_block(p)):
             rows = u[block].double()
             dense.addmm_(rows.T, rows)
             total += rows.sum(0)
-        return cls(dense / n - torch.outer(total / n, total / n))
+        return cls((dense / n - torch.outer(total / n, total / n)).cpu())
 
     def weighted(self, weight):
         """That of the columns times `weight` (p,)."""
@@ -108,7 +109,7 @@ def _expectation_maximisation(scatter, weight, d, floor, tol=1e-4, max_iter=1000
     discarded = (weighted.diagonal().sum() - values.sum()).clamp(min=0) / max(len(variance) - d, 1)
     loadings = vectors * (values - discarded).clamp(min=0).sqrt() / weight[:, None]
     noise = (variance - loadings.square().sum(1)).clamp(min=max(floor, 1e-4))
-    eye = torch.eye(d, dtype=torch.float64, device=loadings.device)
+    eye = torch.eye(d, dtype=torch.float64)
     bound = -torch.inf
     for _ in range(max_iter):
         weighted = loadings / noise[:, None]  # (p, d), Psi^-1 W
@@ -143,6 +144,7 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor):
     -------
     LinearStart
     """
+    scale = scale.cpu()
     if linear_noise == "feature":
         loadings, noise = factor_analysis(u, n_components, scale, floor)
     elif linear_noise == "isotropic":
@@ -157,8 +159,7 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor):
     sign = torch.sign(in_x.gather(0, in_x.abs().argmax(0, keepdim=True)))  # as PCA's svd_flip
     basis = basis * torch.where(sign == 0, 1.0, sign)
 
-    rotation, raw = posterior.at_precision(precision.cpu())
-    rotation, raw = rotation.to(u.device), raw.to(u.device)
+    rotation, raw = posterior.at_precision(precision)
     mean_map = (weighted @ basis / precision) @ rotation.T  # (p, d)
     std = (rotation.square() / precision).sum(1).sqrt()
     return LinearStart(loadings @ basis @ rotation.T, noise, mean_map.T, std, raw)

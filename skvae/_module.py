@@ -73,5 +73,5 @@ class VAE(nn.Module):
         encoder.start_bias[d:].copy_(linear.posterior_raw)
         encoder.unit[:d].copy_(linear.posterior_std)
         decoder.start_weight.copy_(linear.loadings)
-        decoder.start_bias[p:].copy_(self.likelihood.start(linear.noise_variance))
+        decoder.start_bias[p:].copy_(self.likelihood.start(linear.noise_variance.to(self.shift.device)))
         decoder.unit[:p].copy_(linear.noise_variance.sqrt())

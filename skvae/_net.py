@@ -72,7 +72,7 @@ class VAENet(NeuralNet):
         optimizer=AdamW,
         n_draws=1,
         lr_scheduler=one_cycle,
-        n_iter_no_change=20,
+        n_iter_no_change=10,
         tol=0.0,
         compile_step=False,
         precision="float32",
@@ -146,7 +146,9 @@ class VAENet(NeuralNet):
 
     def _set_learning_rate(self, share):
         for group in self.optimizer_.param_groups:
-            rate = share * group.setdefault("initial_lr", float(group["lr"]))
+            if "initial_lr" not in group:
+                group["initial_lr"] = float(group["lr"])  # reads from the device, so once
+            rate = share * group["initial_lr"]
             if isinstance(group["lr"], torch.Tensor):
                 group["lr"].fill_(rate)  # where a captured step reads it
             else:
@@ -235,9 +237,9 @@ class VAENet(NeuralNet):
         return state
 
     def __setstate__(self, state):
-        device = state["device"]
-        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-            device = "cpu"
+        device = torch.device(state["device"])
+        there = device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
+        device = state["device"] if there else "cpu"
         initialized = state["initialized_"]
         self.__dict__.update(state, device=device, initialized_=False, history_=None)
         if initialized:
@@ -245,6 +247,7 @@ class VAENet(NeuralNet):
             state = {**state, **{k: tree_map_only(np.ndarray, torch.tensor, state[k]) for k in ARRAYS}}
             self.module_.load_state_dict(state["module_"])
             self.optimizer_.load_state_dict(state["optimizer_"])
-            self.generator_.set_state(state["generator_"])
+            if there:  # another kind of device has another kind of generator: that one starts anew
+                self.generator_.set_state(state["generator_"])
             self._set_training(False)
         self.history_ = state["history_"]

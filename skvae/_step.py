@@ -1,9 +1,13 @@
 """One training step on a batch: eager, compiled, or replayed from a CUDA graph. Nothing is read from the device."""
 
+import threading
+
 import torch
 
 from ._adamw import AdamW
 from .networks import training_products
+
+CAPTURING = threading.Lock()  # estimators fitted in two threads take turns
 
 
 def objective_terms(module, objective, u, eps):
@@ -54,8 +58,9 @@ class Step:
 class CapturedStep(Step):
     """A `Step` that is captured in a CUDA graph, so that the host launches it as one.
 
-    The first steps on batches of the first batch's shape run eagerly on a stream of their own, as capturing asks
-    for; the next is captured. Batches of another shape, such as the last of an epoch, run eagerly.
+    The first steps on batches of one shape run eagerly on a stream of their own, as capturing asks for; the
+    next is captured. Smaller batches, such as the last of an epoch, run eagerly. What a plug-in does in
+    ``forward`` must not read from the device or copy to it; with another optimizer than `AdamW` it may.
 
     References
     ----------
@@ -66,13 +71,18 @@ class CapturedStep(Step):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.inputs = self.outputs = self.graph = None
+        self.stream = torch.cuda.Stream(self.module.shift.device)
+        self.inputs = self.outputs = self.graph = self.read = None
         self.n_warm = 0
 
     def __call__(self, u, eps):
-        if self.inputs is None:
-            self.inputs = torch.empty_like(u), torch.empty_like(eps)
-        if (u.shape, eps.shape) != tuple(tensor.shape for tensor in self.inputs):
+        read = [tensor for group in self.optimizer.param_groups for tensor in (group["lr"], group["step"])]
+        if not all(isinstance(tensor, torch.Tensor) for tensor in read):
+            return super().__call__(u, eps)  # somebody set a rate that a graph could not follow
+        stale = self.graph is not None and any(a is not b for a, b in zip(read, self.read, strict=True))
+        if self.inputs is None or stale or len(u) > len(self.inputs[0]):
+            self.inputs, self.graph, self.n_warm = (torch.empty_like(u), torch.empty_like(eps)), None, 0
+        if len(u) < len(self.inputs[0]):
             return super().__call__(u, eps)
         if self.n_warm < self.WARM_UP:
             self.n_warm += 1
@@ -80,19 +90,33 @@ class CapturedStep(Step):
         for tensor, batch in zip(self.inputs, (u, eps), strict=True):
             tensor.copy_(batch)
         if self.graph is None:
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.outputs = super().__call__(*self.inputs)
+            self.graph, self.read = self._capture(), read
         self.graph.replay()
         return tuple(tensor.clone() for tensor in self.outputs)  # the next replay overwrites them
 
     def _aside(self, u, eps):
-        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
-        aside.wait_stream(here)
-        with torch.cuda.stream(aside):
+        here = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(here)
+        with torch.cuda.stream(self.stream):
             terms = super().__call__(u, eps)
-        here.wait_stream(aside)
+        here.wait_stream(self.stream)
         return terms
+
+    def _capture(self):
+        """The graph of a step on `inputs`. Capturing runs nothing."""
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with CAPTURING:
+                # Before, so that the graph takes a cuBLAS workspace from its own pool; after, so that no other
+                # graph's end frees it (pytorch issue 193402).
+                torch._C._cuda_clearCublasWorkspaces()
+                with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                    self.outputs = super().__call__(*self.inputs)
+                torch._C._cuda_clearCublasWorkspaces()
+        except BaseException:
+            self.optimizer.zero_grad()
+            raise
+        return graph
 
 
 def make_step(module, objective, optimizer, compiled, precision):

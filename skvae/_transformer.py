@@ -56,7 +56,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Whether to keep the weights that score best on validation rows, and stop `n_iter_no_change` epochs later.
     validation_fraction : float, default=0.1
         Share of rows held out, as four stretches of consecutive rows: neighbours are often alike.
-    n_iter_no_change : int, default=20
+    n_iter_no_change : int, default=10
     tol : float, default=0.0
         In nats.
     refit : bool or "auto", default="auto"
@@ -133,7 +133,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         max_iter=100,
         early_stopping=True,
         validation_fraction=0.1,
-        n_iter_no_change=20,
+        n_iter_no_change=10,
         tol=0.0,
         refit="auto",
         n_importance_samples=16,

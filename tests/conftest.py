@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 
 def small(**params):
     """Settings under which a fit takes a fraction of a second."""
-    return {"hidden_layer_sizes": (16,), "max_iter": 5, "random_state": 0, **params}
+    return {"hidden_layer_sizes": (16,), "max_iter": 5, "random_state": 0, "device": "cpu", **params}
 
 
 def curved_spectra(n_rows, n_channels=60, seed=0):
@@ -23,6 +23,13 @@ def curved_spectra(n_rows, n_channels=60, seed=0):
     height, centre = rng.uniform(0.5, 1.5, (2, n_rows, 1)) * np.array([1.0, 0.5])[:, None, None]
     bands = height * np.exp(-((axis - centre) ** 2) / 0.02) + np.exp(-((axis - 0.8) ** 2) / 0.01)
     return 1000 * (bands + 0.02 * rng.standard_normal((n_rows, n_channels)))
+
+
+@pytest.fixture(autouse=True)
+def no_gpu_by_default(request, monkeypatch):
+    """device="auto" is the CPU in every test but those of CUDA, so that a GPU changes nothing that they compare."""
+    if request.module.__name__ != "tests.test_cuda":
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -112,9 +112,12 @@ def test_tf32_puts_the_process_s_setting_back(spectra):
         def on_batch_end(self, net, **kwargs):
             raise RuntimeError("stop here")
 
-    before = torch.get_float32_matmul_precision()
+    def setting():
+        return getattr(torch.backends.cuda.matmul, "fp32_precision", torch.backends.cuda.matmul.allow_tf32)
+
+    before = setting()
     VAETransformer(2, **small(precision="tf32")).fit(spectra)
-    assert torch.get_float32_matmul_precision() == before
+    assert setting() == before
     with pytest.raises(RuntimeError, match="stop here"):
         VAETransformer(2, **small(precision="tf32", callbacks=[Fail()])).fit(spectra)
-    assert torch.get_float32_matmul_precision() == before
+    assert setting() == before

@@ -8,22 +8,27 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 
 @contextmanager
-def float32_products(precision):
-    """Do float32 matrix products as torch.set_float32_matmul_precision says, and put that back at the end.
+def tf32_products(allowed):
+    """Allow tf32 in CUDA's matrix products of float32, or not, and put the setting back at the end.
 
-    The setting is the process's, not the thread's.
+    It is the process's, not the thread's.
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):  # since torch 2.9, where the older name raises once this one was used
+        name, value = "fp32_precision", "tf32" if allowed else "ieee"
+    else:
+        name, value = "allow_tf32", allowed
+    before = getattr(matmul, name)
+    setattr(matmul, name, value)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        setattr(matmul, name, before)
 
 
 def training_products(precision):
     """Around a whole training step, its backward pass included."""
-    return float32_products("high") if precision == "tf32" else nullcontext()
+    return tf32_products(True) if precision == "tf32" else nullcontext()
 
 
 def network_products(precision, device_type):
@@ -32,5 +37,5 @@ def network_products(precision, device_type):
 
 
 def exact_products(precision):
-    """Around the linear path: its outputs are many of its units long, and a relative error of theirs would show."""
-    return float32_products("highest") if precision == "tf32" else nullcontext()
+    """Around the linear path's forward pass: its outputs are many units long, so a relative error of theirs shows."""
+    return tf32_products(False) if precision == "tf32" else nullcontext()

@@ -1,0 +1,52 @@
+"""What the precision of the networks' products in training does to the held-out score and to the seconds of a fit.
+
+    OMP_NUM_THREADS=1 python benchmarks/precision.py
+
+Held-out rows as in compare_with_pca.py; mean and standard deviation over seeds, each with its own split. Differences
+are of the same seed and split. "tf32" acts on CUDA only.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from spectra import load, split
+
+from skvae import VAETransformer
+
+
+def measure(train, test, seed, precision, hidden):
+    model = VAETransformer(4, precision=precision, hidden_layer_sizes=hidden, random_state=seed)
+    start = time.perf_counter()
+    model.fit(train)
+    seconds = time.perf_counter() - start
+    return model.score(test), seconds / model.n_iter_
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", default=["SSP.460", "soil", "coffee"])
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args()
+    precisions = ["float32", "bf16"] + ["tf32"] * torch.cuda.is_available()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, CUDA: {torch.cuda.is_available()}")
+    print("\n| data | hidden layers | precision | score, nats | less float32's | s an epoch, ratio to float32 |")
+    print("|---|---|---|---|---|---|")
+    for name in args.sets:
+        X, blocks = load(name)
+        for hidden in ((256, 256), (1024, 1024)):
+            found = np.array(
+                [[measure(*split(X, blocks, seed), seed, p, hidden) for p in precisions] for seed in range(args.seeds)]
+            )
+            for i, precision in enumerate(precisions):
+                score, difference = found[:, i, 0], found[:, i, 0] - found[:, 0, 0]
+                ratio = np.median(found[:, i, 1] / found[:, 0, 1])
+                print(
+                    f"| {name} | {hidden} | {precision} | {score.mean():.1f} ± {score.std(ddof=1):.1f} "
+                    f"| {difference.mean():.1f} ± {difference.std(ddof=1):.1f} | {ratio:.2f} |"
+                )
+
+
+if __name__ == "__main__":
+    main()

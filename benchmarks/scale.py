@@ -1,0 +1,143 @@
+"""How time and memory grow with the rows, each measurement in a process of its own (Linux).
+
+    OMP_NUM_THREADS=2 python benchmarks/scale.py
+
+Memory is the most that a process holds beyond what it held before the call, X being held before. A fit of a mapped
+file runs with a limit on its private memory instead (RLIMIT_DATA), which the system enforces.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import sklearn
+import torch
+
+from skvae import VAETransformer
+
+N_FEATURES = 200
+EPOCHS = 2
+
+
+def rows(n, into=None):
+    """float32 rows near a curved surface, made a block at a time."""
+    rng = np.random.RandomState(0)
+    first, second = rng.standard_normal((5, 10)), rng.standard_normal((10, N_FEATURES))
+    X = np.empty((n, N_FEATURES), np.float32) if into is None else into
+    for start in range(0, n, 10_000):
+        block = X[start : start + 10_000]
+        z = rng.standard_normal((len(block), 5))
+        block[:] = np.tanh(z @ first) @ second + 0.3 * rng.standard_normal(block.shape)
+    return X
+
+
+def estimator(max_iter=EPOCHS):
+    return VAETransformer(5, max_iter=max_iter, refit=False, random_state=0)
+
+
+def held(field):
+    """A memory figure of this process in MB, by Linux's account."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(field))) / 1024
+
+
+def watched(call):
+    """Seconds of a call, and the most MB held beyond the memory before it."""
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak to the present
+    before, start = held("VmRSS"), time.perf_counter()
+    call()
+    return {"s": time.perf_counter() - start, "MB": held("VmHWM") - before}
+
+
+def fit(n):
+    X = rows(n)
+    estimator().fit(X[:1000])  # libraries take their memory
+    return watched(lambda: estimator().fit(X))
+
+
+def fit_mapped(n):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "X.npy"
+        rows(n, np.lib.format.open_memmap(path, "w+", np.float32, (n, N_FEATURES))).flush()
+        X = np.load(path, mmap_mode="r")
+        estimator().fit(np.array(X[:1000]))
+        limit = max(200, X.nbytes / 2**20 / 4)  # two chunks and what else a fit needs are some 100 MB
+        resource.setrlimit(resource.RLIMIT_DATA, (int((held("VmData") + limit) * 2**20), resource.RLIM_INFINITY))
+        with sklearn.config_context(working_memory=limit):
+            start = time.perf_counter()
+            estimator().fit(X)
+        return {"s": time.perf_counter() - start, "MB": limit}
+
+
+def infer(n):
+    """A method of the estimator on n rows beside the bare module call on all of them at once."""
+    X = rows(n)
+    vae = estimator(max_iter=0).fit(X[:5000])
+    module, x = vae.net_.module_, torch.from_numpy(X)
+    Z, eps = vae.transform(X), torch.randn(vae.n_importance_samples, 1, 5)
+    z = torch.from_numpy(Z)
+    few = slice(0, n // 20)  # score holds n_importance_samples times as much
+    calls = {
+        "transform": (lambda: vae.transform(X), lambda: module.encode(module.standardise(x)).mean, n),
+        "inverse_transform": (lambda: vae.inverse_transform(Z), lambda: module.restore(module.decoder(z)), n),
+        "score_samples": (
+            lambda: vae.score_samples(X[few]),
+            lambda: module.importance_terms(module.standardise(x[few]), eps),
+            n // 20,
+        ),
+        "sample": (lambda: vae.sample(n), lambda: module.restore(module.decoder(torch.randn(n, 5))), n),
+    }
+    result = {}
+    with torch.no_grad():
+        for name, (ours, bare, n_rows) in calls.items():
+            turns = [(watched(ours), watched(bare)) for _ in range(3)]
+            seconds, bare_seconds = (np.median([turn[i]["s"] for turn in turns]) for i in (0, 1))
+            memory, bare_memory = (max(turn[i]["MB"] for turn in turns) for i in (0, 1))
+            ratio = np.median([a["s"] / b["s"] for a, b in turns])
+            result[name] = [n_rows / seconds, n_rows / bare_seconds, ratio, memory, bare_memory]
+    return result
+
+
+def apart(function, n):
+    """The result of a function of this file in a fresh process."""
+    run = [sys.executable, __file__, "--only", function.__name__, str(n)]
+    return json.loads(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--most", type=int, default=1_000_000, help="rows")
+    parser.add_argument("--only", nargs=2, metavar=("FUNCTION", "ROWS"), help="one measurement, here, as JSON")
+    args = parser.parse_args()
+    if args.only:
+        function, n = args.only
+        return print(json.dumps({"fit": fit, "fit_mapped": fit_mapped, "infer": infer}[function](int(n))))
+
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {N_FEATURES} features")
+    print(f"\n`fit`, {EPOCHS} epochs of 90 % of the rows, default batch size\n")
+    print("| rows | X, MB | s | s per 100,000 rows | memory beyond X, MB | in X's |\n|---|---|---|---|---|---|")
+    sizes = [n for n in (1000, 10_000, 100_000, 1_000_000) if n <= args.most]
+    for n in sizes:
+        size, found = 4 * n * N_FEATURES / 2**20, apart(fit, n)
+        per = found["s"] / n * 100_000
+        print(f"| {n:,} | {size:.0f} | {found['s']:.1f} | {per:.1f} | {found['MB']:.0f} | {found['MB'] / size:.2f} |")
+    found = apart(fit_mapped, sizes[-1])
+    print(f"\nThe last from a mapped file, with {found['MB']:.0f} MB of private memory allowed: {found['s']:.1f} s")
+
+    print("\nInference, beside the bare module call on all rows at once\n")
+    print(
+        "| method | rows | rows/s | bare | seconds, ratio to bare | memory, MB | bare |\n|---|---|---|---|---|---|---|"
+    )
+    for name, (ours, bare, ratio, memory, bare_memory) in apart(infer, sizes[-1]).items():
+        n = sizes[-1] // (20 if name == "score_samples" else 1)
+        print(f"| {name} | {n:,} | {ours:,.0f} | {bare:,.0f} | {ratio:.2f} | {memory:.0f} | {bare_memory:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
