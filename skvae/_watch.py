@@ -17,7 +17,7 @@ class Watch:
 
     def __init__(self, net, train, valid):
         self.net = net
-        self.name, self.rows = ("train_score", train[:256]) if valid is None else ("valid_score", valid)
+        self.name, self.rows = ("train_score", train[:64]) if valid is None else ("valid_score", valid)
         # The same noise in every epoch, so that epochs differ by their weights alone.
         draws = net.n_draws if valid is None else max(net.n_draws, -(-MONITORED // len(valid)))
         shape = draws, len(self.rows), net.module_.n_components

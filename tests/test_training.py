@@ -38,7 +38,7 @@ def test_engine_takes_the_steps_of_a_plain_torch_loop(spectra):
     groups = [{"params": noise, "weight_decay": 0.0}, {"params": rest, "weight_decay": 0.1}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, foreach=False)
     generator = torch.Generator().manual_seed(5)
-    torch.randn(1, 256, 3, generator=generator)  # the engine's noise for the score it watches
+    torch.randn(1, 64, 3, generator=generator)  # the engine's noise for the score it watches
     step, n_steps, losses = 0, 2 * 19, []
     for _ in range(2):
         order, eps = torch.randperm(300, generator=generator), torch.randn(1, 300, 3, generator=generator)

@@ -48,20 +48,19 @@ class LinearPath(nn.Module):
 
     def matrix(self):
         """Weight (n_linear, n_in) of the linear path as it stands."""
-        return torch.addcmul(self.start_weight, self.unit[: len(self.weight), None], self.weight)
+        return torch.addcmul(self.start_weight, self.unit.narrow(0, 0, len(self.weight)).unsqueeze(1), self.weight)
 
     def forward(self, x):
         precision = self.precision if self.training else "float32"
         y = torch.addcmul(self.start_bias, self.unit, self.bias)
         if self.net is None:
-            y = y.expand(len(x), -1)
+            y = y.repeat(len(x), 1)
         else:
             with network_products(precision, x.device.type):
-                added = self.net(x.clamp(-CLIP, CLIP) * x.shape[-1] ** -0.5)
+                added = self.net(x.clamp(-CLIP, CLIP).mul_(x.shape[-1] ** -0.5))
             y = torch.addcmul(y, self.unit, added.to(x.dtype))
-        n_rest = y.shape[1] - len(self.weight)
         with exact_products(precision):
-            if not n_rest:
+            if y.shape[1] == len(self.weight):
                 return torch.addmm(y, x, self.matrix().T)
-            mean, rest = y.split([len(self.weight), n_rest], dim=1)
-            return torch.cat([torch.addmm(mean, x, self.matrix().T), rest], dim=1)
+            y.narrow(1, 0, len(self.weight)).addmm_(x, self.matrix().T)
+            return y
