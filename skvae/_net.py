@@ -28,6 +28,7 @@ from ._watch import Watch
 from .objectives import ELBO
 
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+KEPT = 64  # batches whose terms are held: more of them, between larger blocks, would keep the heap from shrinking
 ARRAYS = ("module_", "optimizer_", "generator_")  # pickled as arrays
 
 
@@ -36,6 +37,11 @@ def one_cycle(progress, warmup=0.1):
     if progress < warmup:
         return progress / warmup
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def sums(terms):
+    """Sum of the objective and of the KL over the rows of batches, shape (2,)."""
+    return torch.stack([torch.cat(rows).sum() for rows in zip(*terms, strict=True)])
 
 
 class VAENet(NeuralNet):
@@ -128,7 +134,7 @@ class VAENet(NeuralNet):
         """One pass; records the mean loss and the mean KL of a row, read from the device once."""
         self._set_training(training)
         needs_closure = self._needs_closure()
-        terms = []  # on the device until the epoch ends
+        terms, totals, n_rows = [], 0.0, 0  # on the device until the epoch ends
         for batch in iterator:
             self.n_taken_ += 1
             if self.lr_scheduler is not None and self.n_steps_ is not None:
@@ -140,7 +146,12 @@ class VAENet(NeuralNet):
                 terms.append(step["y_pred"])
             else:
                 terms.append(self.training_step_(*batch))
-        objective, kl = torch.stack([torch.cat(rows).mean() for rows in zip(*terms, strict=True)]).tolist()
+            n_rows += len(terms[-1][0])
+            if len(terms) == KEPT:
+                totals, terms = totals + sums(terms), []
+        if terms:
+            totals = totals + sums(terms)
+        objective, kl = (totals / n_rows).tolist()
         self.history.record(f"{prefix}_loss", self.module_.log_volume - objective)
         self.history.record(f"{prefix}_kl", kl)
 
