@@ -103,6 +103,7 @@ def test_an_epoch_does_not_wait_for_the_device(spectra, posterior):
         net.run_single_epoch(watched(), training=True, prefix="train", step_fn=net.train_step)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert np.isfinite(net.history[-1, "train_loss"])
 
 
 def test_a_captured_step_follows_the_learning_rate(spectra):
