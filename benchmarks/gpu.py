@@ -27,7 +27,7 @@ from skvae import VAETransformer
 from skvae._batches import blocks
 from skvae._step import Step
 from skvae._training import new_net, start_linear, to_device
-from skvae.networks import PRECISIONS
+from skvae.networks import PRECISIONS, training_products
 from skvae.posteriors import POSTERIORS
 
 GOAL = 0.2  # of the hand-written loop's time, on the small case
@@ -179,10 +179,9 @@ def square_product(size, precision, device, repeats=10):
     a, b = torch.randn(size, size, **options), torch.randn(size, size, **options)
 
     def run():
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-        for _ in range(repeats):
-            a @ b
-        torch.set_float32_matmul_precision("highest")
+        with training_products(precision):
+            for _ in range(repeats):
+                a @ b
 
     return run, 2 * repeats * size**3
 
