@@ -4,7 +4,7 @@ import torch
 
 from ._module import VAE
 from .likelihoods import LIKELIHOODS
-from .networks import LinearPath, mlp
+from .networks import NETWORKS, Alone, Gated, LinearPath, custom_network, draw_weights, fan_in, weighted_layers
 from .posteriors import POSTERIORS
 
 
@@ -18,11 +18,14 @@ def build_vae(
     n_components,
     posterior,
     likelihood,
+    encoder,
+    decoder,
     hidden_layer_sizes,
     activation,
-    zero_last,
+    input_shape,
+    linear,
     precision,
-    shift,
+    mean,
     scale,
     seed,
 ):
@@ -32,28 +35,54 @@ def build_vae(
     ----------
     n_features, n_components : int
     posterior, likelihood : str or class
+    encoder, decoder : str or callable
     hidden_layer_sizes : sequence of int
     activation : str or callable
-    zero_last : bool
-        Whether the networks' last layers start at zero.
+    input_shape : sequence of int or None
+    linear : bool
+        Whether networks have a linear path beside them. Where the likelihood has a linear optimum, they then
+        start by adding nothing to it.
     precision : {"float32", "tf32", "bf16"}
-    shift, scale : ndarray of shape (n_features,)
+    mean, scale : ndarray of shape (n_features,)
+        Of X's columns.
     seed : int
     """
     posterior, likelihood = lookup(POSTERIORS, posterior), lookup(LIKELIHOODS, likelihood)
-    shift, scale = torch.tensor(shift), torch.tensor(scale)  # copies: the arrays may be read-only
+    mean, scale = torch.tensor(mean), torch.tensor(scale)  # copies: the arrays may be read-only
+    likelihood = likelihood(mean, scale)
+    if not likelihood.standardises:
+        mean, scale = torch.zeros_like(mean), torch.ones_like(scale)
     generator = torch.Generator().manual_seed(seed)
+    zero_last = linear and likelihood.linear_noise is not None
 
-    def network(n_in, n_out, n_means):
-        net = mlp(n_in, n_out, hidden_layer_sizes, activation, generator, zero_last)
-        return LinearPath(net, n_in, n_out, n_means, precision)
+    def network(role, option, n_in, n_out, n_means):
+        input_scale = 1.0
+        if isinstance(option, str):
+            kind = NETWORKS[option](n_features, hidden_layer_sizes, activation, input_shape)
+            net = kind.encoder(n_out) if role == "encoder" else kind.decoder(n_in, n_out)
+            layers = weighted_layers(net)
+            if linear:
+                input_scale = fan_in(layers[0]) ** -0.5
+                layers[-1].bias = None  # the linear path has one
+                net = net if len(layers) > 1 else None  # one layer is what the linear path is
+            if net is not None:
+                draw_weights(net, generator, 2.0 if linear else None, zero_last)
+        else:
+            net = custom_network(option, n_in, n_out, seed, role)
+            net = Gated(net, n_out) if zero_last else net
+        if linear:
+            return LinearPath(net, n_in, n_out, n_means, input_scale, precision)
+        return Alone(net, precision)
 
-    return VAE(
-        network(n_features, posterior.n_raw(n_components), n_components),
-        network(n_components, likelihood.n_raw(n_features), n_features),
+    vae = VAE(
+        network("encoder", encoder, n_features, posterior.n_raw(n_components), n_components),
+        network("decoder", decoder, n_components, likelihood.n_raw(n_features), n_features),
         posterior,
-        likelihood(scale),
-        shift,
+        likelihood,
+        mean,
         scale,
         n_components,
     )
+    if linear and likelihood.linear_noise is None:
+        vae.decoder.start_bias, vae.decoder.unit = (start.float() for start in likelihood.plain_start())
+    return vae

@@ -1,11 +1,13 @@
 """What a fitted model says of the data: pure functions of its module."""
 
+from .networks import LinearPath
+
 
 def fitted_attributes(module, selection, dtype):
     """The estimator's attributes that weights, and the history of the net that was selected, give."""
     history = list(selection.history)
     return {
-        "components_": loadings(module).astype(dtype),
+        "components_": loadings(module, dtype),
         "noise_variance_": noise_variance(module),
         "history_": history,
         "n_iter_": len(history) - 1,
@@ -13,10 +15,12 @@ def fitted_attributes(module, selection, dtype):
     }
 
 
-def loadings(module):
-    """Loadings (d, p) of the decoder's linear path, in X's units."""
+def loadings(module, dtype):
+    """Loadings (d, p) of the decoder's linear path, in X's units, or None where there is no linear path."""
+    if not isinstance(module.decoder, LinearPath):
+        return None
     weight = module.decoder.matrix().detach()
-    return (module.scale[:, None] * weight).T.cpu().numpy()
+    return (module.scale[:, None] * weight).T.cpu().numpy().astype(dtype)
 
 
 def noise_variance(module):

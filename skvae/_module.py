@@ -3,8 +3,6 @@
 import torch
 from torch import nn
 
-from .posteriors._base import LOG_2PI
-
 
 class VAE(nn.Module):
     """p(z) = N(0, I_d), p(x | z) a likelihood of the decoder's output, q(z | x) a posterior of the encoder's.
@@ -41,7 +39,7 @@ class VAE(nn.Module):
 
     def encode(self, u):
         """q(z | x) of each row of u (n, p)."""
-        return self.posterior(self.encoder(u), self.n_components)
+        return self.posterior(self.encoder(self.likelihood.inputs(u)), self.n_components)
 
     def forward(self, u, eps):
         """One reparametrised draw for each eps (L, n, d), or (n, d): what has no draws to sum over is faster.
@@ -61,8 +59,7 @@ class VAE(nn.Module):
     def importance_terms(self, u, eps):
         """log p(x | z_k) and log p(z_k) / q(z_k | x) in nats, each (K, n), for eps broadcasting to (K, n, d)."""
         log_likelihood, q, z = self(u, eps)
-        log_prior = -0.5 * (z.square().sum(-1) + self.n_components * LOG_2PI)
-        return log_likelihood - self.log_volume, log_prior - q.log_prob_of_noise(eps)
+        return log_likelihood - self.log_volume, q.log_prior_ratio(z, eps)
 
     @torch.no_grad()
     def start_at(self, linear):

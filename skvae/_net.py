@@ -60,6 +60,8 @@ class VAENet(NeuralNet):
     n_iter_no_change : int
         Epochs without a gain of `tol` nats on the validation rows after which training stops.
     tol : float
+    kl_warmup : int
+        Epochs over which the share of the objective's beta rises from 0 to 1. Scores are always at 1.
     compile_step : bool
         Whether torch.compile fuses a step's operations.
     precision : {"float32", "tf32", "bf16"}
@@ -80,6 +82,7 @@ class VAENet(NeuralNet):
         lr_scheduler=one_cycle,
         n_iter_no_change=10,
         tol=0.0,
+        kl_warmup=0,
         compile_step=False,
         precision="float32",
         seed=0,
@@ -92,6 +95,7 @@ class VAENet(NeuralNet):
         self.lr_scheduler = lr_scheduler
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.kl_warmup = kl_warmup
         self.compile_step = compile_step
         self.precision = precision
         self.seed = seed
@@ -103,8 +107,9 @@ class VAENet(NeuralNet):
     def initialize(self):
         super().initialize()
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
+        share = torch.zeros((), device=self.device) if self.kl_warmup else 1.0
         self.training_step_ = make_step(
-            self.module_, self.criterion_, self.optimizer_, self.compile_step, self.precision
+            self.module_, self.criterion_, self.optimizer_, self.compile_step, self.precision, share
         )
         return self
 
@@ -135,8 +140,11 @@ class VAENet(NeuralNet):
         self._set_training(training)
         needs_closure = self._needs_closure()
         terms, totals, n_rows = [], 0.0, 0  # on the device until the epoch ends
-        for batch in iterator:
+        for i, batch in enumerate(iterator):
             self.n_taken_ += 1
+            if self.kl_warmup:
+                epochs_done = len(self.history) - 2 + (i + 1) / len(iterator)  # the first row is the start
+                self.training_step_.share.fill_(min(1.0, epochs_done / self.kl_warmup))
             if self.lr_scheduler is not None and self.n_steps_ is not None:
                 self._set_learning_rate(self.lr_scheduler(self.n_taken_ / self.n_steps_))
             if needs_closure:
@@ -208,7 +216,7 @@ class VAENet(NeuralNet):
                     self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
                 except KeyboardInterrupt:  # how skorch's own callbacks stop training
                     break
-                if valid is not None and watch.since_gain >= self.n_iter_no_change:
+                if valid is not None and min(watch.since_gain, epoch - self.kl_warmup) >= self.n_iter_no_change:
                     break
         except KeyboardInterrupt:
             self.interrupted_ = True

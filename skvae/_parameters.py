@@ -8,15 +8,22 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .likelihoods import LIKELIHOODS, Likelihood
-from .networks import ACTIVATIONS, PRECISIONS
+from .networks import ACTIVATIONS, NETWORKS, PRECISIONS
+from .objectives import OBJECTIVES, Objective
 from .posteriors import POSTERIORS, Posterior
 
 CONSTRAINTS = {
     "n_components": [Interval(Integral, 1, None, closed="left")],
     "posterior": [StrOptions(set(POSTERIORS)), callable],
     "likelihood": [StrOptions(set(LIKELIHOODS)), callable],
+    "objective": [StrOptions(set(OBJECTIVES)), callable],
     "beta": [Interval(Real, 0, None, closed="left")],
+    "kl_warmup": [Interval(Integral, 0, None, closed="left")],
+    "free_bits": [Interval(Real, 0, None, closed="left")],
     "n_draws": [Interval(Integral, 1, None, closed="left")],
+    "encoder": [StrOptions(set(NETWORKS)), callable],
+    "decoder": [StrOptions(set(NETWORKS)), callable],
+    "input_shape": ["array-like", None],
     "hidden_layer_sizes": ["array-like"],
     "activation": [StrOptions(set(ACTIVATIONS)), callable],
     "init": [StrOptions({"linear", "random"})],
@@ -62,6 +69,11 @@ def check_parameters(params, n_rows):
             raise TypeError(
                 f"{name} must be a name or have what {base.__module__}.{base.__name__} has, not {option!r}."
             )
+    if isinstance(params.objective, Objective):
+        raise TypeError(
+            "objective must be a name, a class or another callable that takes beta and free_bits; give a class's other "
+            f"settings with functools.partial(type, ...), not as an instance such as {params.objective!r}."
+        )
     sizes = params.hidden_layer_sizes
     if any(not isinstance(size, Integral) or size < 1 for size in sizes):
         raise ValueError(f"hidden_layer_sizes must be integers of at least 1, not {sizes!r}.")

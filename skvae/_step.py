@@ -6,15 +6,16 @@ import torch
 
 from ._adamw import AdamW
 from .networks import training_products
+from .objectives import Draw
 
 CAPTURING = threading.Lock()  # estimators fitted in two threads take turns
 
 
-def objective_terms(module, objective, u, eps):
+def objective_terms(module, objective, u, eps, share=1.0):
     """Objective, up to the module's constant `log_volume`, and KL of each row, both (n,)."""
-    log_likelihood, q, _ = module(u, eps)
+    log_likelihood, q, z = module(u, eps)
     kl = q.kl()
-    return objective(log_likelihood, kl), kl
+    return objective(Draw(log_likelihood, q, kl, z, eps), share), kl
 
 
 class Step:
@@ -29,17 +30,20 @@ class Step:
         Whether torch.compile fuses the operations between the matrix products.
     precision : {"float32", "tf32", "bf16"}
         Of the networks' matrix products.
+    share : float or Tensor of shape () on the device
+        Of the objective's beta; a tensor may be filled anew before each step.
     """
 
-    def __init__(self, module, objective, optimizer, compiled=False, precision="float32"):
+    def __init__(self, module, objective, optimizer, compiled=False, precision="float32", share=1.0):
         self.module, self.objective, self.optimizer = module, objective, optimizer
         self.terms = torch.compile(objective_terms) if compiled else objective_terms
         self.precision = precision
+        self.share = share
 
     def gradients(self, u, eps):
         """Fill the parameters' gradients; return objective and KL of each row."""
         with training_products(self.precision):
-            objective, kl = self.terms(self.module, self.objective, u, eps)
+            objective, kl = self.terms(self.module, self.objective, u, eps, self.share)
             n = len(objective)
             objective.backward(objective.new_full((n,), -1 / n))  # of minus the mean, with no mean to undo
         return objective.detach(), kl.detach()
@@ -119,7 +123,7 @@ class CapturedStep(Step):
         return graph
 
 
-def make_step(module, objective, optimizer, compiled, precision):
+def make_step(module, objective, optimizer, *options):
     """The fastest step for where the module lies. Only `AdamW` is written to be captured."""
     captured = module.shift.is_cuda and isinstance(optimizer, AdamW)
-    return (CapturedStep if captured else Step)(module, objective, optimizer, compiled, precision)
+    return (CapturedStep if captured else Step)(module, objective, optimizer, *options)

@@ -13,8 +13,8 @@ from ._net import VAENet
 from ._parameters import resolve_device
 from ._progress import ProgressLine
 from ._scaling import column_scaling
-from .likelihoods import LIKELIHOODS, NOISE_FLOOR
-from .objectives import ELBO
+from .likelihoods import NOISE_FLOOR
+from .objectives import OBJECTIVES
 
 N_STRETCHES = 4  # of consecutive rows, held out for validation
 REFIT_BELOW = 10_000  # rows under which "auto" trains again on all of them
@@ -28,20 +28,21 @@ def batch_size(params, n_rows):
 
 def new_net(params, X, seed):
     """An initialised net with the scaling of X, without the linear start."""
-    likelihood = lookup(LIKELIHOODS, params.likelihood)
-    p = X.shape[1]
-    shift, scale = column_scaling(X) if likelihood.standardises else (np.zeros(p), np.ones(p))
+    mean, scale = column_scaling(X)
     build = partial(
         build_vae,
-        n_features=p,
+        n_features=X.shape[1],
         n_components=params.n_components,
         posterior=params.posterior,
         likelihood=params.likelihood,
+        encoder=params.encoder,
+        decoder=params.decoder,
         hidden_layer_sizes=tuple(params.hidden_layer_sizes),
         activation=params.activation,
+        input_shape=params.input_shape,
+        linear=params.init == "linear",
         precision=params.precision,
-        zero_last=params.init == "linear" and likelihood.linear_noise is not None,
-        shift=shift,
+        mean=mean,
         scale=scale,
         seed=seed,
     )
@@ -57,6 +58,7 @@ def new_net(params, X, seed):
         "n_draws": params.n_draws,
         "n_iter_no_change": params.n_iter_no_change,
         "tol": params.tol,
+        "kl_warmup": params.kl_warmup,
         "device": resolve_device(params.device),
         "callbacks": params.callbacks,
         "compile_step": params.compile,
@@ -65,7 +67,8 @@ def new_net(params, X, seed):
         **({} if "optimizer" in given else adamw),
         **given,
     }
-    return VAENet(build, partial(ELBO, params.beta), **options).initialize()
+    objective = partial(lookup(OBJECTIVES, params.objective), beta=params.beta, free_bits=params.free_bits)
+    return VAENet(build, objective, **options).initialize()
 
 
 def streams(X):
@@ -109,8 +112,8 @@ def go_on_from(module, previous):
         module.load_state_dict(previous.state_dict())
     except RuntimeError as error:
         raise ValueError(
-            "warm_start=True goes on from the weights of the fit before, so n_components, posterior, likelihood, "
-            "hidden_layer_sizes and the features of X must be as they were then."
+            "warm_start=True goes on from the weights of the fit before, so n_components, posterior, likelihood, init, "
+            "encoder, decoder, hidden_layer_sizes and the features of X must be as they were then."
         ) from error
 
 

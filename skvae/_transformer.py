@@ -1,19 +1,16 @@
-"""The scikit-learn face: parameters and validation, arrays in and out."""
+"""The scikit-learn face: parameters, attributes and training."""
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
 
-from ._build import lookup
-from ._inference import Inference
+from ._fitted import FittedVAE
 from ._inspection import fitted_attributes
-from ._parameters import CONSTRAINTS, check_parameters, validates_parameters
+from ._parameters import CONSTRAINTS, validates_parameters
 from ._training import fit_net, pass_once
-from .likelihoods import LIKELIHOODS
 
 
-class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class VAETransformer(FittedVAE):
     r"""Variational autoencoder that starts at PCA's or factor analysis's optimum and improves on it.
 
     z ~ N(0, I), x | z from a likelihood whose mean is a linear map of z plus a neural network, and an
@@ -28,22 +25,37 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     posterior : {"diag", "rho", "rho_diag", "full"} or class, default="diag"
         Covariance of q(z | x): diagonal; s rho^|i-j| (the rho-VAE's AR(1), with two numbers); AR(1)
         correlation with a variance a component; any. Or a subclass of `skvae.posteriors.Posterior`.
-    likelihood : {"gaussian", "gaussian_isotropic", "gaussian_unit", "gaussian_heteroscedastic", "bernoulli"} \
-            or class, default="gaussian"
+    likelihood : {"gaussian", "gaussian_isotropic", "gaussian_unit", "gaussian_heteroscedastic", "bernoulli", \
+            "continuous_bernoulli", "poisson"} or class, default="gaussian"
         p(x | z): Gaussian with a noise variance per feature, as factor analysis has; with one for all
         features, as probabilistic PCA has; with variance one in X's units; with a variance per row and
         feature from the decoder, at least 0.01 of factor analysis's (without a floor the bound has no
-        maximum); Bernoulli, for X in [0, 1], which has no linear optimum and starts plainly. Or a
-        subclass of `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
+        maximum); Bernoulli, for binary X; continuous Bernoulli, for X in [0, 1]; Poisson, for counts. The last
+        three have no linear optimum and start plainly, at the column means. Or a subclass of
+        `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
+    objective : {"elbo", "iwae", "info"} or callable, default="elbo"
+        What training maximises: the evidence lower bound; the importance-weighted one of `n_draws` draws; InfoVAE's.
+        Or a subclass of `skvae.objectives.Objective`, or a callable (beta, free_bits) -> Objective. `score` does
+        not depend on it.
     beta : float, default=1.0
-        Weight of the KL term in training. `score` is always at 1.
+        Weight of the objective's KL term. `score` is always at 1.
+    kl_warmup : int, default=0
+        Epochs over which that weight rises from 0 to `beta`.
+    free_bits : float, default=0.0
+        Nats of KL that each component may have at no cost in training.
     n_draws : int, default=1
         Draws of z a row and training step.
+    encoder, decoder : {"mlp", "conv1d", "conv2d"} or callable, default="mlp"
+        Networks beside the linear maps: dense layers; convolutions along the features; convolutions over images of
+        `input_shape`, each before dense layers (after them, in the decoder). Or a callable (n_in, n_out) -> Module
+        that maps (n, n_in) to (n, n_out).
+    input_shape : (channels, height, width) or None, default=None
+        Of a row, for "conv2d".
     hidden_layer_sizes : sequence of int, default=(256, 256)
-        Of the encoder and of the decoder. Empty: a linear model.
+        Dense layers of the encoder and of the decoder. Empty, with "mlp": a linear model.
     activation : {"silu", "relu", "gelu", "elu", "tanh", "logistic", "softplus", "identity"} or callable, default="silu"
     init : {"linear", "random"}, default="linear"
-        "random" starts without the linear optimum, as a plain VAE does.
+        "random": networks alone, without the linear maps and their optimum, as a plain VAE is.
     learning_rate_init : float, default=1e-3
         Greatest learning rate. It rises over the first tenth of the steps and falls to 0 along a cosine.
     weight_decay : float, default=0.1
@@ -86,7 +98,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_features)
-        Loadings of the linear path, in X's units, each with its largest entry positive at the start.
+        Loadings of the linear map, in X's units, each with its largest entry positive at the start. None where
+        there is no linear map.
     mean_ : ndarray of shape (n_features,)
         Mean of the training rows.
     noise_variance_ : float, ndarray of shape (n_features,) or None
@@ -122,8 +135,14 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         *,
         posterior="diag",
         likelihood="gaussian",
+        objective="elbo",
         beta=1.0,
+        kl_warmup=0,
+        free_bits=0.0,
         n_draws=1,
+        encoder="mlp",
+        decoder="mlp",
+        input_shape=None,
         hidden_layer_sizes=(256, 256),
         activation="silu",
         init="linear",
@@ -149,8 +168,14 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.n_components = n_components
         self.posterior = posterior
         self.likelihood = likelihood
+        self.objective = objective
         self.beta = beta
+        self.kl_warmup = kl_warmup
+        self.free_bits = free_bits
         self.n_draws = n_draws
+        self.encoder = encoder
+        self.decoder = decoder
+        self.input_shape = input_shape
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.init = init
@@ -221,68 +246,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             self._take(X, data, net, seed)
         self._finish(net)
         return self
-
-    def transform(self, X):
-        """Return the posterior means of z, shape (n_samples, n_components), for X (n_samples, n_features)."""
-        check_is_fitted(self)
-        X = self._check(X)
-        return self._inference(X).transform(X)
-
-    def posterior_covariance(self, X):
-        """Return the posterior covariances of z, shape (n_samples, n_components, n_components)."""
-        check_is_fitted(self)
-        X = self._check(X)
-        return self._inference(X).covariance(X)
-
-    def inverse_transform(self, X):
-        """Return the means of p(x | z), shape (n_samples, n_features), for latents X (n_samples, n_components)."""
-        check_is_fitted(self)
-        Z = check_array(X, dtype=[np.float64, np.float32], estimator=self)
-        if Z.shape[1] != self.n_components_:
-            raise ValueError(f"X has {Z.shape[1]} columns, but the model has n_components={self.n_components_}.")
-        return self._inference(Z).inverse_transform(Z)
-
-    def score_samples(self, X):
-        """Return a lower bound on log p(x) of each row, in nats and in the units of X, shape (n_samples,).
-
-        log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with K = `n_importance_samples` draws z_k (Burda,
-        Grosse and Salakhutdinov, 2016, eq. 8), exact at the linear start and tighter the more draws.
-        """
-        check_is_fitted(self)
-        X = self._check(X)
-        return self._inference(X).score_samples(X, self.n_importance_samples, self._seed)
-
-    def score(self, X, y=None):
-        """Return the mean of `score_samples`: nats a row, comparable with `PCA.score` and `FactorAnalysis.score`."""
-        return float(np.mean(self.score_samples(X), dtype=np.float64))
-
-    def sample(self, n_samples=1, random_state=None):
-        """Return rows drawn from the model, noise included, shape (n_samples, n_features)."""
-        check_is_fitted(self)
-        seed = check_random_state(random_state).randint(2**31 - 1)
-        return self._inference(self.mean_).sample(n_samples, seed)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
-    @property
-    def _n_features_out(self):
-        return self.n_components_
-
-    def _check(self, X, training=False, reset=False):
-        """X as a checked array; nothing of the estimator changes."""
-        options = {"dtype": [np.float64, np.float32], "ensure_min_samples": 1 + training}
-        X = check_array(X, estimator=self, **options) if reset else validate_data(self, X, reset=False, **options)
-        if training:
-            check_parameters(self, len(X))
-        likelihood = lookup(LIKELIHOODS, self.likelihood) if training else self.net_.module_.likelihood
-        likelihood.check(X)
-        return X
-
-    def _inference(self, X):
-        return Inference(self.net_.module_, X.dtype)
 
     def _take(self, X, data, net, seed):
         """Hold a trained net, and what X tells."""

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from skvae.likelihoods import LIKELIHOODS
+
 torch.set_num_threads(1)
 
 
@@ -23,6 +25,18 @@ def curved_spectra(n_rows, n_channels=60, seed=0):
     height, centre = rng.uniform(0.5, 1.5, (2, n_rows, 1)) * np.array([1.0, 0.5])[:, None, None]
     bands = height * np.exp(-((axis - centre) ** 2) / 0.02) + np.exp(-((axis - 0.8) ** 2) / 0.01)
     return 1000 * (bands + 0.02 * rng.standard_normal((n_rows, n_channels)))
+
+
+def in_support(likelihood, X):
+    """The rows X, counts or values in [0, 1] of their shape: the first that the likelihood takes."""
+    unit = (X - X.min()) / (X.max() - X.min())
+    for rows in (X, np.round(20 * unit), unit):
+        try:
+            LIKELIHOODS[likelihood].check(rows)
+        except ValueError:
+            continue
+        return rows
+    raise AssertionError(f"no rows for {likelihood}")
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ def test_agrees_with_the_dense_gaussian(family, d, batch):
     torch.testing.assert_close(q.log_prob(z), truth.log_prob(z), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(q.entropy(), truth.entropy(), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(q.kl(), kl_divergence(truth, standard_normal(d)), rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(q.trace(), q.covariance().diagonal(dim1=-2, dim2=-1).sum(-1))
+    torch.testing.assert_close(q.variance(), q.covariance().diagonal(dim1=-2, dim2=-1))
     eps = torch.randn(6, *batch, d, dtype=torch.float64)
     torch.testing.assert_close(q.log_prob_of_noise(eps), q.log_prob(q.rsample(eps)), rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(q.whiten(q.scale(eps)), eps)

@@ -2,12 +2,14 @@
 
 from ._base import NOISE_FLOOR, Likelihood
 from ._bernoulli import BernoulliLikelihood
+from ._continuous_bernoulli import ContinuousBernoulliLikelihood
 from ._gaussian import (
     GaussianLikelihood,
     HeteroscedasticGaussianLikelihood,
     IsotropicGaussianLikelihood,
     UnitGaussianLikelihood,
 )
+from ._poisson import PoissonLikelihood
 
 LIKELIHOODS = {
     "gaussian": GaussianLikelihood,
@@ -15,15 +17,19 @@ LIKELIHOODS = {
     "gaussian_unit": UnitGaussianLikelihood,
     "gaussian_heteroscedastic": HeteroscedasticGaussianLikelihood,
     "bernoulli": BernoulliLikelihood,
+    "continuous_bernoulli": ContinuousBernoulliLikelihood,
+    "poisson": PoissonLikelihood,
 }
 
 __all__ = [
     "LIKELIHOODS",
     "NOISE_FLOOR",
     "BernoulliLikelihood",
+    "ContinuousBernoulliLikelihood",
     "GaussianLikelihood",
     "HeteroscedasticGaussianLikelihood",
     "IsotropicGaussianLikelihood",
     "Likelihood",
+    "PoissonLikelihood",
     "UnitGaussianLikelihood",
 ]

@@ -13,23 +13,25 @@ class Likelihood(nn.Module):
 
     Parameters
     ----------
-    scale : Tensor of shape (n_features,), float64
-        X's units per unit of u = (x - shift) / scale. All ones where `standardises` is False.
+    mean, scale : Tensor of shape (n_features,), float64
+        Means and standard deviations of X's columns, in X's units.
 
     Attributes
     ----------
     standardises : bool, class attribute
-        Whether X is centred and scaled before it meets the network.
+        Whether u = (x - mean) / scale. Otherwise u is x.
     linear_noise : {"feature", "isotropic", "unit"} or None, class attribute
         The linear-Gaussian model whose closed-form optimum training starts from: factor analysis,
-        probabilistic PCA, or PCA with noise variance one in X's units. None: there is no such optimum.
+        probabilistic PCA, or PCA with noise variance one in X's units. None: there is no such optimum, and
+        the decoder starts at `plain_start`.
     """
 
     standardises = False
     linear_noise = None
 
-    def __init__(self, scale):
+    def __init__(self, mean, scale):
         super().__init__()
+        self.n_features = len(mean)
 
     @staticmethod
     def n_raw(n_features):
@@ -39,6 +41,10 @@ class Likelihood(nn.Module):
     @staticmethod
     def check(X):
         """Raise ValueError unless the rows of the array X lie in the support."""
+
+    def inputs(self, u):
+        """What the encoder sees of the rows u."""
+        return u
 
     def log_prob(self, raw, u):
         """log p(u | z) in nats, shape (...), for raw (..., n_raw) and u broadcasting to (..., n_features)."""
@@ -58,6 +64,13 @@ class Likelihood(nn.Module):
         Returns the constants of the decoder's outputs after the mean's, shape (n_raw - n_features,).
         """
         return variance.new_empty(0)
+
+    def plain_start(self):
+        """Where the decoder starts if there is no linear optimum: the outputs at which E[x | z] is X's column mean
+        for every z, and the size of a change of them that matters; both of shape (n_raw,). By default 0 and 1.
+        """
+        n_raw = self.n_raw(self.n_features)
+        return torch.zeros(n_raw), torch.ones(n_raw)
 
     def constant_variance(self):
         """Noise variance (n_features,) or (), in units of u, or None where it is not one number a feature."""

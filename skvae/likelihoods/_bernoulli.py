@@ -6,18 +6,24 @@ from torch.nn import functional
 
 from ._base import Likelihood
 
+RAREST = 1e-3  # mean that a column starts from at least, as one of zeros has no finite logit
+
 
 class BernoulliLikelihood(Likelihood):
     """x | z ~ Bernoulli(sigmoid(decoder(z))), features independent, X in [0, 1].
 
     log p = x log p + (1 - x) log(1 - p) is a log-probability in nats for binary x. Values between 0
-    and 1 are accepted, as is common for grey images, but then it is no normalised density and its
-    nats do not compare with other likelihoods'.
+    and 1 are accepted, as is common for grey images, but then it is no normalised density (its integral
+    over x is not 1) and its nats do not compare with other likelihoods': see `ContinuousBernoulliLikelihood`.
 
     References
     ----------
     Kingma and Welling, Auto-Encoding Variational Bayes, 2014, appendix C.1.
     """
+
+    def __init__(self, mean, scale):
+        super().__init__(mean, scale)
+        self.column_mean = mean.clamp(RAREST, 1 - RAREST)
 
     @staticmethod
     def check(X):
@@ -34,3 +40,6 @@ class BernoulliLikelihood(Likelihood):
 
     def sample(self, raw, generator):
         return torch.bernoulli(self.mean(raw), generator=generator)
+
+    def plain_start(self):
+        return torch.logit(self.column_mean), torch.ones_like(self.column_mean)

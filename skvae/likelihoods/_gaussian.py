@@ -42,8 +42,8 @@ class GaussianLikelihood(_ConstantNoise):
 
     linear_noise = "feature"
 
-    def __init__(self, scale):
-        super().__init__(scale)
+    def __init__(self, mean, scale):
+        super().__init__(mean, scale)
         self.log_v = nn.Parameter(torch.zeros(len(scale)))
 
     def log_variance(self):
@@ -62,8 +62,8 @@ class IsotropicGaussianLikelihood(_ConstantNoise):
 
     linear_noise = "isotropic"
 
-    def __init__(self, scale):
-        super().__init__(scale)
+    def __init__(self, mean, scale):
+        super().__init__(mean, scale)
         self.log_v = nn.Parameter(torch.zeros(()))  # as a share of the scales' mean square
         self.register_buffer("log_share", (scale.square().mean().log() - 2 * scale.log()).float())
 
@@ -84,8 +84,8 @@ class UnitGaussianLikelihood(_ConstantNoise):
 
     linear_noise = "unit"
 
-    def __init__(self, scale):
-        super().__init__(scale)
+    def __init__(self, mean, scale):
+        super().__init__(mean, scale)
         self.register_buffer("log_v", -2 * scale.log().float())
 
     def log_variance(self):
@@ -100,7 +100,7 @@ class HeteroscedasticGaussianLikelihood(Likelihood):
 
     Parameters
     ----------
-    scale : Tensor of shape (n_features,)
+    mean, scale : Tensor of shape (n_features,)
     floor : float, default=0.01
         Share of the linear start's noise variance below which v(z) does not go.
     """
@@ -108,8 +108,8 @@ class HeteroscedasticGaussianLikelihood(Likelihood):
     standardises = True
     linear_noise = "feature"
 
-    def __init__(self, scale, floor=0.01):
-        super().__init__(scale)
+    def __init__(self, mean, scale, floor=0.01):
+        super().__init__(mean, scale)
         self.floor = floor
         self.register_buffer("least", torch.full((len(scale),), NOISE_FLOOR))
 

@@ -1,7 +1,29 @@
-"""Networks, each with a linear path beside it, and the precision of their products."""
+"""Kinds of networks. To add one: a class in a file of its own and a line in ``NETWORKS``."""
 
-from ._linear_path import LinearPath
-from ._mlp import ACTIVATIONS, mlp
+from ._base import ACTIVATIONS, Network, draw_weights, fan_in, weighted_layers
+from ._conv1d import Conv1d
+from ._conv2d import Conv2d
+from ._custom import Gated, custom_network
+from ._linear_path import Alone, LinearPath
+from ._mlp import MLP
 from ._precision import PRECISIONS, training_products
 
-__all__ = ["ACTIVATIONS", "PRECISIONS", "LinearPath", "mlp", "training_products"]
+NETWORKS = {"mlp": MLP, "conv1d": Conv1d, "conv2d": Conv2d}
+
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "NETWORKS",
+    "PRECISIONS",
+    "Alone",
+    "Conv1d",
+    "Conv2d",
+    "Gated",
+    "LinearPath",
+    "Network",
+    "custom_network",
+    "draw_weights",
+    "fan_in",
+    "training_products",
+    "weighted_layers",
+]

@@ -1,42 +1,57 @@
-"""The linear path that runs beside any network."""
+"""Networks in their place: alone, or with a linear path beside them."""
 
 import torch
 from torch import nn
-from torch.nn.utils import skip_init
 
 from ._precision import exact_products, network_products
 
 CLIP = 3.0
 
 
-def linear(n_in, n_out, bias=True):
-    """A linear layer whose weights are left for its owner to set, so that no global generator is used."""
-    return skip_init(nn.Linear, n_in, n_out, bias=bias)
+class Alone(nn.Module):
+    """x -> net(x), as in a plain VAE.
+
+    Parameters
+    ----------
+    net : Module
+    precision : {"float32", "tf32", "bf16"}, default="float32"
+        Of the matrix products in training.
+    """
+
+    def __init__(self, net, precision="float32"):
+        super().__init__()
+        self.net = net
+        self.precision = precision
+
+    def forward(self, x):
+        with network_products(self.precision if self.training else "float32", x.device.type):
+            return self.net(x).to(x.dtype)
 
 
 class LinearPath(nn.Module):
-    """x -> b0 + unit * (b + net(clip(x) / sqrt(n_in))), and + (W0 + unit * W) x for the first n_linear outputs.
+    """x -> b0 + unit * (b + net(clip(x) * input_scale)), and + (W0 + unit * W) x for the first n_linear outputs.
 
     These are the means; the posterior's and the noise's other numbers come from the network alone, as they are
     constant where the model is linear. W0 and b0 are where training starts; W and b start at 0, as does a
     network's last layer. `unit` is the size of a change that matters in each output: the noise's standard
     deviation for a decoder, the posterior's for an encoder. Adam moves all weights at one pace, so without it
-    one step would move the outputs by many standard deviations of a small noise. The division by sqrt(n_in)
-    does the same for the many, much alike inputs that spectra are. The clip is at three units (standard
-    deviations, of a standardised feature or of z under the prior): beyond, where training rows are few, the
-    network adds a constant and the model is linear, as PCA is.
+    one step would move the outputs by many standard deviations of a small noise. An input scale of one by the
+    root of the first layer's fan-in does the same for the many, much alike inputs that spectra are. The clip is
+    at three units (standard deviations, of a standardised feature or of z under the prior): beyond, where
+    training rows are few, the network adds a constant and the model is linear, as PCA is.
 
     Parameters
     ----------
     net : Module or None
         None for a linear model.
     n_in, n_out, n_linear : int
+    input_scale : float, default=1.0
     precision : {"float32", "tf32", "bf16"}, default="float32"
         Of the network's matrix products in training. What it adds is a few units, so that a relative error of
         bf16's 2^-9 is small against the noise; the linear path stays in float32.
     """
 
-    def __init__(self, net, n_in, n_out, n_linear, precision="float32"):
+    def __init__(self, net, n_in, n_out, n_linear, input_scale=1.0, precision="float32"):
         super().__init__()
         self.register_buffer("start_weight", torch.zeros(n_linear, n_in))
         self.register_buffer("start_bias", torch.zeros(n_out))
@@ -44,6 +59,7 @@ class LinearPath(nn.Module):
         self.weight = nn.Parameter(torch.zeros(n_linear, n_in))
         self.bias = nn.Parameter(torch.zeros(n_out))
         self.net = net
+        self.input_scale = input_scale
         self.precision = precision
 
     def matrix(self):
@@ -57,7 +73,7 @@ class LinearPath(nn.Module):
             y = y.repeat(len(x), 1)
         else:
             with network_products(precision, x.device.type):
-                added = self.net(x.clamp(-CLIP, CLIP).mul_(x.shape[-1] ** -0.5))
+                added = self.net(x.clamp(-CLIP, CLIP).mul_(self.input_scale))
             y = torch.addcmul(y, self.unit, added.to(x.dtype))
         with exact_products(precision):
             if y.shape[1] == len(self.weight):

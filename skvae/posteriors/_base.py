@@ -19,7 +19,7 @@ class Posterior:
     - ``scale(eps)``: L @ eps, over the last axis;
     - ``whiten(delta)``: L^-1 @ delta, over the last axis;
     - ``log_det()``: log det(L L^T), shape (...);
-    - ``trace()``: tr(L L^T), shape (...).
+    - ``variance()``: the diagonal of L L^T, shape (..., d).
 
     Sampling, density, entropy, Kullback-Leibler divergence (all in nats) and dense covariance follow.
 
@@ -49,7 +49,7 @@ class Posterior:
     def log_det(self):
         raise NotImplementedError
 
-    def trace(self):
+    def variance(self):
         raise NotImplementedError
 
     def rsample(self, eps):
@@ -64,6 +64,10 @@ class Posterior:
         """``log_prob(rsample(eps))`` without undoing the sampling: exact however ill-conditioned L is."""
         return self._log_density(eps)
 
+    def log_prior_ratio(self, z, eps):
+        """log p(z) / q(z | x) in nats for z = ``rsample(eps)``, p = N(0, I), shape (...)."""
+        return 0.5 * ((eps.square() - z.square()).sum(-1) + self.log_det())
+
     def _log_density(self, eps):
         return -0.5 * (eps.square().sum(-1) + self.log_det() + eps.shape[-1] * LOG_2PI)
 
@@ -73,7 +77,15 @@ class Posterior:
 
     def kl(self):
         """KL(q || N(0, I)) = 1/2 [tr(L L^T) + |mean|^2 - d - log det(L L^T)] in nats, shape (...)."""
-        return 0.5 * (self.trace() + self.mean.square().sum(-1) - self.mean.shape[-1] - self.log_det())
+        return 0.5 * ((self.variance() + self.mean.square() - 1).sum(-1) - self.log_det())
+
+    def kl_of_components(self):
+        """KL(q_j || N(0, 1)) of each component's marginal in nats, shape (..., d).
+
+        Their sum and the components' total correlation, KL(q || prod_j q_j), make `kl`.
+        """
+        variance = self.variance()
+        return 0.5 * (variance + self.mean.square() - 1 - variance.log())
 
     def covariance(self):
         """Dense L L^T, shape (..., d, d)."""
@@ -110,7 +122,7 @@ class Posterior:
         def divergence():
             optimizer.zero_grad()
             q = cls(torch.cat([mean, raw]), d)
-            loss = 0.5 * ((q.covariance().diagonal() * precision).sum() - q.log_det())
+            loss = 0.5 * ((q.variance() * precision).sum() - q.log_det())
             loss.backward()
             return loss
 

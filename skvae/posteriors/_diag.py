@@ -32,8 +32,8 @@ class DiagPosterior(Posterior):
     def log_det(self):
         return self.log_s.sum(-1)
 
-    def trace(self):
-        return self.log_s.exp().sum(-1)
+    def variance(self):
+        return self.log_s.exp()
 
     @classmethod
     def at_precision(cls, precision):

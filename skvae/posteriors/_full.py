@@ -35,8 +35,8 @@ class FullPosterior(Posterior):
     def log_det(self):
         return self.log_s.sum(-1)
 
-    def trace(self):
-        return (self.log_s.exp() * (1 + self.shape.square().sum(-1))).sum(-1)
+    def variance(self):
+        return self.log_s.exp() * (1 + self.shape.square().sum(-1))
 
     @classmethod
     def at_precision(cls, precision):

@@ -80,8 +80,8 @@ class RhoDiagPosterior(Posterior):
         d = self.mean.shape[-1]
         return self.log_s.expand_as(self.mean).sum(-1) + (d - 1) * self.log1m().squeeze(-1)
 
-    def trace(self):
-        return self.log_s.exp().expand_as(self.mean).sum(-1)
+    def variance(self):
+        return self.log_s.exp().expand_as(self.mean)
 
     def kl(self):
         independent = (self.mean.square() + (self.log_s.exp() - self.log_s - 1)).sum(-1)

@@ -1,0 +1,95 @@
+"""What every kind of network provides, and how its weights are drawn."""
+
+import math
+from itertools import pairwise
+
+from torch import nn
+from torch.nn.utils import skip_init
+
+ACTIVATIONS = {
+    "identity": nn.Identity,
+    "logistic": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+}
+
+
+class Network:
+    """A kind of network: its encoder and its decoder, each a Module from rows to rows.
+
+    Layers with weights are made by `skip_init`, so that no global generator is used; `draw_weights` fills them.
+
+    Parameters
+    ----------
+    n_features : int
+    hidden_layer_sizes : sequence of int
+        Widths of the dense layers.
+    activation : str or callable
+        A key of `ACTIVATIONS`, or a callable that returns a Module.
+    input_shape : sequence of int or None
+        Shape of a row, for the kinds that need it.
+
+    Raises
+    ------
+    ValueError
+        If rows have a shape that this kind does not take.
+    """
+
+    def __init__(self, n_features, hidden_layer_sizes, activation, input_shape=None):
+        self.n_features = n_features
+        self.hidden_layer_sizes = tuple(hidden_layer_sizes)
+        self.activation = ACTIVATIONS.get(activation, activation)
+        self.input_shape = input_shape
+
+    def encoder(self, n_out):
+        """Module (n, n_features) -> (n, n_out)."""
+        raise NotImplementedError
+
+    def decoder(self, n_in, n_out):
+        """Module (n, n_in) -> (n, n_out), n_out a multiple of n_features."""
+        raise NotImplementedError
+
+    def dense(self, *sizes):
+        """List of linear layers of these sizes with an activation between each two."""
+        layers = []
+        for n_in, n_out in pairwise(sizes):
+            layers += [skip_init(nn.Linear, n_in, n_out), self.activation()]
+        return layers[:-1]
+
+
+def weighted_layers(net):
+    """The dense and convolutional layers of a network, first to last."""
+    return [layer for layer in net.modules() if getattr(layer, "weight", None) is not None and layer.weight.ndim > 1]
+
+
+def fan_in(layer):
+    """How many inputs meet in one output."""
+    if getattr(layer, "transposed", False):  # an output sees every stride-th weight of the kernel
+        return layer.in_channels * math.prod(layer.kernel_size) / math.prod(layer.stride)
+    return layer.weight[0].numel()
+
+
+def draw_weights(net, generator, first_variance, zero_last):
+    """Draw a network's weights: normal with variance 2 / fan-in (He et al., 2015), biases zero.
+
+    Parameters
+    ----------
+    net : Module
+    generator : torch.Generator
+    first_variance : float or None
+        Of the first layer's weights, where its inputs come scaled. None: as the others'.
+    zero_last : bool
+        Whether the last layer starts at zero, so that the network adds nothing at the start.
+    """
+    layers = weighted_layers(net)
+    for layer in layers:
+        variance = first_variance if first_variance and layer is layers[0] else 2 / fan_in(layer)
+        nn.init.normal_(layer.weight, std=variance**0.5, generator=generator)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    if zero_last:
+        nn.init.zeros_(layers[-1].weight)

@@ -1,0 +1,63 @@
+"""Convolutions with strides, and the transposed ones that undo their shapes exactly."""
+
+import math
+from itertools import pairwise
+
+from torch import nn
+from torch.nn.utils import skip_init
+
+from ._base import Network
+
+
+class Convolution(Network):
+    """Convolutions, then dense layers of the widths `hidden_layer_sizes`; the decoder is the same, mirrored.
+
+    A subclass says over which axes. An axis of length L becomes (L + 2 padding - kernel) // stride + 1 long, and the
+    transposed convolution, with the output padding that this rounding asks for, L again: any length is met exactly.
+
+    Attributes
+    ----------
+    layer, transposed : class
+    filters : tuple of int
+        Of each convolution.
+    kernel, stride, padding : int
+    """
+
+    def shape(self):
+        """(channels, *lengths) of a row."""
+        raise NotImplementedError
+
+    def lengths(self):
+        """Lengths of the axes before the first convolution and after each."""
+        lengths = [self.shape()[1:]]
+        for _ in self.filters:
+            lengths.append([(n + 2 * self.padding - self.kernel) // self.stride + 1 for n in lengths[-1]])
+        return lengths
+
+    def settings(self):
+        return {"kernel_size": self.kernel, "stride": self.stride, "padding": self.padding}
+
+    def encoder(self, n_out):
+        channels = self.shape()[0]
+        layers = [nn.Unflatten(1, self.shape())]
+        for n_in, n_filters in pairwise((channels, *self.filters)):
+            layers += [skip_init(self.layer, n_in, n_filters, **self.settings()), self.activation()]
+        flat = self.filters[-1] * math.prod(self.lengths()[-1])
+        return nn.Sequential(*layers, nn.Flatten(), *self.dense(flat, *self.hidden_layer_sizes, n_out))
+
+    def decoder(self, n_in, n_out):
+        channels = self.shape()[0] * (n_out // self.n_features)  # a likelihood may ask for several numbers a feature
+        lengths = self.lengths()
+        filters = (*self.filters[::-1], channels)
+        flat = filters[0] * math.prod(lengths[-1])
+        layers = self.dense(n_in, *self.hidden_layer_sizes[::-1], flat)
+        layers.append(nn.Unflatten(1, (filters[0], *lengths[-1])))
+        for i, pair in enumerate(pairwise(filters)):
+            short, long = lengths[-1 - i], lengths[-2 - i]
+            least = [(n - 1) * self.stride - 2 * self.padding + self.kernel for n in short]
+            padding = tuple(n - m for n, m in zip(long, least, strict=True))
+            layers += [
+                self.activation(),
+                skip_init(self.transposed, *pair, output_padding=padding, **self.settings()),
+            ]
+        return nn.Sequential(*layers, nn.Flatten())

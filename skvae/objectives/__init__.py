@@ -1,0 +1,10 @@
+"""What training maximises. To add an objective: a class in a file of its own and a line in ``OBJECTIVES``."""
+
+from ._base import Draw, Objective
+from ._elbo import ELBO
+from ._info import KERNELS, InfoVAE
+from ._iwae import IWAE, importance_bound
+
+OBJECTIVES = {"elbo": ELBO, "iwae": IWAE, "info": InfoVAE}
+
+__all__ = ["ELBO", "IWAE", "KERNELS", "OBJECTIVES", "Draw", "InfoVAE", "Objective", "importance_bound"]

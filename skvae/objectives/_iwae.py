@@ -1,0 +1,40 @@
+"""The importance-weighted bound, in training and in `score`."""
+
+import math
+
+from ._base import Objective
+
+
+def importance_bound(log_likelihood, log_ratio):
+    """log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x), shape (n,), from terms of shape (K, n).
+
+    A lower bound on log p(x) in expectation, which more draws never lower and which is exact for one
+    draw where q is the exact posterior.
+
+    References
+    ----------
+    Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016, eq. (8) and theorem 1.
+    """
+    return (log_likelihood + log_ratio).logsumexp(0) - math.log(len(log_likelihood))
+
+
+class IWAE(Objective):
+    """`importance_bound` of the L draws, which `n_draws` gives; the ratio p(z) / q(z | x) to the power beta.
+
+    With one draw it is the ELBO, its KL from a draw. A bound on log p(x) for beta = 1. It has no KL term, so
+    no free bits.
+
+    References
+    ----------
+    Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016, eq. (8).
+    """
+
+    def __init__(self, beta=1.0, free_bits=0.0):
+        if free_bits:
+            raise ValueError(f"free_bits={free_bits} needs an objective with a KL term, and 'iwae' has none.")
+        super().__init__(beta)
+
+    def __call__(self, draw, share=1.0):
+        log_likelihood = draw.log_likelihood.reshape(-1, len(draw.kl))  # (L, n), also of one draw
+        log_ratio = draw.q.log_prior_ratio(draw.z, draw.eps)
+        return importance_bound(log_likelihood, self.beta * share * log_ratio.reshape(log_likelihood.shape))
