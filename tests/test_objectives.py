@@ -1,0 +1,263 @@
+"""Objectives: identities, closed forms, dense references; the contract over the whole table."""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+
+from skvae import VAETransformer
+from skvae.objectives import ELBO, IWAE, KERNELS, OBJECTIVES, Draw, InfoVAE, Objective, importance_bound
+from skvae.posteriors import POSTERIORS
+
+from .conftest import curved_spectra, small
+
+N, D = 6, 3
+every_objective = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+def made_draw(n_draws=None, family="full", n=N, d=D, seed=0):
+    """A batch's terms with random numbers; without `n_draws` the one draw has no axis of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    normal = partial(torch.randn, generator=generator, dtype=torch.float64)
+    q = POSTERIORS[family](normal(n, POSTERIORS[family].n_raw(d)), d)
+    shape = (n,) if n_draws is None else (n_draws, n)
+    eps = normal(*shape, d)
+    return Draw(normal(*shape) - 5, q, q.kl(), q.rsample(eps), eps)
+
+
+@every_objective
+@pytest.mark.parametrize("family", POSTERIORS)
+def test_a_number_a_row_alike_with_and_without_an_axis_of_draws(name, family):
+    draw = made_draw(family=family)
+    objective = OBJECTIVES[name](beta=0.7)
+    one = objective(draw)
+    assert one.shape == (N,) and torch.isfinite(one).all()
+    stacked = draw._replace(log_likelihood=draw.log_likelihood[None], z=draw.z[None], eps=draw.eps[None])
+    torch.testing.assert_close(objective(stacked), one)
+    several = objective(made_draw(4, family=family))
+    assert several.shape == (N,) and torch.isfinite(several).all()
+
+
+@every_objective
+def test_the_share_is_of_beta_and_may_be_a_tensor(name):
+    draw = made_draw(5)
+    half = OBJECTIVES[name](beta=0.5)(draw)
+    torch.testing.assert_close(OBJECTIVES[name](beta=1.0)(draw, 0.5), half)
+    torch.testing.assert_close(OBJECTIVES[name](beta=1.0)(draw, torch.tensor(0.5)), half)
+    assert not torch.allclose(half, OBJECTIVES[name](beta=1.0)(draw))
+
+
+def test_elbo_is_expected_log_likelihood_less_weighted_kl():
+    draw = made_draw(4)
+    torch.testing.assert_close(ELBO(beta=2.5)(draw), draw.log_likelihood.mean(0) - 2.5 * draw.kl)
+
+
+@pytest.mark.parametrize("family", POSTERIORS)
+def test_kl_is_that_of_components_and_their_total_correlation(family):
+    """Of torch's dense Gaussians: KL(q || p) = sum_j KL(q_j || p_j) + KL(q || prod_j q_j)."""
+    from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+    q = made_draw(family=family).q
+    covariance = q.covariance()
+    variance = covariance.diagonal(dim1=-2, dim2=-1)
+    own = kl_divergence(Normal(q.mean, variance.sqrt()), Normal(torch.zeros_like(q.mean), 1.0))
+    torch.testing.assert_close(q.kl_of_components(), own)
+    independent = MultivariateNormal(q.mean, torch.diag_embed(variance))
+    total_correlation = kl_divergence(MultivariateNormal(q.mean, covariance), independent)
+    torch.testing.assert_close(q.kl(), own.sum(-1) + total_correlation)
+
+
+def test_free_bits_are_paid_for_by_components_under_them_which_get_no_gradient():
+    d = 2
+    raw = torch.tensor([[0.1, 2.0, 0.0, -1.0], [0.0, 2.5, 0.1, -1.2]], dtype=torch.float64, requires_grad=True)
+    q = POSTERIORS["diag"](raw, d)
+    own = q.kl_of_components()
+    assert own[:, 0].mean() < 0.5 < own[:, 1].mean()
+    draw = Draw(torch.zeros(2, dtype=torch.float64), q, q.kl(), q.mean, q.mean)
+    objective = ELBO(free_bits=0.5)(draw)
+    torch.testing.assert_close(objective, -(0.5 + own[:, 1]))
+    objective.sum().backward()
+    assert (raw.grad[:, [0, 2]] == 0).all() and (raw.grad[:, [1, 3]] != 0).all()
+
+
+def test_iwae_of_one_draw_is_the_elbo_with_the_kl_of_the_draw():
+    """Over 100,000 draws the mean is the ELBO's, within 5 standard errors (fails 1 seed in 10^6)."""
+    draw = made_draw(100_000, n=1)
+    singles = IWAE()(
+        draw._replace(
+            log_likelihood=draw.log_likelihood.T,
+            z=draw.z.mT.mT.transpose(0, 1),
+            eps=draw.eps.transpose(0, 1),
+            kl=draw.kl.expand(100_000),
+            q=draw.q,
+        )
+    )
+    error = singles.std() / 100_000**0.5
+    assert abs(singles.mean() - ELBO()(draw)[0]) < 5 * error
+
+
+def test_iwae_rises_with_more_draws_and_is_exact_for_the_exact_posterior():
+    """x = z + e in one dimension: q exact gives log p(x) = log N(x; 0, 1 + s) from a single draw."""
+    x, noise = torch.tensor([[0.7], [-2.0]], dtype=torch.float64), 0.3
+    variance = noise / (1 + noise)
+    exact = torch.distributions.Normal(0.0, (1 + noise) ** 0.5).log_prob(x[:, 0])
+
+    def bound(spread, n_draws, seed):
+        raw = torch.cat([x / (1 + noise), torch.full_like(x, math.log(variance * spread))], dim=1)
+        q = POSTERIORS["diag"](raw, 1)
+        eps = torch.randn(n_draws, 2, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        z = q.rsample(eps)
+        log_likelihood = torch.distributions.Normal(z, noise**0.5).log_prob(x).sum(-1)
+        return IWAE()(Draw(log_likelihood, q, q.kl(), z, eps))
+
+    torch.testing.assert_close(bound(1.0, 1, 0), exact)
+    torch.testing.assert_close(bound(1.0, 7, 0), exact)
+    loose = [torch.stack([bound(3.0, k, seed) for seed in range(400)]).mean(0) for k in (1, 5, 50)]
+    assert (loose[0] < loose[1] - 0.05).all() and (loose[1] < loose[2]).all() and (loose[2] < exact + 0.02).all()
+
+
+def test_score_of_an_iwae_is_importance_bound():
+    terms = torch.randn(2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = torch.log(torch.exp(terms[0] + terms[1]).mean(0))
+    torch.testing.assert_close(importance_bound(terms[0], terms[1]), expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("d", [1, 2, 10, 50])
+def test_kernels_are_the_mixtures_they_are_said_to_be(kernel, d):
+    """sum_t w_t exp(-t r) = k(r), for squared distances up to the prior's largest."""
+    k, rate, weight = KERNELS[kernel](d)
+    distance = torch.linspace(0.0, 8.0 * d, 50, dtype=torch.float64)
+    rate, weight = torch.tensor(rate, dtype=torch.float64), torch.tensor(weight, dtype=torch.float64)
+    mixture = torch.exp(-distance[:, None] * rate) @ weight
+    torch.testing.assert_close(mixture, k(distance), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_mmd_agrees_with_draws_from_the_prior(kernel):
+    """Against 4,000 draws a side in place of the closed forms, within 5 standard errors (fails 1 seed in 10^6)."""
+    d, n = 4, 40
+    generator = torch.Generator().manual_seed(0)
+    z = 0.5 + 0.7 * torch.randn(n, d, generator=generator, dtype=torch.float64)
+    prior, other = torch.randn(2, 4000, d, generator=generator, dtype=torch.float64)
+    k = KERNELS[kernel](d)[0]
+    square = lambda a, b: torch.cdist(a, b).square()  # noqa: E731
+    pairs = k(square(z, z)).sum() - n
+    to_prior, of_prior = k(square(z, prior)).mean(0), k(square(prior, other)).mean(0)
+    expected = pairs / (n * (n - 1)) - 2 * to_prior.mean() + of_prior.mean()
+    error = ((2 * to_prior.std()) ** 2 + 2 * of_prior.var()).sqrt() / 4000**0.5
+    mmd = InfoVAE(kernel=kernel).mmd(z)
+    assert mmd.shape == (n,) and (mmd == mmd[0]).all()
+    assert abs(mmd[0] - expected) < 5 * error
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_expectations_over_the_prior_in_one_dimension_by_quadrature(kernel):
+    k = KERNELS[kernel](1)[0]
+    density = lambda x, s=1.0: math.exp(-x * x / (2 * s)) / math.sqrt(2 * math.pi * s)  # noqa: E731
+    value = lambda r: float(k(torch.tensor(r)))  # noqa: E731
+    for z in (0.0, 0.8, 3.0):
+        near = quad(lambda x, z=z: density(x) * value((x - z) ** 2), -12, 12)[0]
+        both = quad(lambda x: density(x, 2.0) * value(x * x), -15, 15)[0]
+        one = torch.tensor([[z]], dtype=torch.float64)  # a single row has no pairs
+        assert InfoVAE(kernel=kernel).mmd(one).item() == pytest.approx(both - 2 * near, abs=1e-5)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_mmd_has_no_bias_and_tells_a_narrow_posterior(kernel):
+    """Rows of the prior: 0 in the mean of 300 batches, within 5 standard errors; rows of half its width: above 0."""
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randn(300, 32, 5, generator=generator, dtype=torch.float64)
+    info = InfoVAE(kernel=kernel)
+    at_prior = torch.stack([info.mmd(batch)[0] for batch in z])
+    assert at_prior.mean().abs() < 5 * at_prior.std() / 300**0.5
+    assert torch.stack([info.mmd(0.5 * batch)[0] for batch in z]).mean() > 10 * at_prior.std() / 300**0.5
+
+
+def test_mmd_of_many_rows_is_taken_in_parts_and_of_several_draws_is_their_mean():
+    z = torch.randn(2500, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    info = InfoVAE()
+    parts = info.mmd(z)
+    torch.testing.assert_close(parts[1024:2048], info.mmd(z[1024:2048]))
+    draws = z[:2000].reshape(4, 500, 3)
+    torch.testing.assert_close(info.mmd(draws), torch.stack([info.mmd(part) for part in draws]).mean(0))
+
+
+def test_info_at_alpha_0_and_lambda_1_is_the_elbo_and_at_alpha_1_has_no_kl():
+    draw = made_draw(3)
+    torch.testing.assert_close(InfoVAE(lambda_=1.0)(draw), ELBO()(draw))
+    without = InfoVAE(alpha=1.0, lambda_=2.0)(draw)
+    torch.testing.assert_close(without, draw.log_likelihood.mean(0) - 2 * InfoVAE().mmd(draw.z))
+
+
+def test_settings_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="lambda_"):
+        InfoVAE(alpha=0.0, lambda_=0.5)
+    with pytest.raises(ValueError, match="imq"):
+        InfoVAE(kernel="laplace")
+    X = curved_spectra(30)
+    with pytest.raises(ValueError, match="free_bits"):
+        VAETransformer(objective="iwae", free_bits=0.1, **small()).fit(X)
+    with pytest.raises(TypeError, match=r"functools\.partial"):
+        VAETransformer(objective=InfoVAE(lambda_=3.0), **small()).fit(X)
+    with pytest.raises(ValueError, match="info"):
+        VAETransformer(objective="elb", **small()).fit(X)
+
+
+class CubedKL(Objective):
+    """An objective of one's own."""
+
+    def __call__(self, draw, share=1.0):
+        return self.expected_log_likelihood(draw) - self.beta * share * draw.kl**3 / 100
+
+
+@pytest.mark.parametrize("objective", [CubedKL, partial(InfoVAE, alpha=0.5, lambda_=20.0, kernel="rbf")])
+def test_an_objective_of_ones_own(objective, spectra):
+    vae = VAETransformer(2, objective=objective, **small(early_stopping=False)).fit(spectra)
+    assert vae.history_[-1]["train_score"] > vae.history_[0]["train_score"]
+    assert np.isfinite(vae.score(spectra))
+
+
+def test_free_bits_keep_components_alive_in_noise():
+    """Rows of independent noise have nothing to say: the ELBO's KL falls to 0, free bits let some stay."""
+    X = np.random.RandomState(0).standard_normal((400, 10))
+    settings = small(init="random", max_iter=60, early_stopping=False, learning_rate_init=1e-2)
+    kl = [VAETransformer(3, free_bits=b, **settings).fit(X).history_[-1]["train_kl"] for b in (0.0, 0.5)]
+    assert kl[0] < 0.1 and kl[1] > 0.3
+
+
+def test_kl_warmup_starts_at_no_weight_and_ends_at_beta(spectra):
+    """The loss of the first epochs lacks the KL; scores, and so the kept weights, are at full weight."""
+    settings = small(max_iter=8, early_stopping=False, batch_size=300)  # one step an epoch
+    warm = VAETransformer(2, kl_warmup=4, **settings).fit(spectra)
+    assert warm.net_.training_step_.share.item() == 1.0
+    cold = VAETransformer(2, **settings).fit(spectra)
+    first = warm.history_[1]
+    assert cold.history_[1]["train_loss"] - first["train_loss"] == pytest.approx(0.75 * first["train_kl"], rel=1e-3)
+    assert warm.history_[0]["train_score"] == cold.history_[0]["train_score"]
+    assert warm.history_[-1]["train_loss"] == pytest.approx(cold.history_[-1]["train_loss"], abs=2)
+
+
+def test_kl_warmup_goes_on_over_partial_fits_and_is_over_before_patience_counts(spectra):
+    vae = VAETransformer(2, kl_warmup=3, **small())
+    shares = [vae.partial_fit(spectra).net_.training_step_.share.item() for _ in range(4)]
+    np.testing.assert_allclose(shares, [1 / 3, 2 / 3, 1, 1], rtol=1e-6)
+    impatient = small(max_iter=20, n_iter_no_change=2, tol=1e6)
+    assert VAETransformer(2, kl_warmup=5, **impatient).fit(spectra).n_iter_ == 7
+
+
+def test_iwae_gains_on_the_elbo_in_its_own_bound():
+    """Where the posterior family is too poor (a mixture's posterior is no Gaussian), more draws fit better."""
+    train, test = curved_spectra(400), curved_spectra(200, seed=1)
+    settings = small(max_iter=60, likelihood="gaussian_isotropic", hidden_layer_sizes=(64,), n_importance_samples=64)
+    elbo = VAETransformer(2, **settings).fit(train).score(test)
+    iwae = VAETransformer(2, objective="iwae", n_draws=16, **settings).fit(train).score(test)
+    assert iwae > elbo - 1
+
+
+def test_table_is_complete():
+    ours = {cls for cls in Objective.__subclasses__() if cls.__module__.startswith("skvae.")}
+    assert ours == set(OBJECTIVES.values())
