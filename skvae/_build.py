@@ -7,6 +7,8 @@ from .likelihoods import LIKELIHOODS
 from .networks import NETWORKS, Alone, Gated, LinearPath, custom_network, draw_weights, fan_in, weighted_layers
 from .posteriors import POSTERIORS
 
+HEAD = 0.1  # gain of an encoder's covariance outputs, so that posteriors start near their family's identity
+
 
 def lookup(table, option):
     """The class that an option names, or the option itself where it is one."""
@@ -66,7 +68,10 @@ def build_vae(
                 layers[-1].bias = None  # the linear path has one
                 net = net if len(layers) > 1 else None  # one layer is what the linear path is
             if net is not None:
-                draw_weights(net, generator, 2.0 if linear else None, zero_last)
+                gain = 0.0 if zero_last else 1.0
+                if role == "encoder":
+                    gain = gain * torch.where(torch.arange(n_out) < n_means, 1.0, HEAD)[:, None]
+                draw_weights(net, generator, 2.0 if linear else None, gain)
         else:
             net = custom_network(option, n_in, n_out, seed, role)
             net = Gated(net, n_out) if zero_last else net

@@ -116,7 +116,7 @@ class VAETransformer(FittedVAE):
     References
     ----------
     Kingma and Welling, Auto-Encoding Variational Bayes, 2014. Tipping and Bishop, Probabilistic principal
-    component analysis, 1999. Latif et al., rho-VAE, arXiv:1909.06236 (errata: `RhoPosterior`).
+    component analysis, 1999. Ferdowsi et al., rho-VAE, arXiv:1909.06236 (errata: `RhoPosterior`).
 
     Examples
     --------

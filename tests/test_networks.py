@@ -28,7 +28,7 @@ def test_shapes_are_met_exactly(name, n_features, shape, per_feature, sizes):
     encoder, decoder = kind.encoder(7), kind.decoder(3, per_feature * n_features)
     generator = torch.Generator().manual_seed(0)
     for net in (encoder, decoder):
-        draw_weights(net, generator, None, zero_last=False)
+        draw_weights(net, generator)
     assert encoder(torch.rand(5, n_features)).shape == (5, 7)
     assert decoder(torch.rand(5, 3)).shape == (5, per_feature * n_features)
     widths = [layer.out_features for layer in weighted_layers(encoder) if isinstance(layer, nn.Linear)]
@@ -40,7 +40,7 @@ def test_convolutions_see_neighbours_in_the_shape_of_a_row(name, n_features, sha
     """One input reaches a filter's length of the first layer's outputs, those around it, and no other."""
     kind = NETWORKS[name](n_features, (), "identity", shape)
     net = kind.encoder(1)[:2]
-    draw_weights(net, torch.Generator().manual_seed(0), None, zero_last=False)
+    draw_weights(net, torch.Generator().manual_seed(0))
     at = n_features // 2 + 2
     x = torch.zeros(1, n_features)
     x[0, at] = 1.0
@@ -75,10 +75,10 @@ def test_weights_keep_the_size_of_what_passes_and_leave_global_generators_alone(
     kind = NETWORKS[name](n_features, (64, 64), "relu", shape)
     x = torch.randn(200, n_features, generator=torch.Generator().manual_seed(1))
     net = kind.encoder(50)
-    draw_weights(net, torch.Generator().manual_seed(0), None, zero_last=False)
+    draw_weights(net, torch.Generator().manual_seed(0))
     assert torch.equal(state, torch.get_rng_state())
     assert 0.2 < net(x).square().mean() < 5
-    draw_weights(net, torch.Generator().manual_seed(0), None, zero_last=True)
+    draw_weights(net, torch.Generator().manual_seed(0), last_gain=0.0)
     assert (net(x) == 0).all()
 
 

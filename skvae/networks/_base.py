@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
@@ -73,17 +74,17 @@ def fan_in(layer):
     return layer.weight[0].numel()
 
 
-def draw_weights(net, generator, first_variance, zero_last):
+def draw_weights(net, generator, first_variance=None, last_gain=1.0):
     """Draw a network's weights: normal with variance 2 / fan-in (He et al., 2015), biases zero.
 
     Parameters
     ----------
     net : Module
     generator : torch.Generator
-    first_variance : float or None
+    first_variance : float or None, default=None
         Of the first layer's weights, where its inputs come scaled. None: as the others'.
-    zero_last : bool
-        Whether the last layer starts at zero, so that the network adds nothing at the start.
+    last_gain : float or Tensor of shape (n_out, 1), default=1.0
+        Factor of the last layer's weights.
     """
     layers = weighted_layers(net)
     for layer in layers:
@@ -91,5 +92,5 @@ def draw_weights(net, generator, first_variance, zero_last):
         nn.init.normal_(layer.weight, std=variance**0.5, generator=generator)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
-    if zero_last:
-        nn.init.zeros_(layers[-1].weight)
+    with torch.no_grad():
+        layers[-1].weight.mul_(last_gain)

@@ -100,7 +100,7 @@ class RhoPosterior(RhoDiagPosterior):
 
     References
     ----------
-    Latif et al., rho-VAE: Autoregressive parametrization of the VAE encoder, arXiv:1909.06236.
+    Ferdowsi et al., rho-VAE: Autoregressive parametrization of the VAE encoder, arXiv:1909.06236.
     Errata: eq. (7) prints 1/sqrt(s) for sqrt(s) and starts its last row at rho^d for rho^(d-1); the
     recursion in the text lacks sqrt(1 - rho^2) and lets rho mean_{j-1} into z_j. Equations (4) to (6)
     are right and are what this class computes. At d = 2 the family is the diagonal one turned by 45
