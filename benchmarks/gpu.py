@@ -84,7 +84,8 @@ def net_of(case, X, device, **options):
 
 def without_capture(net):
     """The net, to take each step as a CPU does."""
-    net.training_step_ = Step(net.module_, net.criterion_, net.optimizer_, net.compile_step, net.precision)
+    options = net.compile_step, net.precision, net.training_step_.share
+    net.training_step_ = Step(net.module_, net.criterion_, net.optimizer_, *options)
     return net
 
 
@@ -193,7 +194,7 @@ def filling(sizes, device):
     few = np.random.RandomState(0).standard_normal((1000, case["p"])).astype(np.float32)  # for the scaling
     runs, work = {}, {}
     for precision in PRECISIONS:
-        net, _ = net_of(case, few, device, init="random", precision=precision)
+        net, _ = net_of(case, few, device, precision=precision)
         net.fit_loop((u, None), epochs=1)
         runs["step", precision], work["step", precision] = one_epoch(net, u), operations(net.module_) * len(u)
         runs["square", precision], work["square", precision] = square_product(square, precision, device)
