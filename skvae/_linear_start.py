@@ -159,7 +159,9 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor):
     sign = torch.sign(in_x.gather(0, in_x.abs().argmax(0, keepdim=True)))  # as PCA's svd_flip
     basis = basis * torch.where(sign == 0, 1.0, sign)
 
-    rotation, raw = posterior.at_precision(precision)
+    exact = precision
+    rotation, precision, raw = posterior.at_precision(exact)
+    basis = basis * torch.where(exact > 1, ((precision - 1) / (exact - 1)).sqrt(), 0.0)
     mean_map = (weighted @ basis / precision) @ rotation.T  # (p, d)
     std = (rotation.square() / precision).sum(1).sqrt()
     return LinearStart(loadings @ basis @ rotation.T, noise, mean_map.T, std, raw)

@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from skvae.posteriors import POSTERIORS, Posterior, RhoPosterior
@@ -131,7 +133,9 @@ def test_gradcheck(family, d):
 def test_start_is_the_nearest_of_the_family(family, d):
     """No small change of the raw numbers lowers KL(q || N(0, (V diag(precision) V^T)^-1))."""
     precision = torch.linspace(30.0, 1.5, d, dtype=torch.float64)
-    rotation, raw = family.at_precision(precision)
+    rotation, best, raw = family.at_precision(precision)
+    assert family is RhoPosterior or torch.equal(best, precision)
+    precision = best
     torch.testing.assert_close(rotation @ rotation.T, torch.eye(d, dtype=torch.float64))
     target = MultivariateNormal(torch.zeros(d, dtype=torch.float64), precision_matrix=rotation * precision @ rotation.T)
 
@@ -147,19 +151,55 @@ def test_start_is_the_nearest_of_the_family(family, d):
         assert divergence(raw + step) > start - 1e-9
 
 
+def rho_gap(precision):
+    """What the best rho posterior and loadings leave of the bound, in nats: a search over log p', log s and t in numpy.
+
+    1/2 sum_j [p_j / p'_j + s e_j p'_j - log(s e_j) - 2 - log p_j], e the eigenvalues of T(rho) against descending p.
+    """
+    p = np.asarray(precision)
+    d, lag = len(p), np.abs(np.subtract.outer(np.arange(len(p)), np.arange(len(p))))
+
+    def gap(x):
+        best, s = np.exp(x[:d]), np.exp(x[d])
+        e = np.maximum(np.linalg.eigvalsh(np.tanh(x[d + 1]) ** lag), 1e-15)
+        return 0.5 * np.sum(p / best + s * e * best - np.log(s * e) - 2 - np.log(p))
+
+    bounds = [(0, None if number > 1 else 0) for number in p] + [(None, None), (0, 10)]
+    starts = (np.r_[np.log(p), -np.log(p).mean(), t] for t in (0.1, 1.0, 3.0))
+    return min(minimize(gap, start, bounds=bounds, options={"maxiter": 2000, "maxfun": 10**5}).fun for start in starts)
+
+
+PRECISIONS = {
+    "spread": lambda d: torch.linspace(200.0, 2.0, d, dtype=torch.float64),
+    "one large": lambda d: torch.tensor([1000.0] + [1.2] * (d - 1), dtype=torch.float64),
+    "no loading": lambda d: torch.tensor([30.0] + [1.0] * (d - 1), dtype=torch.float64),
+}
+
+
 @every_dimension
-def test_rho_start_leaves_the_closed_form_gap(d):
-    """min over rho of 1/2 [d log(sum_j lambda_j e_j / d) - sum log e_j - sum log lambda_j], lambda against e."""
-    precision = torch.linspace(200.0, 2.0, d, dtype=torch.float64)
-    rotation, raw = RhoPosterior.at_precision(precision)
+@pytest.mark.parametrize("spectrum", PRECISIONS)
+def test_rho_start_is_the_joint_optimum_of_loadings_and_posterior(d, spectrum):
+    """What it leaves: the likelihood that other loadings lose, and the divergence, of dense matrices."""
+    precision = PRECISIONS[spectrum](d)
+    rotation, best, raw = RhoPosterior.at_precision(precision)
+    assert (best >= 1).all() and (best[precision == 1] == 1).all()
     q = RhoPosterior(torch.cat([precision.new_zeros(d), raw]), d)
-    target = MultivariateNormal(torch.zeros(d, dtype=torch.float64), precision_matrix=rotation * precision @ rotation.T)
+    target = MultivariateNormal(torch.zeros(d, dtype=torch.float64), precision_matrix=rotation * best @ rotation.T)
+    ratio = precision / best
+    left = kl_divergence(dense(q), target) + 0.5 * (ratio - 1 - ratio.log()).sum()
+    assert left.item() == pytest.approx(rho_gap(precision), abs=2e-3, rel=1e-3)
+
+
+@every_dimension
+def test_rho_start_has_its_closed_form(d):
+    """min over rho of 1/2 [2 d log(mean_j sqrt(p_j e_j)) - sum log e_j - sum log p_j], where no p' is held at 1."""
+    precision = PRECISIONS["spread"](d)
     lag = (torch.arange(d)[:, None] - torch.arange(d)).abs()
     gaps = []
     for rho in torch.linspace(0, 0.9999, 4001, dtype=torch.float64):
         e = torch.linalg.eigvalsh(rho**lag)  # ascending, against precision descending
-        gaps.append(0.5 * (d * torch.log((precision * e).sum() / d) - e.log().sum() - precision.log().sum()))
-    assert kl_divergence(dense(q), target).item() == pytest.approx(min(gaps).item(), abs=2e-4)
+        gaps.append(0.5 * (2 * d * (precision * e).sqrt().mean().log() - e.log().sum() - precision.log().sum()))
+    assert rho_gap(precision) == pytest.approx(min(gaps).item(), abs=2e-3)
 
 
 def test_at_two_components_rho_is_diag_turned_by_45_degrees():
@@ -176,7 +216,7 @@ def test_at_two_components_rho_is_diag_turned_by_45_degrees():
 def test_default_start_search_finds_the_diagonal_optimum():
     family = POSTERIORS["diag"]
     precision = torch.tensor([50.0, 7.0, 1.0], dtype=torch.float64)
-    _, raw = Posterior.at_precision.__func__(family, precision)
+    _, _, raw = Posterior.at_precision.__func__(family, precision)
     torch.testing.assert_close(raw, -precision.log(), rtol=1e-4, atol=1e-4)
 
 

@@ -14,7 +14,7 @@ def test_readme_code_runs():
     namespace = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), namespace)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     assert namespace["z"].shape == (400, 2) and namespace["spread"].shape == (200, 4, 4)
     tied, X = namespace["tied"], namespace["X_test"][:5]
     covariance = tied.posterior_covariance(X)  # the posterior of one's own has one variance for all components

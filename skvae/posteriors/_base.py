@@ -99,10 +99,11 @@ class Posterior:
     def at_precision(cls, precision):
         r"""Where to start when the exact posterior has precision P = diag(precision) in some rotation.
 
-        Returns the rotation V (d, d) of the latent space and the raw numbers after the mean for which
-        KL(q || N(mean, (V diag(precision) V^T)^-1)) is least. This default keeps V = I and searches
-        the raw numbers, so that a new posterior starts well with no code of its own; a subclass that
-        knows its optimum returns it.
+        Returns the rotation V (d, d) of the latent space, the precision p' of the model to start from, and the
+        raw numbers after the mean for which KL(q || N(mean, (V diag(p') V^T)^-1)) is least. A family that
+        cannot have the exact posterior may gain from a model of smaller loadings, p' < p. This default keeps
+        V = I and p' = p and searches the raw numbers, so that a new posterior starts well with no code of its
+        own; a subclass that knows its optimum returns it.
 
         Parameters
         ----------
@@ -112,6 +113,7 @@ class Posterior:
         Returns
         -------
         rotation : Tensor of shape (d, d)
+        precision : Tensor of shape (d,), at least 1
         raw : Tensor of shape (n_raw(d) - d,)
         """
         d = len(precision)
@@ -128,4 +130,4 @@ class Posterior:
 
         with torch.enable_grad():
             optimizer.step(divergence)
-        return torch.eye(d, dtype=precision.dtype), raw.detach()
+        return torch.eye(d, dtype=precision.dtype), precision, raw.detach()

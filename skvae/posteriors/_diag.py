@@ -37,4 +37,4 @@ class DiagPosterior(Posterior):
 
     @classmethod
     def at_precision(cls, precision):
-        return torch.eye(len(precision), dtype=precision.dtype), -precision.log()
+        return torch.eye(len(precision), dtype=precision.dtype), precision, -precision.log()

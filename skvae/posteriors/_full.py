@@ -42,4 +42,4 @@ class FullPosterior(Posterior):
     def at_precision(cls, precision):
         d = len(precision)
         raw = torch.cat([-precision.log(), precision.new_zeros(d * (d - 1) // 2)])
-        return torch.eye(d, dtype=precision.dtype), raw
+        return torch.eye(d, dtype=precision.dtype), precision, raw

@@ -90,7 +90,7 @@ class RhoDiagPosterior(Posterior):
     @classmethod
     def at_precision(cls, precision):
         raw = torch.cat([-precision.log(), precision.new_zeros(1)])
-        return torch.eye(len(precision), dtype=precision.dtype), raw
+        return torch.eye(len(precision), dtype=precision.dtype), precision, raw
 
 
 class RhoPosterior(RhoDiagPosterior):
@@ -113,20 +113,34 @@ class RhoPosterior(RhoDiagPosterior):
 
     @classmethod
     def at_precision(cls, precision):
-        """The rotation that gives P^-1 the eigenvectors of T(rho), its eigenvalues in matching order.
+        """The joint optimum of the model's precision p', of the rotation and of s and rho.
 
-        For given rho and s = d / tr(P T), KL = 1/2 [d log(tr(P T) / d) - log det T - log det P]; P's
-        largest eigenvalue meets T's smallest. rho is found by a search on a grid of t.
+        P^-1 takes the eigenvectors of T(rho), p's largest eigenvalue meeting T's smallest. With e the eigenvalues
+        of T(rho), the bound is, up to a constant, -1/2 sum_j [p_j / p'_j + s e_j p'_j - log(s e_j)] (the first term
+        is the likelihood of the loadings that make p'), greatest for p'_j = sqrt(p_j / (s e_j)), and
+        sqrt(s) = d / sum_j sqrt(p_j e_j), as long as all p' are at least 1. In log p' and log s it is concave, so
+        where some p' are held at 1 (those of p_j = 1 are), the two in turn find its maximum. rho is found
+        by a search on a grid of t.
         """
         d = len(precision)
+        least, most = torch.ones_like(precision), torch.where(precision > 1, torch.inf, 1.0)
 
         def eigen(t):
             lags = (torch.arange(d)[:, None] - torch.arange(d)).abs().to(precision)
             return torch.linalg.eigh(torch.tanh(t)[..., None, None] ** lags)  # ascending
 
+        def optimum(e):
+            """p' and s for eigenvalues e (..., d), which meet the descending precision."""
+            s = (d / (precision * e).sqrt().sum(-1, keepdim=True)).square()
+            for _ in range(50):
+                best = torch.clamp((precision / (s * e)).sqrt(), least, most)
+                s = d / (best * e).sum(-1, keepdim=True)
+            return best, s
+
         def divergence(t):
-            e = eigen(t).eigenvalues.clamp(min=1e-300)  # (len(t), d), meets the descending precision
-            return d * torch.log((precision * e).sum(-1)) - e.log().sum(-1)
+            e = eigen(t).eigenvalues.clamp(min=1e-300)
+            best, s = optimum(e)
+            return (precision / best + s * e * best - (s * e).log()).sum(-1)
 
         low, high = 0.0, 12.0 if d > 1 else 0.0
         for _ in range(8):  # each pass narrows the bracket around the best of 33 points
@@ -135,5 +149,5 @@ class RhoPosterior(RhoDiagPosterior):
             width = (high - low) / 32
             low, high = max(best.item() - width, 0.0), best.item() + width
         e, rotation = eigen(best)
-        s = d / (precision * e).sum()
-        return rotation, torch.stack([s.log(), best])
+        precision, s = optimum(e)
+        return rotation, precision, torch.stack([s.log().squeeze(), best])
