@@ -108,7 +108,7 @@ class VAETransformer(FittedVAE):
         `n_iter_` is the number of epochs run, `best_iter_` the one that was best on the validation rows.
     history_ : list of dict
         A row an epoch, from 0, the start: epoch, train_loss and train_kl (nats a row, mean over the epoch),
-        valid_score (on validation rows, or train_score on a few training rows), dur (seconds). With
+        valid_score (the objective of validation rows, or train_score of a few training rows), dur (seconds). With
         `refit`, of the run that chose the number of epochs.
     device_ : str
     net_ : skorch.NeuralNet

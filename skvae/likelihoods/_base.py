@@ -1,5 +1,6 @@
 """What every likelihood p(x | z) provides."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -31,7 +32,7 @@ class Likelihood(nn.Module):
 
     def __init__(self, mean, scale):
         super().__init__()
-        self.n_features = len(mean)
+        self.column_mean, self.column_scale = mean, scale
 
     @staticmethod
     def n_raw(n_features):
@@ -69,12 +70,21 @@ class Likelihood(nn.Module):
         """Where the decoder starts if there is no linear optimum: the outputs at which E[x | z] is X's column mean
         for every z, and the size of a change of them that matters; both of shape (n_raw,). By default 0 and 1.
         """
-        n_raw = self.n_raw(self.n_features)
+        n_raw = self.n_raw(len(self.column_mean))
         return torch.zeros(n_raw), torch.ones(n_raw)
 
     def constant_variance(self):
         """Noise variance (n_features,) or (), in units of u, or None where it is not one number a feature."""
         return None
+
+
+def check_range(X, likelihood, low, high):
+    """Raise ValueError unless the values of the array X lie in [low, high]."""
+    least, most = np.min(X), np.max(X)
+    if least < low or most > high:
+        raise ValueError(
+            f"likelihood={likelihood!r} takes X in [{low}, {high}], but X ranges from {least:g} to {most:g}."
+        )
 
 
 def standard_normal_like(mean, generator):

@@ -1,10 +1,9 @@
 """Bernoulli likelihood for binary features."""
 
-import numpy as np
 import torch
 from torch.nn import functional
 
-from ._base import Likelihood
+from ._base import Likelihood, check_range
 
 RAREST = 1e-3  # mean that a column starts from at least, as one of zeros has no finite logit
 
@@ -21,15 +20,9 @@ class BernoulliLikelihood(Likelihood):
     Kingma and Welling, Auto-Encoding Variational Bayes, 2014, appendix C.1.
     """
 
-    def __init__(self, mean, scale):
-        super().__init__(mean, scale)
-        self.column_mean = mean.clamp(RAREST, 1 - RAREST)
-
     @staticmethod
     def check(X):
-        low, high = np.min(X), np.max(X)
-        if low < 0 or high > 1:
-            raise ValueError(f"likelihood='bernoulli' takes X in [0, 1], but X ranges from {low:g} to {high:g}.")
+        check_range(X, "bernoulli", 0, 1)
 
     def log_prob(self, raw, u):
         # x log sigmoid(r) + (1-x) log sigmoid(-r) = x r - softplus(r)
@@ -42,4 +35,5 @@ class BernoulliLikelihood(Likelihood):
         return torch.bernoulli(self.mean(raw), generator=generator)
 
     def plain_start(self):
-        return torch.logit(self.column_mean), torch.ones_like(self.column_mean)
+        mean = self.column_mean.clamp(RAREST, 1 - RAREST)
+        return torch.logit(mean), torch.ones_like(mean)

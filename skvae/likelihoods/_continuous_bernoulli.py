@@ -1,9 +1,8 @@
 """Continuous Bernoulli likelihood for features between 0 and 1."""
 
-import numpy as np
 import torch
 
-from ._base import Likelihood
+from ._base import Likelihood, check_range
 
 EDGE = 5e-3  # column means start no nearer to 0 and 1 than this
 
@@ -36,17 +35,9 @@ class ContinuousBernoulliLikelihood(Likelihood):
     Loaiza-Ganem and Cunningham, The continuous Bernoulli, 2019, eq. (5), written in the natural parameter r.
     """
 
-    def __init__(self, mean, scale):
-        super().__init__(mean, scale)
-        self.column_mean = mean.clamp(EDGE, 1 - EDGE)
-
     @staticmethod
     def check(X):
-        low, high = np.min(X), np.max(X)
-        if low < 0 or high > 1:
-            raise ValueError(
-                f"likelihood='continuous_bernoulli' takes X in [0, 1], but X ranges from {low:g} to {high:g}."
-            )
+        check_range(X, "continuous_bernoulli", 0, 1)
 
     def log_prob(self, raw, u):
         # log Z(r) = r / 2 + log(sinh(r / 2) / (r / 2))
@@ -63,7 +54,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
         return torch.where(raw < 0, 1 - x, x).clamp(0, 1)
 
     def plain_start(self):
-        mean = self.column_mean
+        mean = self.column_mean.clamp(EDGE, 1 - EDGE)
         low, high = torch.full_like(mean, -1 / EDGE), torch.full_like(mean, 1 / EDGE)  # the mean is above 1 / |r|
         for _ in range(60):  # bisection: the mean rises with r and has no inverse in closed form
             middle = (low + high) / 2

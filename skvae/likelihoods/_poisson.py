@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ._base import Likelihood
+from ._base import Likelihood, check_range
 
 LEAST = 1e-3  # mean count that a column starts from at least
 GREATEST = 25.0  # log rate, so that no step overflows float32
@@ -24,10 +24,8 @@ class PoissonLikelihood(Likelihood):
     def __init__(self, mean, scale):
         super().__init__(mean, scale)
         mean = mean.clamp(min=LEAST)
-        # By the delta method: sd(2 sqrt(x)) = sd(x) / sqrt(mean), sd(log rate) = sd(x) / mean.
         self.register_buffer("root_mean", self.root(mean).float())
-        self.register_buffer("root_scale", (scale / mean.sqrt()).clamp(min=1.0).float())
-        self.start_at = mean.log(), (scale / mean).clamp(1e-3, 1.0)
+        self.register_buffer("root_scale", (scale / mean.sqrt()).clamp(min=1.0).float())  # by the delta method
 
     @staticmethod
     def root(x):
@@ -35,8 +33,7 @@ class PoissonLikelihood(Likelihood):
 
     @staticmethod
     def check(X):
-        if np.min(X) < 0:
-            raise ValueError(f"likelihood='poisson' takes counts, but X has negative values, down to {np.min(X):g}.")
+        check_range(X, "poisson", 0, np.inf)
 
     def inputs(self, u):
         return (self.root(u) - self.root_mean) / self.root_scale
@@ -52,4 +49,5 @@ class PoissonLikelihood(Likelihood):
         return torch.poisson(self.mean(raw), generator=generator)
 
     def plain_start(self):
-        return self.start_at
+        mean = self.column_mean.clamp(min=LEAST)
+        return mean.log(), (self.column_scale / mean).clamp(1e-3, 1.0)  # sd(log rate) by the delta method

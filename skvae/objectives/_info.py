@@ -46,6 +46,7 @@ class InfoVAE(Objective):
     alpha : float, default=0.0
         1 leaves no KL term, which is the MMD-VAE.
     lambda_ : float, default=1000.0
+        In nats of a row. (Where a loss is averaged over the features, the same weight is 1 / n_features of it.)
     kernel : {"imq", "rbf"}, default="imq"
 
     Notes
