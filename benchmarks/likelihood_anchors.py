@@ -27,11 +27,12 @@ NETWORK = {
     "refit": False,
     "precision": "bf16",
 }
-DRAWS = {"VAE": 1, "IWAE-5": 5, "IWAE-50": 50}
-EPOCHS = {"VAE": 100, "IWAE-5": 50, "IWAE-50": 10}  # of about the same cost
+DRAWS = {"VAE": 1, "IWAE-5": 5, "IWAE-50": 50, "VAE, then IWAE-50": 50}
+EPOCHS = {"VAE": 100, "IWAE-5": 50, "IWAE-50": 10, "VAE, then IWAE-50": 10}  # the first three of about the same cost
 PUBLISHED = {
     ("mnist", "VAE"): "89.9 (pythae: 89.78, 200 draws)",
     ("mnist", "IWAE-50"): "86.8 to 87.1 (5,000 draws)",
+    ("mnist", "VAE, then IWAE-50"): "86.8 to 87.1 (5,000 draws)",
 }
 COLUMNS = ("data", "objective", "init", "learning_rate", "epochs", "samples", "test_rows")
 
@@ -40,14 +41,17 @@ def measure(data, objective, init, learning_rate, epochs, samples, test_rows, ve
     """Fit, then estimate -log p(x) of the first `test_rows` test rows from `samples` draws a row."""
     train, test, _ = load(data)
     train, test = binarise(train, seed=0), binarise(test, seed=1)[:test_rows]
-    params = {**NETWORK, "init": init, "learning_rate_init": learning_rate, "max_iter": epochs, "verbose": verbose}
-    if objective != "VAE":
-        params |= {"objective": "iwae", "n_draws": DRAWS[objective]}
-    model = VAETransformer(**params, n_importance_samples=samples, random_state=0).fit(train)
+    params = {**NETWORK, "init": init, "learning_rate_init": learning_rate, "verbose": verbose, "random_state": 0}
+    model = VAETransformer(**params, n_importance_samples=samples)
     begin = time.perf_counter()
+    if objective.startswith("VAE, then"):  # what many draws a step add is a little, so the cheap steps come first
+        model.set_params(max_iter=EPOCHS["VAE"]).fit(train).set_params(warm_start=True)
+    if objective != "VAE":
+        model.set_params(objective="iwae", n_draws=DRAWS[objective])
+    model.set_params(max_iter=epochs).fit(train)
+    fitted = time.perf_counter()
     nats = -model.score(test)
-    seconds = {"fit_s": sum(row["dur"] for row in model.history_[1:]), "score_s": time.perf_counter() - begin}
-    return {"nats": nats, "rows": len(test), **seconds}
+    return {"nats": nats, "rows": len(test), "fit_s": fitted - begin, "score_s": time.perf_counter() - fitted}
 
 
 def table(frame):

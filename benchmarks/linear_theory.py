@@ -114,13 +114,14 @@ def main():
         return X[:n], X[n:], multivariate_normal(cov=np.eye(n_features) + W @ W.T).logpdf(X[n:])
 
     title = "A linear model, on the rows it was fitted to: bounds less PCA.score, the greatest log-likelihood"
-    header(title, "p", "d", "PCA.score", *names[:-2], "rho: theory", names[-2], "best loadings: theory", names[-1])
+    theory = "rho at PCA's loadings: theory", "rho: theory"
+    header(title, "p", "d", "PCA.score", *names[:-2], *theory, *names[-2:])
     for name, d, p in cases:
         X = generate(p)[0]
         pca = PCA(d).fit(X)
         fitted, exact = pca.explained_variance_ / pca.noise_variance_, pca.score(X)
         bounds = [elbo(X, X, d, posterior, max_iter=m, **linear).mean(1) - exact for posterior, m in models]
-        row(name, d, exact, *bounds[:-2], -rho_gap(fitted, 1), bounds[-2], -rho_gap(fitted, 0.5), bounds[-1])
+        row(name, d, exact, *bounds[:-2], -rho_gap(fitted, 1), -rho_gap(fitted, 0.5), *bounds[-2:])
 
     title = "Where z may not rotate: the least KL(q || N(0, P^-1)), P turned at random"
     header(title, "p", "d", "diag: theory", "diag", "rho: theory", "rho", *EXACT[1:], "rho, z rotated: theory")

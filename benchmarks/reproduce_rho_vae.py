@@ -259,7 +259,7 @@ def main():
     add("--jobs", type=int, default=1, help="fits at a time")
     add("--no-fit", action="store_true", help="tables and figure of what --results holds")
     add("--results", type=Path, default=Path("rho_vae_results.jsonl"))
-    add("--output", type=Path, default=Path(__file__).parent, help="folder of the figure and the tables")
+    add("--output", type=Path, default=Path(), help="folder of the figure and the tables")
     args = parser.parse_args()
     if args.quick:
         folder = Path(tempfile.mkdtemp())
