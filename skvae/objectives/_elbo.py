@@ -1,5 +1,7 @@
 """The evidence lower bound."""
 
+import torch
+
 from ._base import Objective
 
 
@@ -15,4 +17,7 @@ class ELBO(Objective):
     """
 
     def __call__(self, draw, share=1.0):
-        return self.expected_log_likelihood(draw) - self.beta * share * self.kl(draw)
+        expected, kl, weight = self.expected_log_likelihood(draw), self.kl(draw), self.beta * share
+        if isinstance(weight, torch.Tensor):
+            return expected - weight * kl
+        return torch.sub(expected, kl, alpha=weight)  # one operation
