@@ -6,29 +6,13 @@ Sets with more rows than channels (channels thinned where needed), scored on the
 whose covariance has one scale, the start is PCA's score less a gap that has a closed form.
 """
 
-import numpy as np
+from linear_theory import rho_gap
 from sklearn.decomposition import PCA, FactorAnalysis
 from spectra import load
 
 from skvae import VAETransformer
 
 THINNED = {"soil": 1, "SSP.460": 4, "SP.231": 2, "fermentation": 1}
-
-
-def rho_gap(pca):
-    """What the best s T(rho), and the best loadings for it, leave of the bound, in nats; 0 for the other posteriors.
-
-    min over rho of 1/2 [2 d log(mean_j sqrt(p_j e_j)) - sum_j log(p_j e_j)], p the exact posterior's precisions,
-    descending, against the ascending eigenvalues e of T(rho).
-    """
-    p = pca.explained_variance_ / pca.noise_variance_
-    lag = np.abs(np.subtract.outer(np.arange(len(p)), np.arange(len(p))))
-
-    def gap(t):
-        product = p * np.linalg.eigvalsh(np.tanh(t) ** lag)
-        return 0.5 * (2 * len(p) * np.log(np.mean(np.sqrt(product))) - np.log(product).sum())
-
-    return min(gap(t) for t in np.linspace(0, 8, 2001))
 
 
 def main():
@@ -50,7 +34,8 @@ def main():
                 d, posterior="rho", likelihood="gaussian_isotropic", max_iter=0, n_importance_samples=1
             )
             elbo = [model.set_params(random_state=seed).fit(X).score(X) for seed in range(200)]
-            cells += [pca.score(X) - rho_gap(pca), sum(elbo) / len(elbo)]
+            gap = rho_gap(pca.explained_variance_ / pca.noise_variance_, power=0.5)
+            cells += [pca.score(X) - gap, sum(elbo) / len(elbo)]
             cells += [FactorAnalysis(d).fit(X).score(X), *(start(posterior, "gaussian") for posterior in exact)]
             print(
                 f"| {name} {X.shape[0]} x {X.shape[1]} | {d} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |",

@@ -73,7 +73,8 @@ def build_vae(
                     gain = gain * torch.where(torch.arange(n_out) < n_means, 1.0, HEAD)[:, None]
                 draw_weights(net, generator, 2.0 if linear else None, gain)
         else:
-            net = custom_network(option, n_in, n_out, seed, role)
+            own_seed = int(torch.randint(2**31, (), generator=generator))
+            net = custom_network(option, n_in, n_out, own_seed, role)
             net = Gated(net, n_out) if zero_last else net
         if linear:
             return LinearPath(net, n_in, n_out, n_means, input_scale, precision)

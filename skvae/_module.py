@@ -29,7 +29,11 @@ class VAE(nn.Module):
         self.n_components = n_components
         self.register_buffer("shift", shift)
         self.register_buffer("scale", scale)
-        self.log_volume = scale.log().sum().item()  # log p(x) = log p(u) - log_volume
+        self._measure()
+        self.register_load_state_dict_post_hook(VAE._measure)  # which may have brought another scale
+
+    def _measure(self, _=None):
+        self.log_volume = self.scale.log().sum().item()  # log p(x) = log p(u) - log_volume
 
     def standardise(self, x):
         return (x - self.shift.to(x.dtype)) / self.scale.to(x.dtype)
@@ -42,14 +46,14 @@ class VAE(nn.Module):
         return self.posterior(self.encoder(self.likelihood.inputs(u)), self.n_components)
 
     def forward(self, u, eps):
-        """One reparametrised draw for each eps (L, n, d), or (n, d): what has no draws to sum over is faster.
+        """One reparametrised draw for each eps (..., n, d); (n, d), with no draws to sum over, is the fastest.
 
         Returns
         -------
-        log_likelihood : Tensor of shape (L, n) or (n,)
+        log_likelihood : Tensor of shape (..., n)
             log p(x | z), up to the constant `log_volume`.
         q : Posterior
-        z : Tensor of shape (L, n, d) or (n, d)
+        z : Tensor of shape (..., n, d)
         """
         q = self.encode(u)
         z = q.rsample(eps)

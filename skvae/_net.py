@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_map_only
 
 from ._adamw import AdamW
 from ._batches import Batches, blocks, rows_per_block
-from ._step import make_step, objective_terms
+from ._step import draw_of, make_step
 from ._watch import Watch
 from .objectives import ELBO
 
@@ -120,7 +120,7 @@ class VAENet(NeuralNet):
         return Batches(dataset, self.batch_size, self.n_draws, self.module_.n_components, self.generator_)
 
     def infer(self, x, eps):
-        return objective_terms(self.module_, self.criterion_, x, eps)
+        return draw_of(self.module_, x, eps)
 
     def train_step_single(self, batch, **fit_params):
         terms = self.training_step_.gradients(*batch)
@@ -175,18 +175,23 @@ class VAENet(NeuralNet):
 
     @torch.no_grad()
     def evaluate(self, u, eps):
-        """Mean objective of the rows u in nats, for noise eps (L, n, d)."""
+        """Mean objective of the rows u in nats at full beta and without free bits, for noise eps (..., n, d)."""
         self._set_training(False)
-        size = rows_per_block(u.shape[1] * len(eps))
-        total = sum(self.infer(u[rows], eps[..., rows, :])[0].sum() for rows in blocks(len(u), size))
-        return (total / len(u)).item() - self.module_.log_volume
+        size = rows_per_block(u.shape[1] * eps.shape[:-2].numel())
+        total, z = 0.0, []
+        for rows in blocks(len(u), size):
+            draw = self.infer(u[rows], eps[..., rows, :])
+            total += self.criterion_.rows(draw).sum()
+            z.append(draw.z)
+        penalty = self.criterion_.penalty(torch.cat(z, dim=-2))  # of all rows together, whatever the blocks
+        return float(total / len(u) - penalty) - self.module_.log_volume
 
     def fit_loop(self, X, y=None, epochs=None, *, cycle=None, **fit_params):
         """Train for `epochs` (default max_epochs), the first of a learning-rate cycle of `cycle` epochs.
 
         With validation rows the weights kept are those that scored best on them, the start included;
-        without, the last. Training has diverged when a loss is not finite, or when it ends with a score
-        one nat a feature under the start's: then the best weights are kept in either case.
+        without, the last. Training has diverged when a loss is not finite, or when it ends, past the warm-up,
+        with a score one nat a feature under the start's: then the best weights are kept in either case.
         """
         train, valid = self.get_split_datasets(X)
         iterator = self.get_iterator(train, training=True)
@@ -222,7 +227,7 @@ class VAENet(NeuralNet):
             self.interrupted_ = True
             if watch.name not in self.history[-1]:
                 self.history.pop()  # the epoch is not whole
-        self.diverged_ = watch.diverged or not finite
+        self.diverged_ = (watch.diverged and len(self.history) - 1 > self.kl_warmup) or not finite
         self.best_epoch_, self.best_score_ = watch.best_epoch, watch.best_score
         if self.diverged_:
             warnings.warn(

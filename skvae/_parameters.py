@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import ACTIVATIONS, NETWORKS, PRECISIONS
-from .objectives import OBJECTIVES, Objective
+from .objectives import OBJECTIVES
 from .posteriors import POSTERIORS, Posterior
 
 CONSTRAINTS = {
@@ -65,15 +65,18 @@ def check_parameters(params, n_rows):
     """Raise ValueError or TypeError where parameters are wrong in ways that their constraints cannot say."""
     for name, base in (("posterior", Posterior), ("likelihood", Likelihood)):
         option = getattr(params, name)
-        if not isinstance(option, str) and not hasattr(option, "n_raw"):
+        if not isinstance(option, str) and (not hasattr(option, "n_raw") or isinstance(option, base)):
             raise TypeError(
-                f"{name} must be a name or have what {base.__module__}.{base.__name__} has, not {option!r}."
+                f"{name} must be a name or a class that has what {base.__module__}.{base.__name__} has, not {option!r}."
             )
-    if isinstance(params.objective, Objective):
-        raise TypeError(
-            "objective must be a name, a class or another callable that takes beta and free_bits; give a class's other "
-            f"settings with functools.partial(type, ...), not as an instance such as {params.objective!r}."
-        )
+    if not isinstance(params.objective, str):
+        try:
+            params.objective(beta=params.beta, free_bits=params.free_bits).rows  # noqa: B018
+        except (AttributeError, TypeError) as error:
+            raise TypeError(
+                "objective must be a name, or a class or another callable that takes beta and free_bits and returns an "
+                f"Objective (other settings go in by functools.partial), not {params.objective!r}: {error}"
+            ) from error
     sizes = params.hidden_layer_sizes
     if any(not isinstance(size, Integral) or size < 1 for size in sizes):
         raise ValueError(f"hidden_layer_sizes must be integers of at least 1, not {sizes!r}.")

@@ -11,11 +11,16 @@ from .objectives import Draw
 CAPTURING = threading.Lock()  # estimators fitted in two threads take turns
 
 
-def objective_terms(module, objective, u, eps, share=1.0):
-    """Objective, up to the module's constant `log_volume`, and KL of each row, both (n,)."""
+def draw_of(module, u, eps):
+    """What the module says of the rows u (n, p) for noise eps (..., n, d); likelihoods up to its `log_volume`."""
     log_likelihood, q, z = module(u, eps)
-    kl = q.kl()
-    return objective(Draw(log_likelihood, q, kl, z, eps), share), kl
+    return Draw(log_likelihood, q, q.kl(), z, eps)
+
+
+def objective_terms(module, objective, u, eps, share):
+    """Objective and KL of each row, both (n,)."""
+    draw = draw_of(module, u, eps)
+    return objective(draw, share), draw.kl
 
 
 class Step:

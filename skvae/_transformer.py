@@ -35,8 +35,9 @@ class VAETransformer(FittedVAE):
         `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
     objective : {"elbo", "iwae", "info"} or callable, default="elbo"
         What training maximises: the evidence lower bound; the importance-weighted one of `n_draws` draws; InfoVAE's.
-        Or a subclass of `skvae.objectives.Objective`, or a callable (beta, free_bits) -> Objective. `score` does
-        not depend on it.
+        Or a subclass of `skvae.objectives.Objective`, or a callable (beta, free_bits) -> Objective, such as
+        ``functools.partial(InfoVAE, lambda_=10.0)``. With one draw, "iwae" is a noisier "elbo". `score` does not
+        depend on it.
     beta : float, default=1.0
         Weight of the objective's KL term. `score` is always at 1.
     kl_warmup : int, default=0
@@ -47,8 +48,8 @@ class VAETransformer(FittedVAE):
         Draws of z a row and training step.
     encoder, decoder : {"mlp", "conv1d", "conv2d"} or callable, default="mlp"
         Networks beside the linear maps: dense layers; convolutions along the features; convolutions over images of
-        `input_shape`, each before dense layers (after them, in the decoder). Or a callable (n_in, n_out) -> Module
-        that maps (n, n_in) to (n, n_out).
+        `input_shape`, each before dense layers (after them, in the decoder). Or a callable (n_in, n_out) that
+        returns a new Module from (n, n_in) to (n, n_out).
     input_shape : (channels, height, width) or None, default=None
         Of a row, for "conv2d".
     hidden_layer_sizes : sequence of int, default=(256, 256)
@@ -81,6 +82,7 @@ class VAETransformer(FittedVAE):
     precision : {"float32", "tf32", "bf16"}, default="float32"
         Of the networks' matrix products in training; the linear path and inference stay exact. Its effect
         on speed and score: ``benchmarks/README.md``. "tf32" is for CUDA, and holds for the process meanwhile.
+        Convolutions on CUDA follow torch's own setting, ``torch.backends.cudnn``, which allows tf32.
     compile : bool, default=False
         Whether torch.compile fuses a step's operations: faster for small networks, after 10 to 30 seconds.
     callbacks : list of skorch callbacks or None, default=None
@@ -91,7 +93,8 @@ class VAETransformer(FittedVAE):
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted weights (and their scaling of X) in place of a new start.
     random_state : int, RandomState or None, default=None
-        The same int gives the same numbers. torch's global generator is neither used nor changed.
+        The same int gives the same numbers. torch's global generator is neither used nor changed, unless a network
+        of one's own draws from it in training, as Dropout does.
     verbose : int, default=0
         1 shows a progress line.
 
@@ -108,7 +111,8 @@ class VAETransformer(FittedVAE):
         `n_iter_` is the number of epochs run, `best_iter_` the one that was best on the validation rows.
     history_ : list of dict
         A row an epoch, from 0, the start: epoch, train_loss and train_kl (nats a row, mean over the epoch),
-        valid_score (the objective of validation rows, or train_score of a few training rows), dur (seconds). With
+        valid_score (the objective of validation rows, or train_score of a few training rows, at full `beta` and
+        without `free_bits`), dur (seconds). With
         `refit`, of the run that chose the number of epochs.
     device_ : str
     net_ : skorch.NeuralNet
@@ -235,7 +239,7 @@ class VAETransformer(FittedVAE):
     def partial_fit(self, X, y=None):
         """Train for one pass over X, from the present weights, at a constant learning rate.
 
-        The first call takes scaling and linear start from its X (n_samples, n_features).
+        The first call takes scaling and linear start from its X (n_samples, n_features), and all parameters.
         """
         previous = getattr(self, "net_", None)
         first = previous is None

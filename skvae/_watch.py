@@ -19,8 +19,9 @@ class Watch:
         self.net = net
         self.name, self.rows = ("train_score", train[:64]) if valid is None else ("valid_score", valid)
         # The same noise in every epoch, so that epochs differ by their weights alone.
-        draws = net.n_draws if valid is None else max(net.n_draws, -(-MONITORED // len(valid)))
-        shape = draws, len(self.rows), net.module_.n_components
+        # Groups of as many draws as a step has, as a bound of several draws is another than that of one.
+        groups = 1 if valid is None else -(-MONITORED // (len(valid) * net.n_draws))
+        shape = groups, net.n_draws, len(self.rows), net.module_.n_components
         self.noise = torch.randn(shape, generator=net.generator_, device=net.device)
         self.start = self.score = self.best_score = net.evaluate(self.rows, self.noise)
         self.best_epoch, self.since_gain = 0, 0

@@ -126,9 +126,29 @@ def test_poisson_inputs_have_the_same_noise_at_every_count():
     rate = torch.tensor([5.0, 50.0, 5000.0], dtype=torch.float64)
     counts = torch.poisson(rate.expand(20_000, -1), generator=torch.Generator().manual_seed(0))
     likelihood = LIKELIHOODS["poisson"](rate, rate.sqrt())
-    seen = likelihood.inputs(counts)
+    seen = likelihood.inputs(counts) * likelihood.root_scale
     assert ((seen.mean(0) + 1 / (4 * rate.sqrt())).abs() < 5 / 20_000**0.5 + 0.01).all()
     assert ((seen.std(0) - 1).abs() < 5 / 40_000**0.5 + 0.01).all()
+    assert ((likelihood.root_scale - 1).abs() < 0.05).all()
+
+
+def test_poisson_is_exact_in_float32_for_large_counts():
+    """Against scipy in float64, a standard deviation from the rate: each within 1e-3 nats of 20 or less."""
+    x = np.array([0.0, 1.0, 49.0, 51.0, 1e3, 1e5, 1e7, 1e9])
+    rate = np.maximum(x + np.sqrt(x), 0.5)
+    likelihood = LIKELIHOODS["poisson"](torch.tensor(rate), torch.tensor(rate))
+    raw = torch.tensor(np.log(rate), dtype=torch.float32)
+    ours = likelihood.log_prob(raw[:, None], torch.tensor(x, dtype=torch.float32)[:, None]).numpy()
+    theirs = poisson.logpmf(x, np.exp(raw.double().numpy()))  # of the rate that float32 can tell
+    np.testing.assert_allclose(ours[:-2], theirs[:-2], atol=1e-3)
+    np.testing.assert_allclose(ours[-2:], theirs[-2:], atol=0.5)  # where log x itself is a float32
+
+
+def test_continuous_bernoulli_of_a_constant_column_is_bounded():
+    likelihood = LIKELIHOODS["continuous_bernoulli"](MEAN, SCALE)
+    zero = torch.zeros(1)
+    values = [likelihood.log_prob(torch.tensor([-r]), zero).item() for r in (200.0, 1e3, 1e6)]
+    assert values == pytest.approx([math.log(200)] * 3, abs=1e-4)
 
 
 def test_poisson_learns_the_rates_of_spectra_of_counts():

@@ -108,7 +108,7 @@ def test_extreme_raw_numbers_stay_finite(family, d, extreme, dtype):
     raw = torch.full((3, family.n_raw(d)), extreme, dtype=dtype, requires_grad=True)
     q = family(raw, d)
     eps = torch.randn(4, 3, d, generator=torch.Generator().manual_seed(6), dtype=dtype)
-    for value in (q.rsample(eps), q.kl(), q.entropy(), q.log_prob_of_noise(eps)):
+    for value in (q.rsample(eps), q.kl(), q.kl_of_components(), q.entropy(), q.log_prob_of_noise(eps)):
         assert torch.isfinite(value).all()
         (gradient,) = torch.autograd.grad(value.sum(), raw, retain_graph=True, allow_unused=True)
         assert gradient is None or torch.isfinite(gradient).all()

@@ -197,6 +197,10 @@ def test_warm_start_goes_on_from_the_weights(spectra):
     before = vae.history_[-1]["valid_score"]
     vae.fit(spectra)
     assert vae.history_[0]["valid_score"] > before - 2
+    same = VAETransformer(2, **small(warm_start=True)).fit(spectra)
+    score = same.score(spectra)
+    same.set_params(max_iter=0).fit(100 * spectra)  # rows of another scale, no steps: the same model
+    assert same.score(spectra) == score == pickle.loads(pickle.dumps(same)).score(spectra)
     with pytest.raises(ValueError, match="n_components"):
         vae.set_params(n_components=3).fit(spectra)
     with pytest.raises(ValueError, match="warm_start"):

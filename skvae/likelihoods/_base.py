@@ -83,7 +83,7 @@ def check_range(X, likelihood, low, high):
     least, most = np.min(X), np.max(X)
     if least < low or most > high:
         raise ValueError(
-            f"likelihood={likelihood!r} takes X in [{low}, {high}], but X ranges from {least:g} to {most:g}."
+            f"likelihood={likelihood!r} takes X in [{low:g}, {high:g}], but X ranges from {least:g} to {most:g}."
         )
 
 

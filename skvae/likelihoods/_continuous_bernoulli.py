@@ -4,7 +4,7 @@ import torch
 
 from ._base import Likelihood, check_range
 
-EDGE = 5e-3  # column means start no nearer to 0 and 1 than this
+STEEPEST = 200.0  # |r|, so that means stay 0.005 from 0 and 1: log p of a constant column would grow without end
 
 
 def log_sinhc(r):
@@ -29,6 +29,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
     r"""p(x | z) proportional to lambda^x (1 - lambda)^(1 - x) on [0, 1], lambda = sigmoid(r), r the decoder's output.
 
     That is exp(r x) / Z(r) with Z(r) = (e^r - 1) / r: the Bernoulli made a density, which it is not on grey values.
+    r is held within 200, so that the density of a value is at most 200.
 
     References
     ----------
@@ -41,21 +42,22 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
     def log_prob(self, raw, u):
         # log Z(r) = r / 2 + log(sinh(r / 2) / (r / 2))
-        return ((u - 0.5) * raw - log_sinhc(raw)).sum(-1)
+        r = raw.clamp(-STEEPEST, STEEPEST)
+        return ((u - 0.5) * r - log_sinhc(r)).sum(-1)
 
     def mean(self, raw):
-        return mean_of(raw)
+        return mean_of(raw.clamp(-STEEPEST, STEEPEST))
 
     def sample(self, raw, generator):
         """By the inverse of F(x) = (e^(r x) - 1) / (e^r - 1), for |r|; a negative r mirrors it."""
         uniform = torch.empty_like(raw).uniform_(generator=generator)
-        a = raw.abs().clamp(min=1e-3)  # at 1e-3 it is uniform to 1e-4 of a standard deviation
+        a = raw.abs().clamp(1e-3, STEEPEST)  # at 1e-3 it is uniform to 1e-4 of a standard deviation
         x = 1 + torch.log(uniform + (1 - uniform) * torch.exp(-a)) / a
         return torch.where(raw < 0, 1 - x, x).clamp(0, 1)
 
     def plain_start(self):
-        mean = self.column_mean.clamp(EDGE, 1 - EDGE)
-        low, high = torch.full_like(mean, -1 / EDGE), torch.full_like(mean, 1 / EDGE)  # the mean is above 1 / |r|
+        mean = self.column_mean.clamp(1 / STEEPEST, 1 - 1 / STEEPEST)
+        low, high = torch.full_like(mean, -STEEPEST), torch.full_like(mean, STEEPEST)
         for _ in range(60):  # bisection: the mean rises with r and has no inverse in closed form
             middle = (low + high) / 2
             below = mean_of(middle) < mean

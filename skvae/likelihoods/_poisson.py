@@ -1,12 +1,13 @@
 """Poisson likelihood for counts."""
 
-import numpy as np
+import math
+
 import torch
 
 from ._base import Likelihood, check_range
 
 LEAST = 1e-3  # mean count that a column starts from at least
-GREATEST = 25.0  # log rate, so that no step overflows float32
+GREATEST = 1e10  # count; rates are at most e^2 times it, so that no step overflows float32
 
 
 class PoissonLikelihood(Likelihood):
@@ -14,8 +15,9 @@ class PoissonLikelihood(Likelihood):
 
     log p = x r - exp(r) - log x! is a log-probability in nats for whole numbers x. Nonnegative values that are
     not whole are accepted, but then it is no normalised probability. The encoder sees the standardised root
-    2 sqrt(x + 3/8), in which every count has the same noise. There is no linear optimum to start from: for counts
-    of 10^5, whose noise is nearly Gaussian and small, the default training ends behind a Gaussian likelihood's.
+    2 sqrt(x + 3/8), in which all counts but the smallest have the same noise. There is no linear optimum to start
+    from: for counts of 10^5, whose noise is nearly Gaussian and small, the default training ends behind a Gaussian
+    likelihood's.
 
     References
     ----------
@@ -26,7 +28,7 @@ class PoissonLikelihood(Likelihood):
         super().__init__(mean, scale)
         mean = mean.clamp(min=LEAST)
         self.register_buffer("root_mean", self.root(mean).float())
-        self.register_buffer("root_scale", (scale / mean.sqrt()).clamp(min=1.0).float())  # by the delta method
+        self.register_buffer("root_scale", (scale / (mean + 0.375).sqrt()).clamp(min=1e-3).float())  # delta method
 
     @staticmethod
     def root(x):
@@ -34,17 +36,26 @@ class PoissonLikelihood(Likelihood):
 
     @staticmethod
     def check(X):
-        check_range(X, "poisson", 0, np.inf)
+        check_range(X, "poisson", 0, GREATEST)
 
     def inputs(self, u):
         return (self.root(u) - self.root_mean) / self.root_scale
 
     def log_prob(self, raw, u):
-        log_rate = raw.clamp(max=GREATEST)
-        return (u * log_rate - log_rate.exp() - torch.lgamma(u + 1)).sum(-1)
+        """With r = log x + delta: -x (e^delta - 1 - delta) + c(x), as x r, e^r and log x! nearly cancel in float32."""
+        log_rate = self.log_rate(raw)
+        x = torch.where(u > 0, u, 1.0)
+        delta = log_rate - x.log()
+        stirling = -0.5 * torch.log(2 * math.pi * x) - 1 / (12 * x)  # c(x) to 1 / (360 x^3)
+        c = torch.where(x > 50, stirling, x * x.log() - x - torch.lgamma(x + 1))
+        return torch.where(u > 0, c - x * (torch.expm1(delta) - delta), -log_rate.exp()).sum(-1)
+
+    @staticmethod
+    def log_rate(raw):
+        return raw.clamp(max=math.log(GREATEST) + 2)
 
     def mean(self, raw):
-        return raw.clamp(max=GREATEST).exp()
+        return self.log_rate(raw).exp()
 
     def sample(self, raw, generator):
         return torch.poisson(self.mean(raw), generator=generator)

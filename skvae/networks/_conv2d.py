@@ -21,14 +21,15 @@ class Conv2d(Convolution):
 
     def __init__(self, n_features, hidden_layer_sizes, activation, input_shape=None):
         super().__init__(n_features, hidden_layer_sizes, activation, input_shape)
-        if input_shape is None or len(input_shape) != 3:
-            raise ValueError(f"'conv2d' needs input_shape=(channels, height, width), not {input_shape!r}.")
-        if math.prod(input_shape) != n_features:
+        if input_shape is None or len(input_shape) != 3 or any(int(n) != n for n in input_shape):
+            raise ValueError(f"'conv2d' needs input_shape=(channels, height, width), integers, not {input_shape!r}.")
+        self.input_shape = tuple(int(n) for n in input_shape)
+        if math.prod(self.input_shape) != n_features:
             raise ValueError(
-                f"input_shape={tuple(input_shape)} has {math.prod(input_shape)} values, but X {n_features} features."
+                f"input_shape={self.input_shape} has {math.prod(self.input_shape)} values, but X {n_features} features."
             )
-        if min(input_shape[1:]) < self.stride ** len(self.filters):
-            raise ValueError(f"'conv2d' needs images of 4 x 4 at least, but input_shape={tuple(input_shape)}.")
+        if min(self.input_shape[1:]) < self.stride ** len(self.filters):
+            raise ValueError(f"'conv2d' needs images of 4 x 4 at least, but input_shape={self.input_shape}.")
 
     def shape(self):
-        return tuple(self.input_shape)
+        return self.input_shape

@@ -31,14 +31,20 @@ def custom_network(build, n_in, n_out, seed, name):
     Raises
     ------
     ValueError
-        If it does not map (n, n_in) to (n, n_out).
+        If the callable gives no Module that maps (n, n_in) to (n, n_out).
     """
-    with BUILDING, torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        net = build(n_in, n_out)
-        training = net.training
-        given = tuple(net.eval()(torch.zeros(2, n_in)).shape)
-        net.train(training)
-    if given != (2, n_out):
-        raise ValueError(f"{name}({n_in}, {n_out}) must map (2, {n_in}) to (2, {n_out}), but gives {given}.")
+    try:
+        with BUILDING, torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            net = build(n_in, n_out)
+            training = net.training
+            given = tuple(net.eval()(torch.zeros(2, n_in)).shape)
+            net.train(training)
+        if given != (2, n_out):
+            raise TypeError(f"({n_in}, {n_out}) gives one from (2, {n_in}) to {given}")
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name}={build!r} must be a name or a callable (n_in, n_out) that returns a torch Module "
+            f"from (n, n_in) to (n, n_out): {error}"
+        ) from error
     return net

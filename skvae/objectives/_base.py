@@ -6,25 +6,27 @@ import torch
 
 
 class Draw(NamedTuple):
-    """What the model says of a batch of n rows, with L draws of z a row, or one."""
+    """What the model says of n rows, with draws of z along any leading axes (..., n)."""
 
-    log_likelihood: torch.Tensor  # (L, n) or (n,), log p(x | z)
+    log_likelihood: torch.Tensor  # (..., n), log p(x | z)
     q: object  # Posterior, q(z | x)
     kl: torch.Tensor  # (n,), KL(q(z | x) || p(z))
-    z: torch.Tensor  # (L, n, d) or (n, d)
-    eps: torch.Tensor  # as z, the standard normal noise that z was made of
+    z: torch.Tensor  # (..., n, d)
+    eps: torch.Tensor  # (..., n, d), the standard normal noise that z was made of
 
 
 class Objective:
     """A lower bound on log p(x), or another number, of each row.
+
+    A subclass defines ``rows``, and ``penalty`` where rows are not judged one by one.
 
     Parameters
     ----------
     beta : float, default=1.0
         Weight of what draws q(z | x) to the prior.
     free_bits : float, default=0.0
-        Nats of KL that each component may have at no cost. KL(q || p) is the sum of the components' own
-        divergences and of their total correlation (0 for a diagonal q); where the batch's mean of a component's
+        Nats of KL that each component may have at no cost in training. KL(q || p) is the sum of the components'
+        own divergences and of their total correlation (0 for a diagonal q); where the batch's mean of a component's
         divergence is under `free_bits`, `free_bits` stands in its place and it has no gradient.
 
     References
@@ -35,9 +37,10 @@ class Objective:
     def __init__(self, beta=1.0, free_bits=0.0):
         self.beta = beta
         self.free_bits = free_bits
+        self.kl_weight = beta
 
-    def __call__(self, draw, share=1.0):
-        """Return the objective of each row, shape (n,).
+    def rows(self, draw, share=1.0):
+        """What each row is worth by itself, shape (n,).
 
         Parameters
         ----------
@@ -47,14 +50,15 @@ class Objective:
         """
         raise NotImplementedError
 
-    def expected_log_likelihood(self, draw):
-        """E_q[log p(x | z)] over the draws, shape (n,)."""
-        return draw.log_likelihood.mean(0) if draw.log_likelihood.ndim > 1 else draw.log_likelihood
+    def penalty(self, z):
+        """What the draws z (..., n, d) of n rows cost together, in nats a row. By default 0."""
+        return 0.0
 
-    def kl(self, draw):
-        """KL(q || p) of each row with its free bits, shape (n,)."""
-        if not self.free_bits:
-            return draw.kl
-        own = draw.q.kl_of_components()
-        paid = torch.where(own.mean(0) > self.free_bits, own, self.free_bits)
-        return draw.kl + (paid - own).sum(-1)
+    def __call__(self, draw, share=1.0):
+        """Return what a training step maximises, shape (n,): `rows`, with free bits, less the batch's `penalty`."""
+        rows = self.rows(draw, share)
+        if self.free_bits:
+            own = draw.q.kl_of_components()
+            paid = torch.where(own.mean(0) > self.free_bits, 0.0, self.free_bits - own)
+            rows = rows - self.kl_weight * share * paid.sum(-1)
+        return rows - self.penalty(draw.z)

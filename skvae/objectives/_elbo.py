@@ -6,7 +6,7 @@ from ._base import Objective
 
 
 class ELBO(Objective):
-    """E_q[log p(x | z)] - beta KL(q(z | x) || p(z)), the expectation over L draws.
+    """E_q[log p(x | z)] - beta KL(q(z | x) || p(z)), the expectation over the draws.
 
     A bound on log p(x) for beta >= 1 and without free bits.
 
@@ -16,8 +16,10 @@ class ELBO(Objective):
     Higgins et al., beta-VAE, 2017, eq. (4).
     """
 
-    def __call__(self, draw, share=1.0):
-        expected, kl, weight = self.expected_log_likelihood(draw), self.kl(draw), self.beta * share
+    def rows(self, draw, share=1.0):
+        expected, weight = draw.log_likelihood, self.kl_weight * share
+        if expected.ndim > 1:
+            expected = expected.flatten(0, -2).mean(0)
         if isinstance(weight, torch.Tensor):
-            return expected - weight * kl
-        return torch.sub(expected, kl, alpha=weight)  # one operation
+            return expected - weight * draw.kl
+        return torch.sub(expected, draw.kl, alpha=weight)  # one operation

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ._base import Objective
+from ._elbo import ELBO
 
 ROWS = 1024  # whose pairs are formed at once
 NODES = 32
@@ -28,7 +28,7 @@ def imq(d):
 KERNELS = {"imq": imq, "rbf": rbf}
 
 
-class InfoVAE(Objective):
+class InfoVAE(ELBO):
     r"""E_q[log p(x | z)] - (1 - alpha) KL(q(z | x) || p(z)) - (alpha + lambda - 1) MMD^2(q(z), p(z)).
 
     q(z) is the aggregated posterior of the batch, whose draws z_1 ... z_n give, without bias,
@@ -62,42 +62,44 @@ class InfoVAE(Objective):
 
     def __init__(self, beta=1.0, free_bits=0.0, alpha=0.0, lambda_=1000.0, kernel="imq"):
         super().__init__(beta, free_bits)
-        if alpha + lambda_ < 1:
+        if alpha > 1 or alpha + lambda_ < 1:
             raise ValueError(
-                f"alpha + lambda_ must be at least 1, or the objective rewards a discrepancy, not {alpha + lambda_}."
+                f"alpha={alpha} must be at most 1 and alpha + lambda_={alpha + lambda_} at least 1, or the objective "
+                "rewards a divergence."
             )
         if kernel not in KERNELS:
             raise ValueError(f"kernel must be one of {sorted(KERNELS)}, not {kernel!r}.")
+        self.kl_weight = beta * (1 - alpha)
         self.alpha, self.lambda_, self.kernel = alpha, lambda_, kernel
         self.mixture = {}  # (d, dtype, device): tensors, as a captured step may not copy to its device
 
-    def __call__(self, draw, share=1.0):
-        kl = self.beta * share * (1 - self.alpha) * self.kl(draw)
-        return self.expected_log_likelihood(draw) - kl - (self.alpha + self.lambda_ - 1) * self.mmd(draw.z)
+    def penalty(self, z):
+        return (self.alpha + self.lambda_ - 1) * self.mmd(z)
 
     def mmd(self, z):
-        """The squared discrepancy of z (..., n, d), averaged over the draws, for each of its rows (n,).
+        """The squared discrepancy of z (..., n, d), averaged over the draws; 0 of a single row, which has no pairs.
 
-        Rows have that of the `ROWS` they are among, so that many rows need no more memory.
+        Many rows are taken apart into `ROWS` of all over at most, so that memory grows in proportion to them.
         """
-        parts = [self._mmd(part).mean().expand(part.shape[-2]) for part in z.split(ROWS, dim=-2)]
-        return torch.cat(parts)
+        n = z.shape[-2]
+        if n < 2:
+            return z.new_zeros(())
+        n_parts = -(-n // ROWS)
+        return sum(self._mmd(z[..., i::n_parts, :]) * (len(range(i, n, n_parts)) / n) for i in range(n_parts))
 
     def _mmd(self, z):
         n, d = z.shape[-2:]
-        kernel = KERNELS[self.kernel](d)[0]
-        rate, weight = self._mixture(z)
+        kernel, rate, weight = self._mixture(z)
         square = z.square().sum(-1)  # (..., n)
         distance = (square.unsqueeze(-1) + square.unsqueeze(-2) - 2 * z @ z.mT).clamp(min=0)
         pairs = kernel(distance).sum((-2, -1)) - n  # k(z, z) = 1
         near = torch.exp(-square.unsqueeze(-1) * (rate / (1 + 2 * rate))) @ (weight * (1 + 2 * rate) ** (-d / 2))
         prior = (weight * (1 + 4 * rate) ** (-d / 2)).sum()
-        return pairs / max(n * (n - 1), 1) - 2 * near.mean(-1) + prior
+        return (pairs / max(n * (n - 1), 1) - 2 * near.mean(-1)).mean() + prior
 
     def _mixture(self, z):
         key = z.shape[-1], z.dtype, z.device
         if key not in self.mixture:
-            self.mixture[key] = [
-                torch.tensor(part, dtype=z.dtype, device=z.device) for part in KERNELS[self.kernel](key[0])[1:]
-            ]
+            kernel, *numbers = KERNELS[self.kernel](key[0])
+            self.mixture[key] = kernel, *(torch.tensor(part, dtype=z.dtype, device=z.device) for part in numbers)
         return self.mixture[key]

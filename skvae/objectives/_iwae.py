@@ -6,7 +6,7 @@ from ._base import Objective
 
 
 def importance_bound(log_likelihood, log_ratio):
-    """log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x), shape (n,), from terms of shape (K, n).
+    """log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x), shape (..., n), from terms of shape (..., K, n).
 
     A lower bound on log p(x) in expectation, which more draws never lower and which is exact for one
     draw where q is the exact posterior.
@@ -15,11 +15,11 @@ def importance_bound(log_likelihood, log_ratio):
     ----------
     Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016, eq. (8) and theorem 1.
     """
-    return (log_likelihood + log_ratio).logsumexp(0) - math.log(len(log_likelihood))
+    return (log_likelihood + log_ratio).logsumexp(-2) - math.log(log_likelihood.shape[-2])
 
 
 class IWAE(Objective):
-    """`importance_bound` of the L draws, which `n_draws` gives; the ratio p(z) / q(z | x) to the power beta.
+    """`importance_bound` of the draws, `n_draws` many in training; the ratio p(z) / q(z | x) to the power beta.
 
     With one draw it is the ELBO, its KL from a draw. A bound on log p(x) for beta = 1. It has no KL term, so
     no free bits.
@@ -34,7 +34,9 @@ class IWAE(Objective):
             raise ValueError(f"free_bits={free_bits} needs an objective with a KL term, and 'iwae' has none.")
         super().__init__(beta)
 
-    def __call__(self, draw, share=1.0):
-        log_likelihood = draw.log_likelihood.reshape(-1, len(draw.kl))  # (L, n), also of one draw
-        log_ratio = draw.q.log_prior_ratio(draw.z, draw.eps)
-        return importance_bound(log_likelihood, self.beta * share * log_ratio.reshape(log_likelihood.shape))
+    def rows(self, draw, share=1.0):
+        log_likelihood, log_ratio = draw.log_likelihood, draw.q.log_prior_ratio(draw.z, draw.eps)
+        if log_likelihood.ndim == 1:
+            return log_likelihood + self.beta * share * log_ratio
+        bound = importance_bound(log_likelihood, self.beta * share * log_ratio)
+        return bound if bound.ndim == 1 else bound.flatten(0, -2).mean(0)

@@ -85,7 +85,8 @@ class Posterior:
         Their sum and the components' total correlation, KL(q || prod_j q_j), make `kl`.
         """
         variance = self.variance()
-        return 0.5 * (variance + self.mean.square() - 1 - variance.log())
+        tiny = torch.finfo(variance.dtype).tiny  # a variance may underflow
+        return 0.5 * (variance + self.mean.square() - 1 - variance.clamp(min=tiny).log())
 
     def covariance(self):
         """Dense L L^T, shape (..., d, d)."""
@@ -101,7 +102,7 @@ class Posterior:
 
         Returns the rotation V (d, d) of the latent space, the precision p' of the model to start from, and the
         raw numbers after the mean for which KL(q || N(mean, (V diag(p') V^T)^-1)) is least. A family that
-        cannot have the exact posterior may gain from a model of smaller loadings, p' < p. This default keeps
+        cannot have the exact posterior may gain from a model of other loadings. This default keeps
         V = I and p' = p and searches the raw numbers, so that a new posterior starts well with no code of its
         own; a subclass that knows its optimum returns it.
 

@@ -125,9 +125,10 @@ class RhoPosterior(RhoDiagPosterior):
         d = len(precision)
         least, most = torch.ones_like(precision), torch.where(precision > 1, torch.inf, 1.0)
 
-        def eigen(t):
-            lags = (torch.arange(d)[:, None] - torch.arange(d)).abs().to(precision)
-            return torch.linalg.eigh(torch.tanh(t)[..., None, None] ** lags)  # ascending
+        lags = (torch.arange(d)[:, None] - torch.arange(d)).abs().to(precision)
+
+        def correlation(t):
+            return torch.tanh(t)[..., None, None] ** lags
 
         def optimum(e):
             """p' and s for eigenvalues e (..., d), which meet the descending precision."""
@@ -138,7 +139,7 @@ class RhoPosterior(RhoDiagPosterior):
             return best, s
 
         def divergence(t):
-            e = eigen(t).eigenvalues.clamp(min=1e-300)
+            e = torch.linalg.eigvalsh(correlation(t)).clamp(min=1e-300)  # ascending
             best, s = optimum(e)
             return (precision / best + s * e * best - (s * e).log()).sum(-1)
 
@@ -148,6 +149,6 @@ class RhoPosterior(RhoDiagPosterior):
             best = t[divergence(t).argmin()]
             width = (high - low) / 32
             low, high = max(best.item() - width, 0.0), best.item() + width
-        e, rotation = eigen(best)
+        e, rotation = torch.linalg.eigh(correlation(best))
         precision, s = optimum(e)
         return rotation, precision, torch.stack([s.log().squeeze(), best])
