@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/compare_with_pca.py --jobs 2
 
 Every figure is for rows of blocks (sites, tiles, stretches of time) that training never saw; mean and
-standard deviation over seeds, each with its own split. `plain` is the same network and training without
-the linear start. Rows are written to --output as they come, and a second run goes on from there.
+standard deviation over seeds, each with its own split. `plain` is the same networks and training alone,
+without the linear maps and their start. Rows are written to --output as they come, and a second run goes on from there.
 """
 
 import argparse
@@ -38,6 +38,9 @@ def models(n_components, every_posterior):
     for posterior in ("diag", "rho", "rho_diag", "full") if every_posterior else ("diag",):
         for likelihood in NOISES:
             table[f"{posterior}, {likelihood}"] = vae(posterior=posterior, likelihood=likelihood)
+    if every_posterior:
+        table["diag, gaussian, conv1d"] = vae(encoder="conv1d", decoder="conv1d")
+        table["diag, gaussian, IWAE of 5 draws"] = vae(objective="iwae", n_draws=5)
     return table
 
 

@@ -112,8 +112,7 @@ class VAETransformer(FittedVAE):
     history_ : list of dict
         A row an epoch, from 0, the start: epoch, train_loss and train_kl (nats a row, mean over the epoch),
         valid_score (the objective of validation rows, or train_score of a few training rows, at full `beta` and
-        without `free_bits`), dur (seconds). With
-        `refit`, of the run that chose the number of epochs.
+        without `free_bits`), dur (seconds). With `refit`, of the run that chose the number of epochs.
     device_ : str
     net_ : skorch.NeuralNet
 

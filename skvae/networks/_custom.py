@@ -35,7 +35,7 @@ def custom_network(build, n_in, n_out, seed, name):
     """
     try:
         with BUILDING, torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs, too
             net = build(n_in, n_out)
             training = net.training
             given = tuple(net.eval()(torch.zeros(2, n_in)).shape)
