@@ -171,7 +171,7 @@ def fits(args, models, posteriors):
 
 
 def spread(values):
-    return f"{values.mean():.2f} ± {values.std(ddof=0):.2f}"
+    return f"{values.mean():.2f}" + (f" ± {values.std(ddof=0):.2f}" if len(values) > 1 else "")
 
 
 def curves(args):
@@ -192,8 +192,11 @@ def draw(frame, path):
     models, sets = frame["model"].unique(), frame["data"].unique()
     shape = {"figsize": (5.5 * len(sets), 3 * len(models)), "squeeze": False, "layout": "constrained"}
     figure, axes = plt.subplots(len(models), len(sets), **shape)
+    for ax in axes.flat:
+        ax.set_visible(False)  # until there are fits
     for (model, data), panel in frame.groupby(["model", "data"], sort=False):
         ax = axes[list(models).index(model), list(sets).index(data)]
+        ax.set_visible(True)
         ax.set_title(f"{model}, {data}")
         for posterior, group in panel.groupby("posterior", sort=False):
             colour = f"C{POSTERIORS.index(posterior)}"
