@@ -154,12 +154,11 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor):
 
     weighted = loadings / noise[:, None]
     gain, basis = torch.linalg.eigh(loadings.T @ weighted)
-    precision, basis = 1 + gain.flip(0).clamp(min=0), basis.flip(1)  # descending
+    exact, basis = 1 + gain.flip(0).clamp(min=0), basis.flip(1)  # descending
     in_x = scale[:, None] * (loadings @ basis)
     sign = torch.sign(in_x.gather(0, in_x.abs().argmax(0, keepdim=True)))  # as PCA's svd_flip
     basis = basis * torch.where(sign == 0, 1.0, sign)
 
-    exact = precision
     rotation, precision, raw = posterior.at_precision(exact)
     basis = basis * torch.where(exact > 1, ((precision - 1) / (exact - 1)).sqrt(), 0.0)
     mean_map = (weighted @ basis / precision) @ rotation.T  # (p, d)

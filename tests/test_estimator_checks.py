@@ -15,6 +15,8 @@ from skvae import VAETransformer
 from skvae.likelihoods import LIKELIHOODS
 from skvae.posteriors import POSTERIORS
 
+from .conftest import takes
+
 SETTINGS = {"hidden_layer_sizes": (8,), "max_iter": 2, "n_importance_samples": 4, "random_state": 0}
 
 
@@ -26,17 +28,10 @@ class UnitInterval(VAETransformer):
             return expit(super()._check(X, **kwargs))
 
 
-def takes_any_sign(name):
-    try:
-        LIKELIHOODS[name].check(np.array([-1.0, 1.0]))
-    except ValueError:
-        return False
-    return True
-
-
+ANY_SIGN = np.array([-1.0, 1.0])
 ESTIMATORS = [VAETransformer(posterior=name, **SETTINGS) for name in POSTERIORS]
 ESTIMATORS += [
-    (VAETransformer if takes_any_sign(name) else UnitInterval)(likelihood=name, **SETTINGS)
+    (VAETransformer if takes(name, ANY_SIGN) else UnitInterval)(likelihood=name, **SETTINGS)
     for name in LIKELIHOODS
     if name != "gaussian"
 ]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from skvae import VAETransformer, _net
 from skvae._training import to_device
@@ -60,8 +61,6 @@ def test_elbo_is_expected_log_likelihood_less_weighted_kl():
 @pytest.mark.parametrize("family", POSTERIORS)
 def test_kl_is_that_of_components_and_their_total_correlation(family):
     """Of torch's dense Gaussians: KL(q || p) = sum_j KL(q_j || p_j) + KL(q || prod_j q_j)."""
-    from torch.distributions import MultivariateNormal, Normal, kl_divergence
-
     q = made_draw(family=family).q
     covariance = q.covariance()
     variance = covariance.diagonal(dim1=-2, dim2=-1)
@@ -88,7 +87,7 @@ def test_free_bits_are_paid_for_by_components_under_them_which_get_no_gradient()
 def test_iwae_of_one_draw_is_the_elbo_with_the_kl_of_the_draw():
     """Over 100,000 draws the mean is the ELBO's, within 5 standard errors (fails 1 seed in 10^6)."""
     draw = made_draw(100_000, n=1)
-    singles = torch.stack([draw.log_likelihood + draw.q.log_prior_ratio(draw.z, draw.eps)])  # groups of one draw
+    singles = draw.log_likelihood + draw.q.log_prior_ratio(draw.z, draw.eps)
     grouped = draw._replace(log_likelihood=draw.log_likelihood[:, None], z=draw.z[:, None], eps=draw.eps[:, None])
     torch.testing.assert_close(IWAE()(grouped)[0], singles.mean())
     assert abs(singles.mean() - ELBO()(draw)[0]) < 5 * singles.std() / 100_000**0.5

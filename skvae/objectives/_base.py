@@ -15,6 +15,11 @@ class Draw(NamedTuple):
     eps: torch.Tensor  # (..., n, d), the standard normal noise that z was made of
 
 
+def mean_of_draws(values):
+    """The mean over all axes of values (..., n) but the rows', shape (n,)."""
+    return values.flatten(0, -2).mean(0) if values.ndim > 1 else values
+
+
 class Objective:
     """A lower bound on log p(x), or another number, of each row.
 

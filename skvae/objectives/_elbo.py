@@ -2,7 +2,7 @@
 
 import torch
 
-from ._base import Objective
+from ._base import Objective, mean_of_draws
 
 
 class ELBO(Objective):
@@ -17,9 +17,7 @@ class ELBO(Objective):
     """
 
     def rows(self, draw, share=1.0):
-        expected, weight = draw.log_likelihood, self.kl_weight * share
-        if expected.ndim > 1:
-            expected = expected.flatten(0, -2).mean(0)
+        expected, weight = mean_of_draws(draw.log_likelihood), self.kl_weight * share
         if isinstance(weight, torch.Tensor):
             return expected - weight * draw.kl
         return torch.sub(expected, draw.kl, alpha=weight)  # one operation

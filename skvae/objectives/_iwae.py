@@ -2,7 +2,7 @@
 
 import math
 
-from ._base import Objective
+from ._base import Objective, mean_of_draws
 
 
 def importance_bound(log_likelihood, log_ratio):
@@ -38,5 +38,4 @@ class IWAE(Objective):
         log_likelihood, log_ratio = draw.log_likelihood, draw.q.log_prior_ratio(draw.z, draw.eps)
         if log_likelihood.ndim == 1:
             return log_likelihood + self.beta * share * log_ratio
-        bound = importance_bound(log_likelihood, self.beta * share * log_ratio)
-        return bound if bound.ndim == 1 else bound.flatten(0, -2).mean(0)
+        return mean_of_draws(importance_bound(log_likelihood, self.beta * share * log_ratio))
