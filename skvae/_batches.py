@@ -30,14 +30,16 @@ class Batches:
     n_draws, n_components : int
         Noise comes with each batch as a tensor (n_draws, rows, n_components), of one draw (rows, n_components).
     generator : torch.Generator on the same device
+    weight : Tensor of shape (n,) or None, default=None
+        Of the rows.
 
     Yields
     ------
-    (u, eps) : tuple of Tensor
+    (u, eps) or (u, eps, weight) : tuple of Tensor
     """
 
-    def __init__(self, u, batch_size, n_draws, n_components, generator):
-        self.u = u
+    def __init__(self, u, batch_size, n_draws, n_components, generator, weight=None):
+        self.u, self.weight = u, weight
         self.batch_size = batch_size
         self.n_draws, self.n_components = n_draws, n_components
         self.generator = generator
@@ -47,13 +49,15 @@ class Batches:
 
     def __iter__(self):
         resident = isinstance(self.u, torch.Tensor)
-        for u in (self.u,) if resident else self.u.chunks(self.batch_size, self.generator):
+        whole = [(self.u, slice(None))]
+        for u, rows in whole if resident else self.u.chunks(self.batch_size, self.generator):
             options = {"generator": self.generator, "device": u.device}
             order = torch.randperm(len(u), **options)
             shape = (self.n_draws, len(u), self.n_components)[self.n_draws == 1 :]
             noise = torch.randn(shape, dtype=u.dtype, **options)
             for block in blocks(len(u), self.batch_size):
-                yield u.index_select(0, order[block]), noise[..., block, :]
+                batch = u.index_select(0, order[block]), noise[..., block, :]
+                yield batch if self.weight is None else (*batch, self.weight[rows][order[block]])
 
 
 class Streamed:
@@ -98,7 +102,7 @@ class Streamed:
         return u
 
     def chunks(self, multiple, generator):
-        """All rows once, as tensors of `CHUNK` random pieces each; the next is read while one is in use.
+        """All rows once, as (u, their places) of `CHUNK` random pieces each; the next is read while one is in use.
 
         Pieces are a multiple of `multiple` rows, but for the last of the array.
         """
@@ -112,7 +116,7 @@ class Streamed:
             u = torch.empty(sum(sizes), self.shape[1], device=self.device)
             for part, piece in zip(u.split(sizes), mine, strict=True):
                 part.copy_(self[piece])
-            return u
+            return u, torch.cat([torch.arange(piece.start, piece.stop, device=self.device) for piece in mine])
 
         with ThreadPoolExecutor(1) as reader:
             ahead = None

@@ -7,27 +7,28 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._build import lookup
 from ._inference import Inference
-from ._parameters import check_parameters
+from ._inspection import squared_residuals
+from ._parameters import check_parameters, check_sample_weight
+from ._scaling import has_gaps
 from .likelihoods import LIKELIHOODS
 
 
 class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The methods of `VAETransformer` that need a fitted model.
 
-    They read ``net_``, ``mean_``, ``n_components_`` and the seed ``_seed``, which fitting sets.
+    They read ``net_``, ``mean_``, ``n_components_``, the seed ``_seed`` and the ``_monitor``, which fitting sets.
+    Rows X (n_samples, n_features) may have NaN, for values that were not measured.
     """
 
     def transform(self, X):
         """Return the posterior means of z, shape (n_samples, n_components), for X (n_samples, n_features)."""
-        check_is_fitted(self)
-        X = self._check(X)
-        return self._inference(X).transform(X)
+        X, inference = self._rows(X)
+        return inference.transform(X)
 
     def posterior_covariance(self, X):
         """Return the posterior covariances of z, shape (n_samples, n_components, n_components)."""
-        check_is_fitted(self)
-        X = self._check(X)
-        return self._inference(X).covariance(X)
+        X, inference = self._rows(X)
+        return inference.covariance(X)
 
     def inverse_transform(self, X):
         """Return the means of p(x | z), shape (n_samples, n_features), for latents X (n_samples, n_components)."""
@@ -37,19 +38,32 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             raise ValueError(f"X has {Z.shape[1]} columns, but the model has n_components={self.n_components_}.")
         return self._inference(Z).inverse_transform(Z)
 
+    def loadings(self, X):
+        """Return how each row's reconstruction changes with each component, d E[x | z] / d z in X's units.
+
+        By forward-mode differentiation at the posterior means; shape (n_samples, n_components, n_features).
+        In a linear model every row has the loadings `components_`.
+        """
+        X, inference = self._rows(X)
+        return inference.jacobian(inference.transform(X))
+
     def score_samples(self, X):
         """Return a lower bound on log p(x) of each row, in nats and in the units of X, shape (n_samples,).
 
         log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with K = `n_importance_samples` draws z_k (Burda,
-        Grosse and Salakhutdinov, 2016, eq. 8), exact at the linear start and tighter the more draws.
+        Grosse and Salakhutdinov, 2016, eq. 8), exact at the linear start and tighter the more draws. Of a row with
+        NaN it is the density of its measured values.
         """
-        check_is_fitted(self)
-        X = self._check(X)
-        return self._inference(X).score_samples(X, self.n_importance_samples, self._seed)
+        X, inference = self._rows(X)
+        return inference.score_samples(X, self.n_importance_samples, self._seed)
 
-    def score(self, X, y=None):
-        """Return the mean of `score_samples`: nats a row, comparable with `PCA.score` and `FactorAnalysis.score`."""
-        return float(np.mean(self.score_samples(X), dtype=np.float64))
+    def score(self, X, y=None, sample_weight=None):
+        """Return the mean of `score_samples`: nats a row, comparable with `PCA.score` and `FactorAnalysis.score`.
+
+        Weighted by `sample_weight` (n_samples,), if given.
+        """
+        scores = self.score_samples(X).astype(np.float64)
+        return float(np.average(scores, weights=check_sample_weight(sample_weight, scores)))
 
     def sample(self, n_samples=1, random_state=None):
         """Return rows drawn from the model, noise included, shape (n_samples, n_features)."""
@@ -57,18 +71,117 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         seed = check_random_state(random_state).randint(2**31 - 1)
         return self._inference(self.mean_).sample(n_samples, seed)
 
+    def reconstruct(self, X, return_std=False, n_draws=64):
+        """Return what the model expects to measure again where it measured X: the posterior predictive, in X's units.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        return_std : bool, default=False
+        n_draws : int, default=64
+            Draws of z a row, whose mean and, if more than n_components, covariance are exactly the posterior's.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples, n_features)
+        std : ndarray of shape (n_samples, n_features)
+            Of noise and of z given x together. If `return_std`.
+        """
+        X, inference = self._rows(X)
+        mean, std = inference.predictive(X, n_draws, self._seed, weighted=False).transpose(1, 0, 2)
+        return (mean, std) if return_std else mean
+
+    def impute(self, X, return_std=False, n_draws=128):
+        """Return X with its NaN replaced by their mean given the row's measured values.
+
+        The mean under the model's own posterior, not the encoder's: draws of z are weighted by p(x, z) / q(z | x) of
+        the measured values x (Mattei and Frellsen, MIWAE, 2019, eq. 12). Exact in a linear model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        return_std : bool, default=False
+        n_draws : int, default=128
+            Draws of z a row, whose mean and, if more than n_components, covariance are exactly the posterior's.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+        std : ndarray of shape (n_samples, n_features)
+            Standard deviation of each missing value, noise included; 0 where one was measured. If `return_std`.
+        """
+        X, inference = self._rows(X)
+        filled, std, rows = X.copy(), np.zeros_like(X), np.isnan(X).any(axis=1)
+        if rows.any():
+            moments = inference.predictive(X[rows], n_draws, self._seed, weighted=True)
+            missing = np.isnan(X[rows])
+            filled[rows] = np.where(missing, moments[:, 0], X[rows])
+            std[rows] = np.where(missing, moments[:, 1], 0)
+        return (filled, std) if return_std else filled
+
+    def get_covariance(self, n_draws=10_000):
+        """Return the model's covariance of X's features, shape (n_features, n_features), as `PCA.get_covariance` does.
+
+        Cov[E[x | z]] + E[Var[x | z]] over `n_draws` of z whose mean and covariance are exactly the prior's, and so
+        exactly the closed form where the model is linear.
+        """
+        check_is_fitted(self)
+        return self._inference(self.mean_).feature_covariance(n_draws, self._seed).astype(self.mean_.dtype)
+
+    def hotelling_t2(self, X):
+        """Return Hotelling's T2 of each row, shape (n_samples,): how far its scores lie from the training rows'.
+
+        (z - m)^T S^-1 (z - m) with m and S the mean and the covariance of the training rows' posterior means.
+        """
+        return self._monitor_of(X)[0]
+
+    def q_residuals(self, X):
+        """Return the Q residual (SPE) of each row, shape (n_samples,): its squared distance from its reconstruction.
+
+        Summed over the measured values, in X's units squared, of `inverse_transform` of `transform`.
+        """
+        return self._monitor_of(X)[1]
+
+    def hotelling_t2_limit(self, level=0.95):
+        """Return the T2 that this share of new rows like the training rows stays under.
+
+        d (n^2 - 1) / (n (n - d)) F(level; d, n - d) for n training rows and d components with any spread (MacGregor
+        and Kourti, Statistical process control of multivariate processes, 1995); infinite where n is not above d.
+        """
+        check_is_fitted(self)
+        return self._monitor.t2_limit(check_level(level))
+
+    def q_residuals_limit(self, level=0.95):
+        """Return the Q residual that this share of rows like the training rows stays under.
+
+        g chi2(level; h) with the mean g h and the variance 2 g^2 h of the training rows' Q (Box, 1954; Nomikos and
+        MacGregor, 1995). Where a model has many weights for its rows, new rows lie above it more often.
+        """
+        check_is_fitted(self)
+        return self._monitor.q_limit(check_level(level))
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.allow_nan = True
         return tags
 
     @property
     def _n_features_out(self):
         return self.n_components_
 
+    def _monitor_of(self, X):
+        X, inference = self._rows(X)
+        Z = inference.transform(X)
+        return self._monitor.t2(Z), squared_residuals(X, inference.inverse_transform(Z))
+
     def _check(self, X, training=False, reset=False):
         """X as a checked array; nothing of the estimator changes."""
-        options = {"dtype": [np.float64, np.float32], "ensure_min_samples": 1 + training}
+        options = {
+            "dtype": [np.float64, np.float32],
+            "ensure_min_samples": 1 + training,
+            "ensure_all_finite": "allow-nan",
+        }
         X = check_array(X, estimator=self, **options) if reset else validate_data(self, X, reset=False, **options)
         if training:
             check_parameters(self, len(X))
@@ -76,5 +189,17 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         likelihood.check(X)
         return X
 
+    def _rows(self, X):
+        """X as a checked array, and the fitted model for it."""
+        check_is_fitted(self)
+        X = self._check(X)
+        return X, self._inference(X)
+
     def _inference(self, X):
-        return Inference(self.net_.module_, X.dtype)
+        return Inference(self.net_.module_, X.dtype, has_gaps(X))
+
+
+def check_level(level):
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1.")
+    return level

@@ -8,64 +8,145 @@ import torch
 from ._batches import blocks, rows_per_block
 from .objectives import importance_bound
 
+N_REFILLS = 8
+
 
 class Inference:
-    """A fitted VAE as functions from arrays to arrays.
+    """A fitted VAE as functions from arrays to arrays, its components as the user sees them.
 
     Parameters
     ----------
     module : VAE
     dtype : {np.float32, np.float64}
         Of arrays and of the computation.
+    gaps : bool, default=False
+        Whether the rows to come have NaN.
     """
 
-    def __init__(self, module, dtype):
+    def __init__(self, module, dtype, gaps=False):
         self.dtype = torch.float64 if dtype == np.float64 else torch.float32
-        self.module = module if self.dtype == torch.float32 else copy.deepcopy(module).double()
+        self.module = copy.copy(module) if self.dtype == torch.float32 else copy.deepcopy(module).double()
+        self.module.gaps, self.module.n_refills = gaps, N_REFILLS
         self.device = module.shift.device
+
+    def _results(self, function, X, n_values):
+        """The slices of X and function(block of X), for blocks with `n_values` numbers a row."""
+        for rows in blocks(len(X), rows_per_block(n_values)):
+            block = torch.from_numpy(np.array(X[rows], order="C")).to(self.device)
+            yield rows, function(block).cpu().numpy()
 
     @torch.no_grad()
     def _map(self, function, X, n_values):
-        """Stack function(block of X) for blocks with `n_values` numbers a row."""
+        """Stack function(block of X)."""
         out = None
-        for rows in blocks(len(X), rows_per_block(n_values)):
-            block = torch.from_numpy(np.array(X[rows], order="C")).to(self.device)
-            result = function(block).cpu().numpy()
+        for rows, result in self._results(function, X, n_values):
             out = np.empty((len(X), *result.shape[1:]), dtype=result.dtype) if out is None else out
             out[rows] = result
         return out
 
-    def _encode(self, X):
-        return self.module.encode(self.module.standardise(X))
+    def _encode(self, x):
+        return self.module.encode(self.module.standardise(x))
+
+    def _decode(self, z):
+        module = self.module
+        return module.restore(module.likelihood.mean(module.decoder(module.disarranged(z))))
 
     def transform(self, X):
         """Posterior means (n, d)."""
-        return self._map(lambda x: self._encode(x).mean, X, X.shape[1])
+        return self._map(lambda x: self.module.arranged(self._encode(x).mean), X, X.shape[1])
 
     def covariance(self, X):
         """Posterior covariances (n, d, d)."""
-        d = self.module.n_components
-        return self._map(lambda x: self._encode(x).covariance(), X, X.shape[1] + d * d)
+        arranged, d = self.module.arranged, self.module.n_components
+        return self._map(lambda x: arranged(arranged(self._encode(x).covariance()).mT), X, X.shape[1] + d * d)
+
+    def kl_of_components(self, X):
+        """KL(q_j || N(0, 1)) of each component (n, d), nats."""
+        order = self.module.order
+        return self._map(lambda x: self._encode(x).kl_of_components()[..., order], X, X.shape[1])
 
     def inverse_transform(self, Z):
         """Means (n, p) of p(x | z)."""
-        module = self.module
-        mean = lambda z: module.restore(module.likelihood.mean(module.decoder(z)))  # noqa: E731
-        return self._map(mean, Z, len(module.shift))
+        return self._map(self._decode, Z, len(self.module.shift))
+
+    def _jacobian(self, z):
+        """d E[x | z] / d z (n, d, p), by forward-mode differentiation along each component."""
+        n, d = z.shape
+        along = torch.eye(d, dtype=z.dtype, device=z.device).repeat_interleave(n, 0)
+        return torch.func.jvp(self._decode, (z.repeat(d, 1),), (along,))[1].unflatten(0, (d, n)).transpose(0, 1)
+
+    def jacobian(self, Z):
+        """d E[x | z] / d z (n, d, p), in X's units."""
+        return self._map(self._jacobian, Z, 2 * Z.shape[1] * len(self.module.shift))
+
+    @torch.no_grad()
+    def mean_jacobian(self, Z, weight):
+        """Means over the rows of d E[x | z] / d z (d, p) and of its squared length (d,), for weights of sum 1."""
+        mean, square = 0.0, 0.0
+        for rows, result in self._results(self._jacobian, Z, 2 * Z.shape[1] * len(self.module.shift)):
+            mean = mean + np.einsum("n, ndp -> dp", weight[rows], result)
+            square = square + np.einsum("n, ndp, ndp -> d", weight[rows], result, result)
+        return mean, square
+
+    def noise(self, n, seed, matched=False):
+        """Standard normal draws (n, d); matched: their mean is exactly 0 and, of more than d, their covariance I."""
+        d = self.module.n_components
+        eps = torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        if matched:
+            eps = eps - eps.mean(0)
+            if n > d:
+                eps = torch.linalg.solve_triangular(torch.linalg.cholesky(eps.T @ eps / n), eps.T, upper=False).T
+        return eps.to(self.device, self.dtype)
 
     def score_samples(self, X, n_draws, seed):
         """Importance-weighted bounds (n,) on log p(x) in nats.
 
         All rows share the noise of the draws, so that a row's score depends on no other row.
         """
-        generator = torch.Generator().manual_seed(seed)
-        eps = torch.randn(n_draws, 1, self.module.n_components, generator=generator, dtype=torch.float64)
-        eps = eps.to(self.device, self.dtype)
+        eps = self.noise(n_draws, seed).unsqueeze(1)
 
         def bound(x):
             return importance_bound(*self.module.importance_terms(self.module.standardise(x), eps))
 
         return self._map(bound, X, n_draws * X.shape[1])
+
+    def predictive(self, X, n_draws, seed, weighted):
+        """Mean and standard deviation (n, 2, p) of p(x' | z) over draws of z given x.
+
+        The draws are q(z | x)'s; weighted, by p(x, z) / q(z | x), they stand for the model's own posterior.
+        """
+        module, eps = self.module, self.noise(n_draws, seed, matched=True).unsqueeze(1)
+
+        def moments(x):
+            u = module.standardise(x)
+            q = module.encode(u)
+            z = q.rsample(eps)  # (K, n, d)
+            raw = module.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+            share = torch.full(z.shape[:2], 1 / n_draws, dtype=z.dtype, device=z.device)
+            if weighted:
+                share = (module.log_likelihood(raw, u) + q.log_prior_ratio(z, eps)).softmax(0)
+            mean, variance = module.likelihood.mean(raw), module.likelihood.variance(raw)
+            expected = torch.einsum("kn, knp -> np", share, mean)
+            spread = torch.einsum("kn, knp -> np", share, variance + (mean - expected).square())
+            return torch.stack([module.restore(expected), spread.sqrt() * module.scale.to(spread.dtype)], dim=1)
+
+        return self._map(moments, X, n_draws * X.shape[1])
+
+    @torch.no_grad()
+    def feature_covariance(self, n_draws, seed):
+        """Cov[E[x | z]] + E[Var[x | z]] (p, p), over matched draws of z: exact where E[x | z] is linear."""
+        module = self.module
+        p, z = len(module.shift), self.noise(n_draws, seed, matched=True)
+        second, total, noise = np.zeros((p, p)), np.zeros(p), np.zeros(p)
+        for rows in blocks(n_draws, rows_per_block(p)):
+            raw = module.decoder(z[rows])
+            mean = module.likelihood.mean(raw).cpu().double().numpy()
+            second += mean.T @ mean
+            total += mean.sum(0)
+            noise += module.likelihood.variance(raw).sum(0).cpu().double().numpy()
+        scale = module.scale.cpu().double().numpy()
+        covariance = (second - np.outer(total, total) / n_draws + np.diag(noise)) / n_draws
+        return scale[:, None] * covariance * scale
 
     def sample(self, n_samples, seed):
         """Rows (n_samples, p) drawn from the model."""

@@ -1,13 +1,23 @@
-"""What a fitted model says of the data: pure functions of its module."""
+"""What a fitted model says of the data: pure functions of its module and of training rows."""
 
-from .networks import LinearPath
+import copy
+
+import numpy as np
+
+from ._inference import Inference
+from ._monitoring import Monitor
+from ._scaling import has_gaps, unbiased
+
+ROWS = 8192  # training rows, evenly spread, that statistics rest on at most
+ROWS_DIFFERENTIATED = 512  # and those that are differentiated along each component
+ROWS_AVERAGED, N_AVERAGED = 256, 16  # and those that are averaged over components, and over how many draws of them
+ACTIVE = 0.01  # variance of a posterior mean, in units of the prior's, under which a component carries nothing
 
 
-def fitted_attributes(module, selection, dtype):
+def fitted_attributes(module, selection):
     """The estimator's attributes that weights, and the history of the net that was selected, give."""
     history = list(selection.history)
     return {
-        "components_": loadings(module, dtype),
         "noise_variance_": noise_variance(module),
         "history_": history,
         "n_iter_": len(history) - 1,
@@ -15,18 +25,107 @@ def fitted_attributes(module, selection, dtype):
     }
 
 
-def loadings(module, dtype):
-    """Loadings (d, p) of the decoder's linear path, in X's units, or None where there is no linear path."""
-    if not isinstance(module.decoder, LinearPath):
-        return None
-    weight = module.decoder.matrix().detach()
-    return (module.scale[:, None] * weight).T.cpu().numpy().astype(dtype)
-
-
 def noise_variance(module):
     """Noise variance in X's units squared: (p,), or a float where it is one for all, or None if not constant."""
-    variance = module.likelihood.constant_variance()
+    variance = copy.deepcopy(module.likelihood).double().constant_variance()
     if variance is None:
         return None
     variance = (variance.detach() * module.scale**2).cpu().numpy()
     return variance if module.likelihood.linear_noise == "feature" else float(variance.mean())
+
+
+def evenly(X, weight, n_rows):
+    """At most n_rows of the rows, evenly spread, and their weights, of sum 1."""
+    step = -(-len(X) // n_rows)
+    rows = np.asarray(X[::step])
+    weight = np.ones(len(rows)) if weight is None else weight[::step]
+    return rows, weight / weight.sum()
+
+
+def component_attributes(module, X, weight, mean, arrange, fewer=1):
+    """The estimator's attributes that tell what components carry, read from rows of X.
+
+    Parameters
+    ----------
+    module : VAE
+        Its `order` and `sign` are set, if `arrange`.
+    X : ndarray of shape (n, p)
+    weight : ndarray of shape (n,) or None
+    mean : ndarray of shape (p,)
+        Of X's columns.
+    arrange : bool
+        Whether to sort the components by what they carry, and to choose their signs.
+    fewer : int, default=1
+        By what to divide the numbers of rows that are looked at.
+
+    Returns
+    -------
+    attributes : dict
+    inactive : ndarray of int
+        Components that carry nothing.
+    """
+    rows, share = evenly(X, weight, ROWS // fewer)
+    inference = Inference(module, X.dtype, has_gaps(rows))
+    Z, kl = inference.transform(rows), share @ inference.kl_of_components(rows)
+    variance = share @ (Z - share @ Z) ** 2
+    components, squared_length = inference.mean_jacobian(*evenly(Z, share, ROWS_DIFFERENTIATED // fewer))
+    if arrange:
+        order, sign = arrangement(module, components, variance * squared_length)
+        Z, kl, variance = Z[:, order] * sign.astype(Z.dtype), kl[order], variance[order]
+        components = sign[:, None] * components[order]
+        inference = Inference(module, X.dtype)
+    few, few_share = evenly(rows, share, ROWS_AVERAGED // fewer)
+    few_Z, _ = evenly(Z, share, ROWS_AVERAGED // fewer)
+    gains, total_variance = variance_gains(inference, few, few_Z, few_share, mean, variance)
+    n = len(X) if weight is None else weight.sum()
+    attributes = {
+        "components_": components.astype(X.dtype),
+        "explained_variance_ratio_": gains,
+        "explained_variance_": gains * total_variance * unbiased(n),
+        "kl_per_component_": kl,
+        "n_active_components_": int(np.sum(variance > ACTIVE)),
+        "_monitor": Monitor(Z, squared_residuals(rows, inference.inverse_transform(Z)), share, n),
+    }
+    return attributes, np.flatnonzero(variance <= ACTIVE)
+
+
+def arrangement(module, components, carried):
+    """Sort the module's components by `carried` (d,), unless their order is part of the posterior, and fix signs.
+
+    A component's largest loading is positive, as `svd_flip` has it for PCA.
+    """
+    order = np.arange(len(carried)) if module.posterior.chained else np.argsort(-carried, kind="stable")
+    components = components[order]
+    largest = np.take_along_axis(components, np.abs(components).argmax(axis=1, keepdims=True), axis=1)
+    sign = np.where(largest < 0, -1.0, 1.0).ravel()
+    module.order.copy_(module.order[order])
+    module.sign.copy_(module.sign[order] * module.sign.new_tensor(sign))
+    return order, sign
+
+
+def squared_residuals(X, reconstruction):
+    """Of each row, over its measured values, float64."""
+    return np.nansum((X.astype(np.float64) - reconstruction) ** 2, axis=1)
+
+
+def variance_gains(inference, X, Z, share, mean, variance):
+    """Share of X's variance that the reconstruction gains by each component, and that variance.
+
+    The reconstruction from the first k components is E[x | z_1 ... z_k], the mean over the others, whose `variance`
+    (d,) is given: at 0, which few rows are near, a curved model is far from the mean of X. Where x is linear in z the
+    two are the same. (Sobol, Sensitivity estimates for nonlinear mathematical models, 1993.)
+    """
+    measured = share @ ~np.isnan(X)
+
+    def mean_square(residual):
+        return np.sum(share @ np.nan_to_num(residual).astype(np.float64) ** 2 / np.where(measured > 0, measured, 1))
+
+    d = Z.shape[1]
+    others = inference.noise(N_AVERAGED, 0, matched=True).cpu().numpy() * np.sqrt(variance)
+    left = [mean_square(X - mean)]
+    for k in range(1, d + 1):
+        latents = np.where(np.arange(d) < k, Z[:, None], others if k < d else 0).astype(Z.dtype)  # (n, draws or 1, d)
+        expected = inference.inverse_transform(latents.reshape(-1, d)).reshape(*latents.shape[:2], -1).mean(axis=1)
+        left.append(mean_square(X - expected))
+    gains = -np.diff(left)
+    return (gains / left[0] if left[0] else gains), left[0]

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 
 from ._batches import blocks, rows_per_block
+from ._linear_gaps import em_with_gaps
+from ._scaling import unbiased
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,9 @@ class LinearStart:
     """A linear-Gaussian model and its posterior, as plain tensors."""
 
     loadings: torch.Tensor  # (p, d), W
+    mean: torch.Tensor  # (p,), m, 0 where rows have no gaps
     noise_variance: torch.Tensor  # (p,), Psi
-    encoder_weight: torch.Tensor  # (d, p), the posterior mean is encoder_weight @ u
+    encoder_weight: torch.Tensor  # (d, p), the posterior mean is encoder_weight @ (u - mean)
     posterior_std: torch.Tensor  # (d,), of each component
     posterior_raw: torch.Tensor  # what the posterior takes after its mean
 
@@ -34,18 +37,24 @@ class Scatter:
         self.dense, self.rows = dense, rows
 
     @classmethod
-    def of(cls, u):
-        """From rows u (n, p), in one pass over blocks of them."""
+    def of(cls, u, weight=None):
+        """From rows u (n, p) of a weight (n,) each, in one pass over blocks of them; gaps are taken for 0."""
         n, p = u.shape
+        total_weight = sum_of_weights(u, weight)
         if n < p:
-            rows = u[:].cpu().double()
-            return cls(rows=(rows - rows.mean(0)) / n**0.5)
+            rows = u[:].cpu().double().nan_to_num(0.0)
+            if weight is None:
+                return cls(rows=(rows - rows.mean(0)) / n**0.5)
+            share = weight.cpu().double() / total_weight
+            return cls(rows=(rows - share @ rows) * share.sqrt().unsqueeze(1))
         dense, total = (torch.zeros(shape, dtype=torch.float64, device=u.device) for shape in ((p, p), p))
         for block in blocks(n, rows_per_block(p)):
-            rows = u[block].double()
-            dense.addmm_(rows.T, rows)
-            total += rows.sum(0)
-        return cls((dense / n - torch.outer(total / n, total / n)).cpu())
+            rows = u[block].double().nan_to_num(0.0)
+            weighted = rows if weight is None else weight[block].double().unsqueeze(1) * rows
+            dense.addmm_(rows.T, weighted)
+            total += weighted.sum(0)
+        mean = total / total_weight
+        return cls((dense / total_weight - torch.outer(mean, mean)).cpu())
 
     def weighted(self, weight):
         """That of the columns times `weight` (p,)."""
@@ -72,16 +81,21 @@ class Scatter:
         return torch.nn.functional.pad(values, (0, missing)), torch.nn.functional.pad(vectors, (0, missing))
 
 
-def probabilistic_pca(u, d, noise_shape, noise, floor):
+def sum_of_weights(u, weight):
+    """How many rows there are: a row of weight 2 counts twice."""
+    return len(u) if weight is None else weight.double().sum().item()
+
+
+def probabilistic_pca(u, weight, d, noise_shape, noise, floor):
     r"""W = V (Lambda - sigma^2)^(1/2), sigma^2 the mean of the discarded eigenvalues, for Psi = sigma^2 noise_shape.
 
     Covariances divide by n - 1, as PCA's do. The mean is over all p - d discarded directions, as
     Tipping and Bishop have it (eq. 8); `PCA.noise_variance_` leaves out those that are exactly 0
     because rows are fewer than columns.
     """
-    n, p = u.shape
-    scatter = Scatter.of(u).weighted(noise_shape.rsqrt())
-    correction = n / max(n - 1, 1)
+    p = u.shape[1]
+    scatter = Scatter.of(u, weight).weighted(noise_shape.rsqrt())
+    correction = unbiased(sum_of_weights(u, weight))
     values, vectors = scatter.top(d)
     values = correction * values
     if noise is None:
@@ -91,13 +105,13 @@ def probabilistic_pca(u, d, noise_shape, noise, floor):
     return noise_shape.sqrt()[:, None] * loadings, noise * noise_shape
 
 
-def factor_analysis(u, d, scale, floor):
+def factor_analysis(u, weight, d, scale, floor):
     """Maximum likelihood by EM, the better of two starts, as the likelihood has several maxima.
 
     The starts are principal components of the standardised columns and of the columns in X's units.
     An iteration costs a product of the scatter with a (p, d) matrix, so many are affordable.
     """
-    scatter = Scatter.of(u)
+    scatter = Scatter.of(u, weight)
     fits = [_expectation_maximisation(scatter, w, d, floor) for w in (torch.ones_like(scale), scale)]
     return max(fits, key=lambda fit: fit[0])[1:]
 
@@ -126,12 +140,13 @@ def _expectation_maximisation(scatter, weight, d, floor, tol=1e-4, max_iter=1000
     return bound, loadings, noise
 
 
-def linear_start(u, n_components, posterior, linear_noise, scale, floor):
+def linear_start(u, n_components, posterior, linear_noise, scale, floor, weight=None, gaps=False):
     """Return the optimum for the rows u.
 
     Parameters
     ----------
     u : Tensor of shape (n, p), or Streamed
+        NaN where a value was not measured.
     n_components : int
     posterior : Posterior class
     linear_noise : {"feature", "isotropic", "unit"}
@@ -139,18 +154,29 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor):
         X's units per unit of u.
     floor : float
         Least noise variance, as a share of the feature's (or the mean) variance.
+    weight : Tensor of shape (n,) or None, default=None
+        Of the rows, positive: how often each counts.
+    gaps : bool, default=False
+        Whether u has NaN.
 
     Returns
     -------
     LinearStart
     """
     scale = scale.cpu()
+    unit = linear_noise == "unit"
     if linear_noise == "feature":
-        loadings, noise = factor_analysis(u, n_components, scale, floor)
-    elif linear_noise == "isotropic":
-        loadings, noise = probabilistic_pca(u, n_components, scale.square().mean() / scale.square(), None, floor)
+        noise_shape = None
+        loadings, noise = factor_analysis(u, weight, n_components, scale, floor)
     else:
-        loadings, noise = probabilistic_pca(u, n_components, scale**-2, 1.0, floor)
+        noise_shape = scale**-2 if unit else scale.square().mean() / scale.square()
+        loadings, noise = probabilistic_pca(u, weight, n_components, noise_shape, 1.0 if unit else None, floor)
+    mean = torch.zeros_like(noise)
+    if gaps:
+        loadings, noise, mean = em_with_gaps(u, weight, (loadings, noise), noise_shape, unit, floor)
+        if linear_noise == "isotropic":
+            correction = unbiased(sum_of_weights(u, weight))
+            loadings, noise = correction**0.5 * loadings, correction * noise
 
     weighted = loadings / noise[:, None]
     gain, basis = torch.linalg.eigh(loadings.T @ weighted)
@@ -163,4 +189,4 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor):
     basis = basis * torch.where(exact > 1, ((precision - 1) / (exact - 1)).sqrt(), 0.0)
     mean_map = (weighted @ basis / precision) @ rotation.T  # (p, d)
     std = (rotation.square() / precision).sum(1).sqrt()
-    return LinearStart(loadings @ basis @ rotation.T, noise, mean_map.T, std, raw)
+    return LinearStart(loadings @ basis @ rotation.T, mean, noise, mean_map.T, std, raw)

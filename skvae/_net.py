@@ -116,8 +116,8 @@ class VAENet(NeuralNet):
     def get_split_datasets(self, X, y=None, **fit_params):
         return X
 
-    def get_iterator(self, dataset, training=False):
-        return Batches(dataset, self.batch_size, self.n_draws, self.module_.n_components, self.generator_)
+    def get_iterator(self, dataset, training=False, weight=None):
+        return Batches(dataset, self.batch_size, self.n_draws, self.module_.n_components, self.generator_, weight)
 
     def infer(self, x, eps):
         return draw_of(self.module_, x, eps)
@@ -174,31 +174,33 @@ class VAENet(NeuralNet):
                 group["lr"] = rate
 
     @torch.no_grad()
-    def evaluate(self, u, eps):
+    def evaluate(self, u, eps, weight=None):
         """Mean objective of the rows u in nats at full beta and without free bits, for noise eps (..., n, d)."""
         self._set_training(False)
         size = rows_per_block(u.shape[1] * eps.shape[:-2].numel())
         total, z = 0.0, []
         for rows in blocks(len(u), size):
             draw = self.infer(u[rows], eps[..., rows, :])
-            total += self.criterion_.rows(draw).sum()
+            worth = self.criterion_.rows(draw)
+            total += worth.sum() if weight is None else worth @ weight[rows]
             z.append(draw.z)
         penalty = self.criterion_.penalty(torch.cat(z, dim=-2))  # of all rows together, whatever the blocks
-        return float(total / len(u) - penalty) - self.module_.log_volume
+        return float(total / (len(u) if weight is None else weight.sum()) - penalty) - self.module_.log_volume
 
-    def fit_loop(self, X, y=None, epochs=None, *, cycle=None, **fit_params):
+    def fit_loop(self, X, y=None, epochs=None, *, cycle=None, weights=(None, None), **fit_params):
         """Train for `epochs` (default max_epochs), the first of a learning-rate cycle of `cycle` epochs.
 
+        `weights` are those of the training rows, of mean 1, and of the validation rows.
         With validation rows the weights kept are those that scored best on them, the start included;
         without, the last. Training has diverged when a loss is not finite, or when it ends, past the warm-up,
         with a score one nat a feature under the start's: then the best weights are kept in either case.
         """
         train, valid = self.get_split_datasets(X)
-        iterator = self.get_iterator(train, training=True)
+        iterator = self.get_iterator(train, training=True, weight=weights[0])
         self.interrupted_ = False
         self.n_taken_, self.n_steps_ = 0, cycle and cycle * len(iterator)
         self._set_learning_rate(1.0)
-        watch = Watch(self, train, valid)
+        watch = Watch(self, train, valid, *weights)
         if not self.history:
             self.history.new_epoch()
             self.history.record("epoch", 0)

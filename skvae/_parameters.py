@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight
 
 from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import ACTIVATIONS, NETWORKS, PRECISIONS
@@ -59,6 +60,22 @@ def resolve_device(device):
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device={device!r} is not available here: {error}") from error
     return device
+
+
+def check_sample_weight(sample_weight, X):
+    """Weights (n,) of the rows of X, float64, or None where all are one.
+
+    Raises
+    ------
+    ValueError
+        If there is not one a row, or one is negative or not finite, or none is positive.
+    """
+    if sample_weight is None:
+        return None
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if not (weight >= 0).all() or not weight.any():
+        raise ValueError("sample_weight must not be negative, and must be positive for some row.")
+    return None if (weight == 1).all() else weight
 
 
 def check_parameters(params, n_rows):

@@ -1,4 +1,4 @@
-"""Centre and scale of the columns."""
+"""Centre, scale and spread of the columns."""
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
@@ -6,22 +6,32 @@ from sklearn.preprocessing import StandardScaler
 from ._batches import blocks, rows_per_block
 
 
-def column_scaling(X):
-    """Mean and standard deviation of each column, in float64 and in one pass over blocks of rows.
+def column_scaling(X, weight=None):
+    """Mean and standard deviation of each column's values, in float64 and in one pass over blocks of rows.
 
     A constant column takes the root mean square deviation of the others, so that it carries no
-    information and its noise has a sensible unit.
+    information and its noise has a sensible unit. NaN are left out.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p)
+    weight : ndarray of shape (n,) or None
+        Of the rows, positive.
+
+    Returns
+    -------
+    mean, scale : ndarray of shape (p,)
+    gaps : bool
+        Whether X has NaN.
 
     Raises
     ------
     ValueError
-        If the square of a deviation is not finite in float64.
+        If the square of a deviation is not finite in float64, or a column has no value.
     """
-    scaler = StandardScaler()
+    gaps = has_gaps(X)
     with np.errstate(over="ignore", invalid="ignore"):  # said below
-        for block in blocks(len(X), rows_per_block(X.shape[1])):
-            scaler.partial_fit(np.asarray(X[block], dtype=np.float64))
-    mean, variance = scaler.mean_, scaler.var_
+        mean, variance = (measured_moments if gaps else moments)(X, weight)
     if not np.isfinite(variance).all():
         raise ValueError("X is too large: the variance of a column exceeds the range of float64.")
     rounding = len(X) * np.finfo(X.dtype).eps * np.abs(mean)
@@ -31,4 +41,41 @@ def column_scaling(X):
         scale[:] = np.abs(mean).max() or 1.0
     else:
         scale[constant] = np.sqrt(variance[~constant].mean())
-    return mean, scale
+    return mean, scale, gaps
+
+
+def moments(X, weight):
+    """Mean and variance of each column."""
+    scaler = StandardScaler()
+    for block in blocks(len(X), rows_per_block(X.shape[1])):
+        rows = np.asarray(X[block], dtype=np.float64)
+        scaler.partial_fit(rows, sample_weight=None if weight is None else weight[block])
+    return scaler.mean_, scaler.var_
+
+
+def measured_moments(X, weight):
+    """Mean and variance of each column's values that are not NaN: StandardScaler fails on blocks that lack a column."""
+    weight = np.ones(len(X)) if weight is None else weight
+    mean = np.zeros(X.shape[1])
+    for power in (1, 2):
+        total, count = np.zeros((2, X.shape[1]))
+        for block in blocks(len(X), rows_per_block(X.shape[1])):
+            rows = np.asarray(X[block], dtype=np.float64)
+            total += weight[block] @ np.nan_to_num(rows - mean) ** power
+            count += weight[block] @ ~np.isnan(rows)
+        if not count.all():
+            raise ValueError(f"X has no measured value in column {np.argmin(count)}: all its values are NaN.")
+        if power == 1:
+            mean = total / count
+    return mean, total / count
+
+
+def unbiased(n):
+    """n / (n - 1), by which PCA's variances exceed the mean of squares; where weights sum to less than 2, 2."""
+    return n / max(n - 1, n / 2)
+
+
+def has_gaps(X):
+    """Whether X has NaN: their sum has, and no array of X's size is made."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isnan(np.sum(X, dtype=np.float64)))

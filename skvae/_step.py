@@ -45,17 +45,19 @@ class Step:
         self.precision = precision
         self.share = share
 
-    def gradients(self, u, eps):
-        """Fill the parameters' gradients; return objective and KL of each row."""
+    def gradients(self, u, eps, weight=None):
+        """Fill the parameters' gradients; return objective and KL of each row, times its weight."""
         with training_products(self.precision):
             objective, kl = self.terms(self.module, self.objective, u, eps, self.share)
             n = len(objective)
-            objective.backward(objective.new_full((n,), -1 / n))  # of minus the mean, with no mean to undo
-        return objective.detach(), kl.detach()
+            of_rows = objective.new_full((n,), -1 / n) if weight is None else -weight / n
+            objective.backward(of_rows)  # of minus the mean, with no mean to undo
+        objective, kl = objective.detach(), kl.detach()
+        return (objective, kl) if weight is None else (objective * weight, kl * weight)
 
-    def __call__(self, u, eps):
-        """Take the step; return objective and KL of each row, before it."""
-        terms = self.gradients(u, eps)
+    def __call__(self, *batch):
+        """Take the step; return what `gradients` does, before it."""
+        terms = self.gradients(*batch)
         if isinstance(self.optimizer, AdamW):
             self.optimizer.update()
         else:
@@ -84,30 +86,33 @@ class CapturedStep(Step):
         self.inputs = self.outputs = self.graph = self.read = None
         self.n_warm = 0
 
-    def __call__(self, u, eps):
+    def __call__(self, *batch):
         read = [tensor for group in self.optimizer.param_groups for tensor in (group["lr"], group["step"])]
         if not all(isinstance(tensor, torch.Tensor) for tensor in read):
-            return super().__call__(u, eps)  # somebody set a rate that a graph could not follow
+            return super().__call__(*batch)  # somebody set a rate that a graph could not follow
+        if self.module.gaps:
+            return super().__call__(*batch)  # factorisations read from the device
         stale = self.graph is not None and any(a is not b for a, b in zip(read, self.read, strict=True))
-        if self.inputs is None or stale or len(u) > len(self.inputs[0]):
-            self.inputs, self.graph, self.n_warm = (torch.empty_like(u), torch.empty_like(eps)), None, 0
-        if len(u) < len(self.inputs[0]):
-            return super().__call__(u, eps)
+        n = len(batch[0])
+        if self.inputs is None or stale or len(batch) != len(self.inputs) or n > len(self.inputs[0]):
+            self.inputs, self.graph, self.n_warm = tuple(map(torch.empty_like, batch)), None, 0
+        if n < len(self.inputs[0]):
+            return super().__call__(*batch)
         if self.n_warm < self.WARM_UP:
             self.n_warm += 1
-            return self._aside(u, eps)
-        for tensor, batch in zip(self.inputs, (u, eps), strict=True):
-            tensor.copy_(batch)
+            return self._aside(*batch)
+        for tensor, values in zip(self.inputs, batch, strict=True):
+            tensor.copy_(values)
         if self.graph is None:
             self.graph, self.read = self._capture(), read
         self.graph.replay()
         return tuple(tensor.clone() for tensor in self.outputs)  # the next replay overwrites them
 
-    def _aside(self, u, eps):
+    def _aside(self, *batch):
         here = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(here)
         with torch.cuda.stream(self.stream):
-            terms = super().__call__(u, eps)
+            terms = super().__call__(*batch)
         here.wait_stream(self.stream)
         return terms
 

@@ -4,6 +4,7 @@ from functools import partial
 from mmap import mmap
 
 import numpy as np
+import torch
 from sklearn import get_config
 
 from ._batches import Streamed
@@ -12,7 +13,7 @@ from ._linear_start import linear_start
 from ._net import VAENet
 from ._parameters import resolve_device
 from ._progress import ProgressLine
-from ._scaling import column_scaling
+from ._scaling import column_scaling, has_gaps
 from .likelihoods import NOISE_FLOOR
 from .objectives import OBJECTIVES
 
@@ -26,9 +27,9 @@ def batch_size(params, n_rows):
     return int(np.clip(2 ** round(np.log2(max(1, n_rows / 32))), 16, 256))
 
 
-def new_net(params, X, seed):
+def new_net(params, X, seed, weight=None):
     """An initialised net with the scaling of X, without the linear start."""
-    mean, scale = column_scaling(X)
+    mean, scale, gaps = column_scaling(X, weight)
     build = partial(
         build_vae,
         n_features=X.shape[1],
@@ -68,7 +69,9 @@ def new_net(params, X, seed):
         **given,
     }
     objective = partial(lookup(OBJECTIVES, params.objective), beta=params.beta, free_bits=params.free_bits)
-    return VAENet(build, objective, **options).initialize()
+    net = VAENet(build, objective, **options).initialize()
+    net.module_.gaps = gaps
+    return net
 
 
 def streams(X):
@@ -88,20 +91,32 @@ def to_device(net, X, order=None):
     return rows if streams(X) else rows.resident()
 
 
-def start_linear(net, params, u):
+def on_device(net, weight, order=None):
+    """The weights of the rows in this order, on the net's device."""
+    if weight is None:
+        return None
+    return torch.from_numpy(weight if order is None else weight[order]).to(net.device)
+
+
+def start_linear(net, params, u, weight=None):
     """Move a net to the linear optimum of the rows u, where its likelihood has one."""
     module = net.module_
     noise = module.likelihood.linear_noise
     if params.init == "linear" and noise is not None:
-        module.start_at(linear_start(u, module.n_components, module.posterior, noise, module.scale, NOISE_FLOOR))
+        sizes = module.n_components, module.posterior, noise, module.scale, NOISE_FLOOR
+        module.start_at(linear_start(u, *sizes, weight, module.gaps))
 
 
-def train(net, params, data, description, epochs=None):
+def of_mean_one(weight):
+    return None if weight is None else (weight / weight.mean()).float()
+
+
+def train(net, params, data, weights, description, epochs=None):
     """Run a net's training loop, on a progress line if verbose."""
     if params.verbose:
         net.callbacks_ = [*net.callbacks_, ("progress", ProgressLine(epochs or params.max_iter, description))]
     try:
-        net.partial_fit(data, epochs=epochs, cycle=params.max_iter)
+        net.partial_fit(data, epochs=epochs, cycle=params.max_iter, weights=weights)
     finally:
         net.callbacks_ = [pair for pair in net.callbacks_ if pair[0] != "progress"]
 
@@ -131,18 +146,20 @@ def validation_last(n_rows, fraction, seed):
     return order, n_rows - n_held_out
 
 
-def pass_once(params, X, seed, net=None):
+def pass_once(params, X, seed, weight=None, net=None):
     """Train a net for one pass over the rows of X at a constant rate; without one, a new net from their start."""
     new = net is None
     if new:
-        net = new_net(params, X, seed)
-    u = to_device(net, X)
+        net = new_net(params, X, seed, weight)
+    else:
+        net.module_.gaps = has_gaps(X)
+    u, w = to_device(net, X), on_device(net, weight)
     if new:
-        start_linear(net, params, u)
-    return net.partial_fit((u, None), epochs=1)
+        start_linear(net, params, u, w)
+    return net.partial_fit((u, None), epochs=1, weights=(of_mean_one(w), None))
 
 
-def fit_net(params, X, seed, previous=None):
+def fit_net(params, X, seed, weight=None, previous=None):
     """Train a net on the rows of X.
 
     Parameters
@@ -150,6 +167,8 @@ def fit_net(params, X, seed, previous=None):
     params : object with the parameters of `VAETransformer` as attributes
     X : ndarray of shape (n, p)
     seed : int
+    weight : ndarray of shape (n,) or None
+        Of the rows, positive.
     previous : VAENet or None
         Whose weights to go on from.
 
@@ -160,22 +179,25 @@ def fit_net(params, X, seed, previous=None):
         The net that was trained with validation rows: `net` itself unless it was refitted.
     """
     n = len(X)
-    net = new_net(params, X, seed)
+    net = new_net(params, X, seed, weight)
     if previous is not None:
         go_on_from(net.module_, previous.module_)
     held_out = params.early_stopping and params.max_iter > 0
     order, n_training = validation_last(n, params.validation_fraction, seed) if held_out else (None, n)
     u = to_device(net, X, order)  # one copy of the data, of which training and validation rows are views
-    training, validation = u.split([n_training, n - n_training]) if held_out else (u, None)
+    w = on_device(net, weight, order)
+    parts = [n_training, n - n_training]
+    training, validation = u.split(parts) if held_out else (u, None)
+    of_training, of_validation = w.split(parts) if held_out and w is not None else (w, None)
     if previous is None:
-        start_linear(net, params, training)
-    train(net, params, (training, validation), "fit")
+        start_linear(net, params, training, of_training)
+    train(net, params, (training, validation), (of_mean_one(of_training), of_mean_one(of_validation)), "fit")
 
     refit = n < REFIT_BELOW if params.refit == "auto" else params.refit
     if not (refit and held_out) or previous is not None or net.interrupted_:
         return net, net
-    again = new_net(params, X, seed)
-    start_linear(again, params, u)
-    train(again, params, (u, None), "refit", epochs=net.best_epoch_)
+    again = new_net(params, X, seed, weight)
+    start_linear(again, params, u, w)
+    train(again, params, (u, None), (of_mean_one(w), None), "refit", epochs=net.best_epoch_)
     net.interrupted_ = again.interrupted_
     return (net if again.diverged_ or again.interrupted_ else again), net

@@ -1,16 +1,10 @@
-"""The scikit-learn face: parameters, attributes and training."""
+"""The scikit-learn face: parameters and attributes."""
 
-import numpy as np
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
-
-from ._fitted import FittedVAE
-from ._inspection import fitted_attributes
-from ._parameters import CONSTRAINTS, validates_parameters
-from ._training import fit_net, pass_once
+from ._fitting import FittingVAE
+from ._parameters import CONSTRAINTS
 
 
-class VAETransformer(FittedVAE):
+class VAETransformer(FittingVAE):
     r"""Variational autoencoder that starts at PCA's or factor analysis's optimum and improves on it.
 
     z ~ N(0, I), x | z from a likelihood whose mean is a linear map of z plus a neural network, and an
@@ -101,8 +95,17 @@ class VAETransformer(FittedVAE):
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_features)
-        Loadings of the linear map, in X's units, each with its largest entry positive at the start. None where
-        there is no linear map.
+        Loadings in X's units: d E[x | z] / d z, mean over the training rows (at most 512, evenly spread); of a linear
+        model its loadings. Each has its largest entry positive. Components are sorted by the variance of X that they
+        bring to first order, Var(z_j) mean |d E[x | z] / d z_j|^2: of a linear model, as PCA's. Those of "rho" and
+        "rho_diag" are not, as their order is part of the posterior; its correlations are rho^|i-j| up to the signs.
+    explained_variance_, explained_variance_ratio_ : ndarray of shape (n_components,)
+        Variance of X, in X's units squared and as a share, that the reconstruction of training rows (at most 256) gains
+        with each component: by E[x | z_1 ... z_k] over E[x | z_1 ... z_(k-1)]. The shares sum to R2.
+    kl_per_component_ : ndarray of shape (n_components,)
+        KL(q(z_j | x) || N(0, 1)) in nats, mean over the training rows: what each component says of a row.
+    n_active_components_ : int
+        Components whose posterior means have a variance over 0.01 (Burda et al., 2016, appendix C).
     mean_ : ndarray of shape (n_features,)
         Mean of the training rows.
     noise_variance_ : float, ndarray of shape (n_features,) or None
@@ -200,66 +203,3 @@ class VAETransformer(FittedVAE):
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
-
-    @validates_parameters
-    def fit(self, X, y=None):
-        """Fit the model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            At least two rows. Needs no scaling. A floating array mapped from a file (`np.memmap`) whose size
-            exceeds scikit-learn's `working_memory` (1 GiB) is streamed; of any other, one float32 copy is made.
-        y : ignored
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If X or a parameter is not as it should be. What was fitted before is left as it was.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If training diverged. The best weights before that are kept.
-        """
-        previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
-        data = self._check(X, training=True, reset=previous is None)
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
-        net, selection = fit_net(self, data, seed, previous)
-        self._take(X, data, net, seed)
-        self._finish(selection)
-        return self
-
-    @validates_parameters
-    def partial_fit(self, X, y=None):
-        """Train for one pass over X, from the present weights, at a constant learning rate.
-
-        The first call takes scaling and linear start from its X (n_samples, n_features), and all parameters.
-        """
-        previous = getattr(self, "net_", None)
-        first = previous is None
-        data = self._check(X, training=first, reset=first)
-        seed = check_random_state(self.random_state).randint(2**31 - 1) if first else self._seed
-        net = pass_once(self, data, seed, previous)
-        if first:
-            self._take(X, data, net, seed)
-        self._finish(net)
-        return self
-
-    def _take(self, X, data, net, seed):
-        """Hold a trained net, and what X tells."""
-        validate_data(self, X, reset=True, skip_check_array=True)
-        self.net_, self._seed = net, seed
-        self.device_ = net.device
-        self.n_components_ = net.module_.n_components
-        self.mean_ = data.mean(axis=0, dtype=np.float64).astype(data.dtype)
-
-    def _finish(self, net):
-        """Read the weights, and the history of the net that was selected; pass an interruption on."""
-        vars(self).update(fitted_attributes(self.net_.module_, net, self.mean_.dtype))
-        if net.interrupted_:
-            raise KeyboardInterrupt("Interrupted: the estimator holds the best weights so far.")

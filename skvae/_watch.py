@@ -13,23 +13,29 @@ class Watch:
     net : VAENet
     train, valid : Tensor
         Without validation rows a few training rows are scored, which tells divergence but not what is best.
+    train_weight, valid_weight : Tensor or None, default=None
     """
 
-    def __init__(self, net, train, valid):
+    def __init__(self, net, train, valid, train_weight=None, valid_weight=None):
         self.net = net
-        self.name, self.rows = ("train_score", train[:64]) if valid is None else ("valid_score", valid)
+        if valid is None:
+            self.name, self.rows, self.weight = "train_score", train[:64], train_weight
+        else:
+            self.name, self.rows, self.weight = "valid_score", valid, valid_weight
+        if self.weight is not None:
+            self.weight = self.weight[: len(self.rows)]
         # The same noise in every epoch, so that epochs differ by their weights alone.
         # Groups of as many draws as a step has, as a bound of several draws is another than that of one.
         groups = 1 if valid is None else -(-MONITORED // (len(valid) * net.n_draws))
         shape = groups, net.n_draws, len(self.rows), net.module_.n_components
         self.noise = torch.randn(shape, generator=net.generator_, device=net.device)
-        self.start = self.score = self.best_score = net.evaluate(self.rows, self.noise)
+        self.start = self.score = self.best_score = net.evaluate(self.rows, self.noise, self.weight)
         self.best_epoch, self.since_gain = 0, 0
         self.best = [tensor.clone() for tensor in net.module_.state_dict().values()]
 
     def look(self, epoch):
         """Score the present weights and keep them if they are the best."""
-        self.score = self.net.evaluate(self.rows, self.noise)
+        self.score = self.net.evaluate(self.rows, self.noise, self.weight)
         self.since_gain = 0 if self.score > self.best_score + self.net.tol else self.since_gain + 1
         if self.score > self.best_score:
             self.best_score, self.best_epoch = self.score, epoch

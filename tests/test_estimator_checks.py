@@ -1,4 +1,4 @@
-"""scikit-learn's own checks, with every posterior and every likelihood, none skipped and none expected to fail."""
+"""scikit-learn's own checks, with every posterior and every likelihood, none skipped and one expected to fail."""
 
 from functools import partial
 from unittest import mock
@@ -37,7 +37,13 @@ ESTIMATORS += [
 ]
 
 
-@parametrize_with_checks(ESTIMATORS)
+TRAINING_IS_STOCHASTIC = {
+    "check_sample_weight_equivalence_on_dense_data": "Batches and noise differ between rows that count twice and rows "
+    "repeated, as in SGDClassifier. The start and a batch's gradient are equal: see test_weights."
+}
+
+
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=lambda _: TRAINING_IS_STOCHASTIC)
 def test_estimator_check(estimator, check):
     check(estimator)
 

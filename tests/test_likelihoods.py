@@ -48,8 +48,11 @@ def torch_distribution(likelihood, name, raw):
 def test_log_prob_and_mean_agree_with_torch(name):
     likelihood, raw, u = made(name)
     truth = torch_distribution(likelihood, name, raw)
+    torch.testing.assert_close(likelihood.log_density(raw, u), truth.log_prob(u.expand(4, 3, P)))
     torch.testing.assert_close(likelihood.log_prob(raw, u), truth.log_prob(u.expand(4, 3, P)).sum(-1))
     torch.testing.assert_close(likelihood.mean(raw), truth.mean)
+    if name != "gaussian_heteroscedastic":  # whose truth is made of it
+        torch.testing.assert_close(likelihood.variance(raw), truth.variance, rtol=1e-4, atol=1e-6)
 
 
 @every_likelihood
@@ -104,7 +107,9 @@ def test_continuous_bernoulli_is_a_density_with_its_moments_for_any_logit(dtype)
         raw = torch.full((1,), r, dtype=dtype, requires_grad=True)
         density = torch.stack([likelihood.log_prob(raw, value) for value in x[:, None]]).exp()
         assert (weight @ density).item() == pytest.approx(1, abs=2e-5)
-        assert likelihood.mean(raw).item() == pytest.approx((weight @ (x * density)).item(), abs=2e-5)
+        mean = (weight @ (x * density)).item()
+        assert likelihood.mean(raw).item() == pytest.approx(mean, abs=2e-5)
+        assert likelihood.variance(raw).item() == pytest.approx((weight @ ((x - mean) ** 2 * density)).item(), rel=2e-3)
         (gradient,) = torch.autograd.grad(likelihood.log_prob(raw, torch.full((1,), 0.25, dtype=dtype)), raw)
         assert gradient.item() == pytest.approx(0.25 - likelihood.mean(raw).item(), abs=1e-5)
 

@@ -134,7 +134,6 @@ def test_convolutions_gain_on_spectra_whose_bands_shift():
 
 def test_a_random_start_is_the_networks_alone(spectra):
     vae = VAETransformer(2, init="random", **small()).fit(spectra)
-    assert vae.components_ is None
     assert isinstance(vae.net_.module_.encoder, Alone)
     assert isinstance(VAETransformer(2, **small()).fit(spectra).net_.module_.encoder, LinearPath)
 

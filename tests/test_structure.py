@@ -10,14 +10,16 @@ ROOT = Path(skvae.__file__).parent
 FLOORS = {
     "__init__": {"_transformer", "_version"},
     "_version": set(),
-    "_transformer": {"_fitted", "_inspection", "_parameters", "_training"},
-    "_fitted": {"_build", "_inference", "_parameters", "likelihoods"},
+    "_transformer": {"_fitting", "_parameters"},
+    "_fitting": {"_fitted", "_inspection", "_parameters", "_training"},
+    "_fitted": {"_build", "_inference", "_inspection", "_parameters", "_scaling", "likelihoods"},
     "_parameters": {"likelihoods", "networks", "objectives", "posteriors"},
     "_training": {
         "_batches", "_build", "_linear_start", "_net", "_parameters", "_progress", "_scaling",
         "likelihoods", "objectives",
     },
-    "_inspection": {"networks"},
+    "_inspection": {"_inference", "_monitoring", "_scaling"},
+    "_monitoring": {"_scaling"},
     "_inference": {"_batches", "objectives"},
     "_build": {"_module", "likelihoods", "networks", "posteriors"},
     "_net": {"_adamw", "_batches", "_step", "_watch", "objectives"},
@@ -25,9 +27,11 @@ FLOORS = {
     "_step": {"_adamw", "networks", "objectives"},
     "_adamw": set(),
     "_progress": set(),
-    "_linear_start": {"_batches"},
+    "_linear_start": {"_batches", "_linear_gaps", "_scaling"},
+    "_linear_gaps": {"_batches", "_gaps"},
     "_scaling": {"_batches"},
-    "_module": set(),
+    "_module": {"_gaps", "posteriors"},
+    "_gaps": set(),
     "_batches": set(),
 }  # fmt: skip
 
@@ -65,13 +69,20 @@ def test_plug_ins_know_only_their_own_kind():
                 }, f"{path} imports {module}"
 
 
+def test_displays_know_only_the_fitted_estimator_and_import_matplotlib_to_draw():
+    for path in (ROOT / "displays").glob("*.py"):
+        assert all(level <= 1 for _, level in imports(path)), f"{path} imports from above"
+        tops = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert "matplotlib" not in " ".join(map(ast.unparse, tops)), path
+
+
 def test_libraries_are_known_where_they_belong():
     for path in ROOT.rglob("*.py"):
         for module, _ in imports(path):
             if module.startswith("skorch"):
                 assert path.stem in {"_net", "_progress"}
             if module.startswith("sklearn.utils"):
-                assert path.stem in {"_fitted", "_parameters", "_transformer"}
+                assert path.stem in {"_fitted", "_fitting", "_parameters"} or path.parent.name == "displays"
             if module.startswith("sklearn.") and "._" in module:
                 assert path.stem == "_parameters"
 

@@ -41,18 +41,26 @@ class Likelihood(nn.Module):
 
     @staticmethod
     def check(X):
-        """Raise ValueError unless the rows of the array X lie in the support."""
+        """Raise ValueError unless the values of the array X that are not NaN lie in the support."""
 
     def inputs(self, u):
         """What the encoder sees of the rows u."""
         return u
 
-    def log_prob(self, raw, u):
-        """log p(u | z) in nats, shape (...), for raw (..., n_raw) and u broadcasting to (..., n_features)."""
+    def log_density(self, raw, u):
+        """log p(u_k | z) of each feature in nats, for raw (..., n_raw) and u broadcasting to (..., n_features)."""
         raise NotImplementedError
+
+    def log_prob(self, raw, u):
+        """log p(u | z) in nats, shape (...): the sum of `log_density`, which a subclass may know a faster way to."""
+        return self.log_density(raw, u).sum(-1)
 
     def mean(self, raw):
         """E[u | z], shape (..., n_features)."""
+        raise NotImplementedError
+
+    def variance(self, raw):
+        """Var[u | z], shape (..., n_features)."""
         raise NotImplementedError
 
     def sample(self, raw, generator):
@@ -79,8 +87,8 @@ class Likelihood(nn.Module):
 
 
 def check_range(X, likelihood, low, high):
-    """Raise ValueError unless the values of the array X lie in [low, high]."""
-    least, most = np.min(X), np.max(X)
+    """Raise ValueError unless the values of the array X that are not NaN lie in [low, high]."""
+    least, most = np.fmin.reduce(X, axis=None), np.fmax.reduce(X, axis=None)
     if least < low or most > high:
         raise ValueError(
             f"likelihood={likelihood!r} takes X in [{low:g}, {high:g}], but X ranges from {least:g} to {most:g}."

@@ -24,12 +24,15 @@ class BernoulliLikelihood(Likelihood):
     def check(X):
         check_range(X, "bernoulli", 0, 1)
 
-    def log_prob(self, raw, u):
+    def log_density(self, raw, u):
         # x log sigmoid(r) + (1-x) log sigmoid(-r) = x r - softplus(r)
-        return (u * raw - functional.softplus(raw)).sum(-1)
+        return u * raw - functional.softplus(raw)
 
     def mean(self, raw):
         return torch.sigmoid(raw)
+
+    def variance(self, raw):
+        return torch.sigmoid(raw) * torch.sigmoid(-raw)
 
     def sample(self, raw, generator):
         return torch.bernoulli(self.mean(raw), generator=generator)

@@ -25,6 +25,15 @@ def mean_of(r):
     return torch.where(r.abs() < 0.5, near, far)
 
 
+def variance_of(r):
+    """d^2/dr^2 log Z(r) = 1 / r^2 - 1 / (4 sinh(r / 2)^2), by its series near 0."""
+    a = torch.where(r.abs() < 0.5, 0.5, r.abs())
+    far = 1 / a.square() - torch.exp(-a) / torch.expm1(-a).square()
+    b = r.clamp(-0.5, 0.5).square()
+    near = 1 / 12 - b / 240 + b**2 / 6048 - b**3 / 172800
+    return torch.where(r.abs() < 0.5, near, far)
+
+
 class ContinuousBernoulliLikelihood(Likelihood):
     r"""p(x | z) proportional to lambda^x (1 - lambda)^(1 - x) on [0, 1], lambda = sigmoid(r), r the decoder's output.
 
@@ -40,13 +49,16 @@ class ContinuousBernoulliLikelihood(Likelihood):
     def check(X):
         check_range(X, "continuous_bernoulli", 0, 1)
 
-    def log_prob(self, raw, u):
+    def log_density(self, raw, u):
         # log Z(r) = r / 2 + log(sinh(r / 2) / (r / 2))
         r = raw.clamp(-STEEPEST, STEEPEST)
-        return ((u - 0.5) * r - log_sinhc(r)).sum(-1)
+        return (u - 0.5) * r - log_sinhc(r)
 
     def mean(self, raw):
         return mean_of(raw.clamp(-STEEPEST, STEEPEST))
+
+    def variance(self, raw):
+        return variance_of(raw.clamp(-STEEPEST, STEEPEST))
 
     def sample(self, raw, generator):
         """By the inverse of F(x) = (e^(r x) - 1) / (e^r - 1), for |r|; a negative r mirrors it."""

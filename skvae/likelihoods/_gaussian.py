@@ -19,6 +19,10 @@ class _ConstantNoise(Likelihood):
         """log v, shape (n_features,), in units of u."""
         raise NotImplementedError
 
+    def log_density(self, raw, u):
+        log_v = self.log_variance()
+        return -0.5 * ((u - raw).square() * torch.exp(-log_v) + log_v + LOG_2PI)
+
     def log_prob(self, raw, u):
         log_v = self.log_variance()
         # One product with 1/v in place of a division and a sum over (..., n_features).
@@ -26,6 +30,9 @@ class _ConstantNoise(Likelihood):
 
     def mean(self, raw):
         return raw
+
+    def variance(self, raw):
+        return self.log_variance().exp().expand_as(raw)
 
     def constant_variance(self):
         return self.log_variance().exp()
@@ -118,13 +125,12 @@ class HeteroscedasticGaussianLikelihood(Likelihood):
         return 2 * n_features
 
     def variance(self, raw):
-        """v(z), shape (..., n_features), in units of u."""
         return self.least + raw.tensor_split(2, dim=-1)[1].exp()
 
-    def log_prob(self, raw, u):
+    def log_density(self, raw, u):
         mean, log_v = raw.tensor_split(2, dim=-1)
         v = self.least + log_v.exp()
-        return -0.5 * ((u - mean).square() / v + v.log() + LOG_2PI).sum(-1)
+        return -0.5 * ((u - mean).square() / v + v.log() + LOG_2PI)
 
     def mean(self, raw):
         return raw.tensor_split(2, dim=-1)[0]

@@ -41,14 +41,14 @@ class PoissonLikelihood(Likelihood):
     def inputs(self, u):
         return (self.root(u) - self.root_mean) / self.root_scale
 
-    def log_prob(self, raw, u):
+    def log_density(self, raw, u):
         """With r = log x + delta: -x (e^delta - 1 - delta) + c(x), as x r, e^r and log x! nearly cancel in float32."""
         log_rate = self.log_rate(raw)
         x = torch.where(u > 0, u, 1.0)
         delta = log_rate - x.log()
         stirling = -0.5 * torch.log(2 * math.pi * x) - 1 / (12 * x)  # c(x) to 1 / (360 x^3)
         c = torch.where(x > 50, stirling, x * x.log() - x - torch.lgamma(x + 1))
-        return torch.where(u > 0, c - x * (torch.expm1(delta) - delta), -log_rate.exp()).sum(-1)
+        return torch.where(u > 0, c - x * (torch.expm1(delta) - delta), -log_rate.exp())
 
     @staticmethod
     def log_rate(raw):
@@ -56,6 +56,9 @@ class PoissonLikelihood(Likelihood):
 
     def mean(self, raw):
         return self.log_rate(raw).exp()
+
+    def variance(self, raw):
+        return self.mean(raw)
 
     def sample(self, raw, generator):
         return torch.poisson(self.mean(raw), generator=generator)

@@ -4,6 +4,7 @@ from ._base import Posterior
 from ._diag import DiagPosterior
 from ._full import FullPosterior
 from ._rho import RhoDiagPosterior, RhoPosterior
+from ._widened import WidenedPosterior
 
 POSTERIORS = {
     "diag": DiagPosterior,
@@ -12,4 +13,12 @@ POSTERIORS = {
     "full": FullPosterior,
 }
 
-__all__ = ["POSTERIORS", "DiagPosterior", "FullPosterior", "Posterior", "RhoDiagPosterior", "RhoPosterior"]
+__all__ = [
+    "POSTERIORS",
+    "DiagPosterior",
+    "FullPosterior",
+    "Posterior",
+    "RhoDiagPosterior",
+    "RhoPosterior",
+    "WidenedPosterior",
+]

@@ -29,9 +29,16 @@ class Posterior:
         The encoder's output.
     n_components : int
         Dimension d of the latent space.
+
+    Attributes
+    ----------
+    mean : Tensor of shape (..., n_components)
+    chained : bool, class attribute, default=False
+        Whether the order of the components is part of the family, so that the estimator must not sort them.
     """
 
     mean: torch.Tensor
+    chained = False
 
     def __init__(self, raw, n_components):
         raise NotImplementedError

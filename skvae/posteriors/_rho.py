@@ -56,6 +56,8 @@ class RhoDiagPosterior(Posterior):
     AR(1) posterior (equal s). The order of the components is part of the model.
     """
 
+    chained = True
+
     def __init__(self, raw, n_components):
         d = n_components
         self.mean, self.log_s, self.t = raw.split([d, raw.shape[-1] - 1 - d, 1], dim=-1)

@@ -1,0 +1,107 @@
+"""How an estimator is fitted: rows and weights in, a trained net and what it says of them held."""
+
+import warnings
+
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
+
+from ._fitted import FittedVAE
+from ._inspection import ACTIVE, component_attributes, fitted_attributes
+from ._parameters import check_sample_weight, validates_parameters
+from ._training import fit_net, pass_once
+
+
+class FittingVAE(FittedVAE):
+    """The methods of `VAETransformer` that train."""
+
+    @validates_parameters
+    def fit(self, X, y=None, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least two rows. Needs no scaling. NaN is for what was not measured: the likelihood is that of the
+            measured values. A floating array mapped from a file (`np.memmap`) whose size
+            exceeds scikit-learn's `working_memory` (1 GiB) is streamed; of any other, one float32 copy is made.
+        y : ignored
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            A row of weight 2 counts as the row twice: exactly in the scaling and in the linear start, as a factor of
+            the row's loss in training. A row of weight 0 counts as none.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If X or a parameter is not as it should be. What was fitted before is left as it was.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If training diverged: the best weights before that are kept. If posteriors collapsed: components whose
+            posterior means hardly vary over the training rows carry nothing of X.
+        """
+        previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
+        data, weight = self._training_rows(X, sample_weight, reset=previous is None)
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        net, selection = fit_net(self, data, seed, weight, previous)
+        self._take(X, data, net, seed)
+        inactive = self._finish(data, weight, selection)
+        if len(inactive):
+            warnings.warn(
+                f"Posterior collapse in component {', '.join(map(str, inactive))} (of 0 to {self.n_components_ - 1}): "
+                f"the variance of its posterior means over the training rows is at most {ACTIVE}, so that it carries "
+                "nothing of X. Try fewer n_components, a kl_warmup or free_bits.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    @validates_parameters
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Train for one pass over X, from the present weights, at a constant learning rate.
+
+        The first call takes scaling and linear start from its X (n_samples, n_features), and all parameters; it also
+        settles the order and the signs of the components. What attributes say of rows, they say of the last call's.
+        """
+        previous = getattr(self, "net_", None)
+        first = previous is None
+        data, weight = self._training_rows(X, sample_weight, reset=first, check=first)
+        seed = check_random_state(self.random_state).randint(2**31 - 1) if first else self._seed
+        net = pass_once(self, data, seed, weight, previous)
+        if first:
+            self._take(X, data, net, seed)
+        self._finish(data, weight, net, arrange=first, fewer=8)  # as a pass itself takes little time
+        return self
+
+    def _training_rows(self, X, sample_weight, reset, check=True):
+        """Checked rows and their weights, those of weight 0 left out."""
+        data = self._check(X, training=check, reset=reset)
+        weight = check_sample_weight(sample_weight, data)
+        if weight is not None and not weight.all():
+            data, weight = data[weight > 0], weight[weight > 0]
+            weight = check_sample_weight(weight, data)
+            if check and len(data) < 2:
+                raise ValueError("sample_weight leaves one row of X to train on, and at least two are needed.")
+        return data, weight
+
+    def _take(self, X, data, net, seed):
+        """Hold a trained net, and what X tells."""
+        validate_data(self, X, reset=True, skip_check_array=True)
+        self.net_, self._seed = net, seed
+        self.device_ = net.device
+        self.n_components_ = net.module_.n_components
+        self.mean_ = net.module_.likelihood.column_mean.numpy().astype(data.dtype)
+
+    def _finish(self, data, weight, net, arrange=True, **options):
+        """Read the weights, and the history of the net that was selected; pass an interruption on."""
+        vars(self).update(fitted_attributes(self.net_.module_, net))
+        attributes, inactive = component_attributes(self.net_.module_, data, weight, self.mean_, arrange, **options)
+        vars(self).update(attributes)
+        if net.interrupted_:
+            raise KeyboardInterrupt("Interrupted: the estimator holds the best weights so far.")
+        return inactive

@@ -1,0 +1,102 @@
+r"""The linear-Gaussian optimum of rows with gaps, by expectation maximisation.
+
+The model and what it says of a row with gaps: `_gaps`. An iteration computes E[z~ z~^T | u_S], z~ = (z, 1), for
+each row and regresses each feature's measured values on z~ (Rubin and Thayer, 1982; Ilin and Raiko, Practical
+approaches to principal component analysis in the presence of missing values, 2010). The covariance of z is a
+parameter of the iteration that the loadings then absorb (PX-EM: Liu, Rubin and Wu, 1998), without which it takes
+thousands of steps where noise is small.
+"""
+
+import math
+
+import torch
+
+from ._batches import blocks, rows_per_block
+from ._gaps import Conditional
+
+ROWS = 20_000  # that an iteration looks at, at most: it is a start, and costs rows x features x components^2
+LOG_2PI = math.log(2 * math.pi)
+
+
+class _Moments:
+    """Sums over the rows' measured values that an iteration needs, and their log-likelihood."""
+
+    def __init__(self, u, weight, loadings, mean, noise):
+        p, d = loadings.shape
+        zeros = lambda *shape: torch.zeros(shape, dtype=torch.float64, device=u.device)  # noqa: E731
+        self.pairs = zeros(p, (d + 1) ** 2)  # of each feature's rows, E[z~ z~^T]
+        self.cross, self.square, self.count = zeros(p, d + 1), zeros(p), zeros(p)
+        self.latent = zeros((d + 1) ** 2)  # of all rows
+        self.log_likelihood = 0.0
+        log_noise = noise.log() + LOG_2PI
+        for block in blocks(len(u), rows_per_block(p + 2 * (d + 1) ** 2)):
+            rows, w = u[block].double(), weight[block]
+            given = Conditional(rows, loadings, mean, noise)
+            measured = given.measured.double()
+            residual = torch.where(given.measured, rows - mean, 0.0)
+            one = torch.ones_like(given.mean[:, :1])
+            z = torch.cat([given.mean, one], dim=1)
+            pairs = z.unsqueeze(2) * z.unsqueeze(1)
+            pairs[:, :d, :d] += torch.cholesky_inverse(given.factor)
+            pairs, of_row = pairs.flatten(1), w.unsqueeze(1)
+            self.pairs.addmm_((of_row * measured).T, pairs)
+            self.cross.addmm_((of_row * residual).T, z)
+            self.square += w @ residual.square()
+            self.count += w @ measured
+            self.latent += w @ pairs
+            log_det = 2 * given.factor.diagonal(dim1=1, dim2=2).log().sum(1)
+            explained = (given.factor.mT @ given.mean.unsqueeze(2)).square().sum((1, 2))
+            exponent = residual.square() @ (1 / noise) - explained
+            self.log_likelihood -= 0.5 * (w @ (measured @ log_noise + log_det + exponent)).item()
+
+
+def em_with_gaps(u, weight, start, noise_shape, unit, floor, tol=1e-3, max_iter=300):
+    """Maximum likelihood of the measured values.
+
+    Parameters
+    ----------
+    u : Tensor of shape (n, p), or Streamed
+        NaN where a value was not measured.
+    weight : Tensor of shape (n,) or None
+    start : tuple of Tensor
+        Loadings (p, d) and noise variances (p,) to begin with, at mean zero.
+    noise_shape : Tensor of shape (p,) or None
+        Noise variances up to a factor; None where each is free.
+    unit : bool
+        Whether that factor is one.
+    floor : float
+        Least noise variance, or factor.
+
+    Returns
+    -------
+    loadings : Tensor of shape (p, d)
+    noise_variance : Tensor of shape (p,)
+    mean : Tensor of shape (p,)
+    """
+    step = -(-len(u) // ROWS)
+    u = torch.cat([u[i : i + 1] for i in range(0, len(u), step)]) if step > 1 else u[:]
+    weight = torch.ones(len(u), dtype=torch.float64, device=u.device) if weight is None else weight[::step].double()
+    loadings, noise = (tensor.to(u.device) for tensor in start)
+    noise_shape = None if noise_shape is None else noise_shape.to(u.device)
+    mean = torch.zeros_like(noise)
+    d = loadings.shape[1]
+    best = -math.inf
+    for _ in range(max_iter):
+        moments = _Moments(u, weight, loadings, mean, noise)
+        previous, best = best, moments.log_likelihood / weight.sum().item()
+        if best - previous < tol:
+            break
+        pairs = moments.pairs.unflatten(1, (d + 1, d + 1))
+        coefficients = torch.linalg.solve(pairs, moments.cross.unsqueeze(2)).squeeze(2)  # (p, d + 1)
+        squares = (moments.square - (coefficients * moments.cross).sum(1)).clamp(min=0)
+        if noise_shape is None:
+            noise = (squares / moments.count).clamp(min=floor)
+        elif not unit:
+            noise = noise_shape * max((squares / noise_shape).sum() / moments.count.sum(), floor)
+        latent = (moments.latent / weight.sum()).unflatten(0, (d + 1, d + 1))
+        centre = latent[:d, d]
+        spread = torch.linalg.cholesky(latent[:d, :d] - torch.outer(centre, centre))
+        loadings, offset = coefficients.split([d, 1], dim=1)
+        mean = mean + offset.squeeze(1) + loadings @ centre
+        loadings = loadings @ spread
+    return loadings.cpu(), noise.cpu(), mean.cpu()
