@@ -1,0 +1,19 @@
+"""Pictures of a fitted model, as scikit-learn's Display classes: ``LatentDisplay.from_estimator(vae, X)``."""
+
+from ._latent import LatentDisplay
+from ._loadings import LoadingsDisplay
+from ._loss_curve import LossCurveDisplay
+from ._posterior_correlation import PosteriorCorrelationDisplay
+from ._reconstruction import ReconstructionDisplay
+from ._scree import ScreeDisplay
+from ._traversal import TraversalDisplay
+
+__all__ = [
+    "LatentDisplay",
+    "LoadingsDisplay",
+    "LossCurveDisplay",
+    "PosteriorCorrelationDisplay",
+    "ReconstructionDisplay",
+    "ScreeDisplay",
+    "TraversalDisplay",
+]

@@ -1,0 +1,130 @@
+"""What displays share: matplotlib when it is needed, the axis of the features, images as one, checks of arguments."""
+
+import math
+import re
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+# Petroff (arXiv:2107.02270): distinct for colour-blind readers, and in grey.
+COLORS = [
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+]  # fmt: skip
+
+
+class Display:
+    """Opens axes; subclasses draw on them."""
+
+    def _open(self, ax, figsize=None):
+        """Set ``ax_`` and ``figure_``, new ones where ax is None, and return matplotlib.pyplot."""
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError as error:
+            raise ImportError('Drawing needs matplotlib: pip install "skvae[plot]"') from error
+        self.ax_ = plt.subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
+        self.figure_ = self.ax_.figure
+        return plt
+
+    def _show_images(self, ax, images, image_shape, kwargs):
+        """Draw images (rows, columns, p) on one axes as ``image_``; return centres of the rows and of the columns."""
+        tiled, step = tile(images, image_shape)
+        # An image is 0.9 inches wide; half an inch is for ticks and labels; and a page takes no more than twelve.
+        inches = 0.9 * np.array(tiled.shape[1::-1]) / step[1] + 0.5
+        plt = self._open(ax, figsize=np.clip(inches, 1.4, 12))
+        gray = plt.get_cmap("gray").with_extremes(bad="#9ec9e8")  # not a grey: a pixel that is not measured
+        self.image_ = self.ax_.imshow(tiled, **{"cmap": gray, "interpolation": "nearest", **kwargs})
+        self.ax_.tick_params(length=0)
+        self.ax_.spines[:].set_visible(False)
+        return [(pitch - 3) / 2 + pitch * np.arange(n) for n, pitch in zip(images.shape, step, strict=False)]
+
+
+def style(artist, kwargs, **defaults):
+    """The user's kwargs before the defaults, whichever of its aliases (lw, linewidth) each has used."""
+    from matplotlib.cbook import normalize_kwargs
+
+    return {**defaults, **normalize_kwargs(kwargs, artist)}
+
+
+def take(X, rows):
+    """Rows of an array or a DataFrame, which stays one: its names are checked by the estimator."""
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
+    return X[rows] if hasattr(X, "columns") else np.asarray(X)[rows]
+
+
+def fitted_n_features(estimator):
+    """The number of features of a fitted estimator (d components: ``n_components_``)."""
+    check_is_fitted(estimator)
+    return estimator.n_features_in_
+
+
+def check_indices(name, values, n, what):
+    """An int or a sequence of them as a list, each in 0, ..., n - 1."""
+    indices = np.atleast_1d(values)
+    if indices.ndim != 1 or not len(indices) or not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(f"{name} must be of integers, got {values!r}.")
+    if indices.min() < 0 or indices.max() >= n:
+        raise ValueError(f"{name}={values!r} is out of range: there are {n} {what}, counted from 0.")
+    return indices.tolist()
+
+
+def check_index(name, value, n, what):
+    if np.ndim(value):
+        raise ValueError(f"{name} must be one integer, got {value!r}.")
+    return check_indices(name, value, n, what)[0]
+
+
+def feature_axis(estimator, axis, axis_name):
+    """Where to draw each feature (p,) and the label of that axis, from what the user gives or from the names."""
+    n = estimator.n_features_in_
+    if axis is None:
+        axis = _numbers(getattr(estimator, "feature_names_in_", ()))
+        label = "channel index" if axis is None else "channel"
+        axis = np.arange(n) if axis is None else axis
+    else:
+        label = "channel"
+        axis = np.asarray(axis, dtype=float)
+        if axis.shape != (n,):
+            raise ValueError(f"axis must hold a number for each of the {n} features, got shape {axis.shape}.")
+    return axis, label if axis_name is None else axis_name
+
+
+def _numbers(names):
+    """Names such as "350.5" or "wl_350.5" as numbers, or None if not all are, after one and the same prefix."""
+    matches = [re.fullmatch(r"([+-]|\D*)(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)", name) for name in names]
+    if not matches or not all(matches):
+        return None
+    signs = {"", "+", "-"}
+    prefixes = {match[1] for match in matches}
+    if prefixes <= signs:
+        return np.array([float(name) for name in names])
+    return np.array([float(match[2]) for match in matches]) if len(prefixes) == 1 else None
+
+
+def check_image_shape(image_shape, n_features):
+    """(height, width) or (channels, height, width) as a tuple, or None."""
+    if image_shape is None:
+        return None
+    shape = tuple(image_shape)
+    if len(shape) not in (2, 3) or math.prod(shape) != n_features or (len(shape) == 3 and shape[0] not in (1, 3)):
+        raise ValueError(
+            f"image_shape={image_shape!r} must be (height, width) or (channels, height, width), with 1 or 3 "
+            f"channels, and hold the {n_features} features."
+        )
+    return shape
+
+
+def tile(images, image_shape):
+    """Images (rows, columns, p) as one, two pixels apart; and the step from one to the next, (rows, columns).
+
+    The seams are as bright as the brightest pixel. Three channels become colours, from least to greatest value.
+    """
+    n_rows, n_columns, _ = images.shape
+    *channels, height, width = image_shape
+    if channels == [3]:
+        low, high = np.nanmin(images), np.nanmax(images)
+        images = (images - low) / (high - low or 1)
+    stack = images.reshape(n_rows, n_columns, -1, height, width)
+    stack = np.pad(stack, [(0, 0)] * 3 + [(0, 2), (0, 2)], constant_values=np.nanmax(images))
+    tiled = stack.transpose(0, 3, 1, 4, 2).reshape(n_rows * (height + 2), n_columns * (width + 2), -1)[:-2, :-2]
+    return tiled if channels == [3] else tiled[..., 0], (height + 2, width + 2)

@@ -1,0 +1,149 @@
+import numpy as np
+
+from ._base import COLORS, Display, check_indices, fitted_n_features, style
+
+MOST_CLASSES = 10
+
+
+class LatentDisplay(Display):
+    """Rows of X by two of their components, each with an ellipse of its posterior: how sure the model is of it.
+
+    Parameters
+    ----------
+    means : ndarray of shape (n_samples, 2)
+    covariances : ndarray of shape (n_samples, 2, 2)
+    components : list of int
+        Which two they are.
+    n_std : float or None, default=1.0
+        Half axes of an ellipse in posterior standard deviations: where its point hides it, z is all but known. None
+        draws none.
+    y : ndarray of shape (n_samples,) or None, default=None
+        What colours the points: numbers, with a colorbar, or classes, with a legend. Numbers are classes where they
+        are whole and of at most ten values.
+    y_name : str or None, default=None
+
+    Attributes
+    ----------
+    points_ : list of PathCollection
+        One for each class, or one.
+    ellipses_ : EllipseCollection or None
+        Row by row.
+    colorbar_ : Colorbar or None
+    legend_ : Legend or None
+    ax_, figure_ : Axes, Figure
+    """
+
+    def __init__(self, *, means, covariances, components, n_std=1.0, y=None, y_name=None):
+        self.means = means
+        self.covariances = covariances
+        self.components = components
+        self.n_std = n_std
+        self.y = y
+        self.y_name = y_name
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y=None, *, components=(0, 1), n_std=1.0, y_name=None, ax=None, **kwargs):
+        """Draw rows of X in the latent space of a fitted VAETransformer.
+
+        Parameters
+        ----------
+        estimator : fitted VAETransformer
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or None, default=None
+            Whole numbers of more than ten values get a colorbar; as strings, a legend.
+        components : (int, int), default=(0, 1)
+        n_std : float or None, default=1.0
+            Half axes of the ellipses in posterior standard deviations. None draws none.
+        y_name : str or None, default=None
+            None: the name of y, if it is a Series with one.
+        ax : Axes or None, default=None
+        **kwargs : dict
+            For ``ax.scatter``.
+
+        Returns
+        -------
+        display : LatentDisplay
+        """
+        fitted_n_features(estimator)
+        components = check_indices("components", components, estimator.n_components_, "components")
+        if len(components) != 2 or components[0] == components[1]:
+            raise ValueError(f"components must be two different ones, got {components}.")
+        if n_std is not None and not n_std > 0:
+            raise ValueError(f"n_std must be positive or None, got {n_std!r}.")
+        means = np.asarray(estimator.transform(X))[:, components]
+        if y is not None:
+            y_name = getattr(y, "name", None) if y_name is None else y_name
+            y = np.asarray(y)
+            if y.shape != (len(means),):
+                raise ValueError(f"y must have shape ({len(means)},), one value for each row of X, got {y.shape}.")
+        covariances = np.asarray(estimator.posterior_covariance(X))[:, components][:, :, components]
+        display = cls(means=means, covariances=covariances, components=components, n_std=n_std, y=y, y_name=y_name)
+        return display.plot(ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw on ax, or on a new figure; kwargs are for ``ax.scatter``. Returns self."""
+        plt = self._open(ax)
+        self.colorbar_ = self.legend_ = self.ellipses_ = None
+        options = style(plt.matplotlib.collections.PathCollection, kwargs, s=12, linewidths=0)
+        classes, values = grouped(self.y)
+        colors = np.zeros((len(self.means), 4))
+        self.points_ = []
+        if values is not None:
+            viridis = plt.get_cmap("viridis").with_extremes(bad="0.7")  # grey: y is NaN
+            options = {"c": values, "cmap": viridis, "plotnonfinite": True, **options}
+            self.points_.append(self.ax_.scatter(*self.means.T, **options))
+            self.colorbar_ = self.figure_.colorbar(self.points_[0], ax=self.ax_, label=self.y_name or "y")
+            colors[:] = self.points_[0].to_rgba(values)
+        else:
+            many = len(classes) > len(COLORS)
+            palette = plt.get_cmap("viridis")(np.linspace(0, 1, len(classes))) if many else COLORS
+            for color, (label, rows) in zip(palette, classes.items(), strict=False):
+                points = self.ax_.scatter(*self.means[rows].T, **{"color": color, "label": label, **options})
+                self.points_.append(points)
+                colors[rows] = points.get_facecolor()[0]
+        if self.n_std is not None:
+            self._draw_ellipses(plt, colors)
+        if self.y is not None and values is None:
+            # On a figure of ours there is room beside the points.
+            place = (
+                {"loc": "upper left", "bbox_to_anchor": (1, 1), "ncols": -(-len(classes) // 15)} if ax is None else {}
+            )
+            self.legend_ = self.ax_.legend(title=self.y_name, markerscale=1.5, **place)
+        first, second = self.components
+        self.ax_.set(xlabel=f"component {first}", ylabel=f"component {second}")
+        return self
+
+    def _draw_ellipses(self, plt, colors):
+        variances, axes = np.linalg.eigh(self.covariances)
+        minor, major = 2 * self.n_std * np.sqrt(variances.clip(min=0)).T
+        angle = np.degrees(np.arctan2(axes[:, 1, 1], axes[:, 0, 1]))
+        to_rgba = plt.matplotlib.colors.to_rgba_array
+        self.ellipses_ = plt.matplotlib.collections.EllipseCollection(
+            major,
+            minor,
+            angle,
+            units="xy",
+            offsets=self.means,
+            offset_transform=self.ax_.transData,
+            facecolors=to_rgba(colors, 0.12),
+            edgecolors=to_rgba(colors, 0.5),
+            linewidths=0.5,
+            zorder=0.9,  # under the points
+        )
+        self.ax_.add_collection(self.ellipses_)
+        # A collection tells the axes of its centres only.
+        half = self.n_std * np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
+        self.ax_.update_datalim(np.concatenate([self.means - half, self.means + half]))
+        self.ax_.autoscale_view()
+
+
+def grouped(y):
+    """The rows of each class by its label, and y where it is continuous; one of the two."""
+    if y is None:
+        return {None: slice(None)}, None
+    labels, codes = np.unique(y if y.dtype.kind in "iuf" else y.astype(str), return_inverse=True)
+    if y.dtype.kind in "iuf":
+        if len(labels) > MOST_CLASSES or (labels != np.round(labels)).any():
+            return None, y.astype(float)
+        labels = [int(label) for label in labels]
+    return {str(label): codes == code for code, label in enumerate(labels)}, None

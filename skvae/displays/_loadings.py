@@ -1,0 +1,82 @@
+import numpy as np
+
+from ._base import COLORS, Display, check_indices, feature_axis, fitted_n_features, style
+
+
+class LoadingsDisplay(Display):
+    """Loadings by channel: how X changes with a component, mean over rows and a band of one standard deviation.
+
+    PCA's loadings are the same in every row, a band of no width; here the width says how much a component bends.
+
+    Parameters
+    ----------
+    mean, std : ndarray of shape (n_drawn, n_features)
+        Over rows, in X's units for each standard deviation of the prior.
+    components : list of int
+        Which ones they are.
+    axis : ndarray of shape (n_features,)
+    axis_name : str, default="channel"
+
+    Attributes
+    ----------
+    lines_ : list of Line2D
+        One for each component.
+    bands_ : list of PolyCollection
+    legend_ : Legend
+    ax_, figure_ : Axes, Figure
+    """
+
+    def __init__(self, *, mean, std, components, axis, axis_name="channel"):
+        self.mean = mean
+        self.std = std
+        self.components = components
+        self.axis = axis
+        self.axis_name = axis_name
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, components=None, axis=None, axis_name=None, ax=None, **kwargs):
+        """Draw the loadings of a fitted VAETransformer at rows of X.
+
+        Parameters
+        ----------
+        estimator : fitted VAETransformer
+        X : array-like of shape (n_samples, n_features)
+            A few hundred rows do: their loadings have n_samples * n_components * n_features numbers.
+        components : int, sequence of int or None, default=None
+            None: the first three, or as many as there are.
+        axis : array-like of shape (n_features,) or None, default=None
+            Such as wavelengths. None: the numbers in the feature names ("wl_350"), if all have one, or 0, 1, ...
+        axis_name : str or None, default=None
+            Such as "wavelength, nm".
+        ax : Axes or None, default=None
+        **kwargs : dict
+            For ``ax.plot``, of the lines.
+
+        Returns
+        -------
+        display : LoadingsDisplay
+        """
+        fitted_n_features(estimator)
+        n = estimator.n_components_
+        components = list(range(min(n, 3))) if components is None else components
+        components = check_indices("components", components, n, "components")
+        axis, axis_name = feature_axis(estimator, axis, axis_name)
+        loadings = np.asarray(estimator.loadings(X))[:, components]
+        mean, std = loadings.mean(axis=0), loadings.std(axis=0)
+        return cls(mean=mean, std=std, components=components, axis=axis, axis_name=axis_name).plot(ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw on ax, or on a new figure; kwargs are for ``ax.plot``. Returns self."""
+        plt = self._open(ax)
+        self.lines_, self.bands_ = [], []
+        self.ax_.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+        for i, (component, mean, std) in enumerate(zip(self.components, self.mean, self.std, strict=True)):
+            options = style(plt.Line2D, kwargs, color=COLORS[i % len(COLORS)], label=f"component {component}")
+            (line,) = self.ax_.plot(self.axis, mean, **options)
+            band = {"color": line.get_color(), "alpha": 0.25, "linewidth": 0}
+            self.bands_.append(self.ax_.fill_between(self.axis, mean - std, mean + std, **band))
+            self.lines_.append(line)
+        self.ax_.set(xlabel=self.axis_name, ylabel="loading, units of X")
+        self.ax_.margins(x=0)
+        self.legend_ = self.ax_.legend()
+        return self

@@ -1,0 +1,93 @@
+import numpy as np
+
+from ._base import COLORS, Display, fitted_n_features, style
+
+
+class LossCurveDisplay(Display):
+    """Loss by epoch, in nats a row, and the epoch whose weights were kept.
+
+    Parameters
+    ----------
+    epoch : ndarray of shape (n_epochs,)
+        0 is the start.
+    losses : dict of str to ndarray of shape (n_epochs,)
+        By name. NaN where there is none.
+    kl : ndarray of shape (n_epochs,) or None, default=None
+        KL term of the training loss.
+    best_epoch : int or None, default=None
+
+    Attributes
+    ----------
+    lines_ : list of Line2D
+        One for each of losses.
+    best_line_ : Line2D or None
+    kl_ax_ : Axes or None
+        With a scale of its own, at the right.
+    kl_line_ : Line2D or None
+    legend_ : Legend
+    ax_, figure_ : Axes, Figure
+    """
+
+    def __init__(self, *, epoch, losses, kl=None, best_epoch=None):
+        self.epoch = epoch
+        self.losses = losses
+        self.kl = kl
+        self.best_epoch = best_epoch
+
+    @classmethod
+    def from_estimator(cls, estimator, *, kl=False, ax=None, **kwargs):
+        """Draw what a fitted VAETransformer's ``history_`` tells.
+
+        The training loss is the mean over an epoch, with the `beta` and `free_bits` of training; that of validation
+        rows (or, without them, of a few training rows) is the score after the epoch, with its sign changed.
+
+        Parameters
+        ----------
+        estimator : fitted VAETransformer
+        kl : bool, default=False
+            Whether to draw the KL term as well, on an axis at the right.
+        ax : Axes or None, default=None
+        **kwargs : dict
+            For ``ax.plot``.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+        """
+        fitted_n_features(estimator)
+        history = estimator.history_
+
+        def column(key):
+            return np.array([row.get(key, np.nan) for row in history], dtype=float)  # the start was not trained
+
+        score = "valid_score" if "valid_score" in history[0] else "train_score"
+        name = {"valid_score": "validation rows", "train_score": "a few training rows"}[score]
+        return cls(
+            epoch=np.array([row["epoch"] for row in history]),
+            losses={"training": column("train_loss"), name: -column(score)},
+            kl=column("train_kl") if kl else None,
+            best_epoch=estimator.best_iter_,
+        ).plot(ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw on ax, or on a new figure; kwargs are for ``ax.plot``. Returns self."""
+        plt = self._open(ax)
+        self.lines_, self.best_line_, self.kl_ax_, self.kl_line_ = [], None, None, None
+        for color, (name, loss) in zip(COLORS, self.losses.items(), strict=False):
+            self.lines_ += self.ax_.plot(self.epoch, loss, **style(plt.Line2D, kwargs, color=color, label=name))
+        handles = [*self.lines_]
+        if self.best_epoch is not None:
+            best = {"color": "0.4", "linestyle": ":", "zorder": 1, "label": f"kept: epoch {self.best_epoch}"}
+            self.best_line_ = self.ax_.axvline(self.best_epoch, **best)
+            handles.append(self.best_line_)
+        if self.kl is not None:
+            self.kl_ax_ = self.ax_.twinx()
+            (self.kl_line_,) = self.kl_ax_.plot(self.epoch, self.kl, color=COLORS[3], linestyle="--", label="KL")
+            self.kl_ax_.set_ylabel("KL, nats a row")
+            handles.append(self.kl_line_)
+        self.ax_.set(xlabel="epoch (0: the start)", ylabel="loss, nats a row")
+        self.ax_.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+        # The axes drawn last hold the legend, above all lines; with KL, where falling and rising lines leave room.
+        last, place = (self.ax_, "best") if self.kl_ax_ is None else (self.kl_ax_, "center right")
+        self.legend_ = last.legend(handles=handles, loc=place)
+        return self

@@ -1,0 +1,67 @@
+import numpy as np
+
+from ._base import Display, fitted_n_features
+
+MOST_ANNOTATED = 10
+
+
+class PosteriorCorrelationDisplay(Display):
+    """Heat map of the posterior's correlations between components, mean over rows: what a diagonal one leaves out.
+
+    Parameters
+    ----------
+    correlation : ndarray of shape (n_components, n_components)
+
+    Attributes
+    ----------
+    image_ : AxesImage
+    texts_ : list of Text
+        The values, row by row, with at most 10 components.
+    colorbar_ : Colorbar
+    ax_, figure_ : Axes, Figure
+    """
+
+    def __init__(self, *, correlation):
+        self.correlation = correlation
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, ax=None, **kwargs):
+        """Draw the correlations of a fitted VAETransformer's posterior.
+
+        Parameters
+        ----------
+        estimator : fitted VAETransformer
+        X : array-like of shape (n_samples, n_features)
+            Rows to take the mean over.
+        ax : Axes or None, default=None
+        **kwargs : dict
+            For ``ax.imshow``.
+
+        Returns
+        -------
+        display : PosteriorCorrelationDisplay
+        """
+        fitted_n_features(estimator)
+        covariance = np.asarray(estimator.posterior_covariance(X))
+        deviation = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+        correlation = covariance / (deviation[:, :, None] * deviation[:, None, :])
+        return cls(correlation=correlation.mean(axis=0)).plot(ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw on ax, or on a new figure; kwargs are for ``ax.imshow``. Returns self."""
+        plt = self._open(ax)
+        self.image_ = self.ax_.imshow(
+            self.correlation, **{"cmap": "RdBu_r", "vmin": -1, "vmax": 1, "aspect": "equal", **kwargs}
+        )
+        self.texts_ = []
+        if len(self.correlation) <= MOST_ANNOTATED:
+            for (row, column), value in np.ndenumerate(self.correlation):
+                color = "white" if abs(value) > 0.6 else "black"
+                text = f"{value:.2f}".replace("-0.00", "0.00")
+                place = {"ha": "center", "va": "center", "fontsize": "small", "color": color}
+                self.texts_.append(self.ax_.text(column, row, text, **place))
+        for axis in (self.ax_.xaxis, self.ax_.yaxis):
+            axis.set_major_locator(plt.MaxNLocator(integer=True))
+        self.ax_.set(xlabel="component", ylabel="component")
+        self.colorbar_ = self.figure_.colorbar(self.image_, ax=self.ax_, label="posterior correlation, mean over rows")
+        return self

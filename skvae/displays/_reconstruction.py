@@ -1,0 +1,139 @@
+from statistics import NormalDist
+
+import numpy as np
+
+from ._base import (
+    COLORS,
+    Display,
+    check_image_shape,
+    check_indices,
+    feature_axis,
+    fitted_n_features,
+    style,
+    take,
+)
+
+
+class ReconstructionDisplay(Display):
+    """Rows of X, their reconstructions and a band in which the model expects new readings of them to lie.
+
+    Parameters
+    ----------
+    X, mean : ndarray of shape (n_drawn, n_features)
+        Measured, NaN where not; and reconstructed.
+    std : ndarray of shape (n_drawn, n_features) or None, default=None
+        Of the posterior predictive, in X's units. None draws no band.
+    level : float, default=0.9
+        Coverage of the band, as if the predictive were normal.
+    axis : ndarray of shape (n_features,)
+    axis_name : str, default="channel"
+    image_shape : tuple or None, default=None
+        (height, width) or (channels, height, width): rows are images.
+
+    Attributes
+    ----------
+    measured_lines_, lines_ : list of Line2D or None
+        One for each row: measured, and reconstructed.
+    bands_ : list of PolyCollection or None
+    legend_ : Legend or None
+    image_ : AxesImage or None
+        All images as one, originals above reconstructions.
+    ax_, figure_ : Axes, Figure
+    """
+
+    def __init__(self, *, X, mean, std=None, level=0.9, axis, axis_name="channel", image_shape=None):
+        self.X = X
+        self.mean = mean
+        self.std = std
+        self.level = level
+        self.axis = axis
+        self.axis_name = axis_name
+        self.image_shape = image_shape
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        *,
+        rows=None,
+        level=0.9,
+        axis=None,
+        axis_name=None,
+        image_shape=None,
+        ax=None,
+        **kwargs,
+    ):
+        """Draw rows of X as a fitted VAETransformer reconstructs them.
+
+        Parameters
+        ----------
+        estimator : fitted VAETransformer
+        X : array-like of shape (n_samples, n_features)
+            NaN: not measured, a gap in the line or a blue pixel.
+        rows : int, sequence of int or None, default=None
+            Of X. None: the first, or the first ten of images.
+        level : float, default=0.9
+            Coverage of the band, in (0, 1), as if the predictive were normal. Images have none.
+        axis : array-like of shape (n_features,) or None, default=None
+            Such as wavelengths. None: the numbers in the feature names ("wl_350"), if all have one, or 0, 1, ...
+        axis_name : str or None, default=None
+            Such as "wavelength, nm".
+        image_shape : (height, width), (channels, height, width) or None, default=None
+            Of a row, where rows are images; 1 or 3 channels.
+        ax : Axes or None, default=None
+        **kwargs : dict
+            For ``ax.plot``, of the reconstructions, or ``ax.imshow`` of images.
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+        """
+        n_features = fitted_n_features(estimator)
+        if not 0 < level < 1:
+            raise ValueError(f"level must be between 0 and 1, got {level!r}.")
+        image_shape = check_image_shape(image_shape, n_features)
+        axis, axis_name = feature_axis(estimator, axis, axis_name)
+        rows = range(min(1 if image_shape is None else 10, len(X))) if rows is None else rows
+        X = take(X, check_indices("rows", rows, len(X), "rows"))
+        mean, std = (
+            estimator.reconstruct(X, return_std=True) if image_shape is None else (estimator.reconstruct(X), None)
+        )
+        return cls(
+            X=np.asarray(X, dtype=float),
+            mean=np.asarray(mean),
+            std=None if std is None else np.asarray(std),
+            level=level,
+            axis=axis,
+            axis_name=axis_name,
+            image_shape=image_shape,
+        ).plot(ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw on ax, or on a new figure; kwargs are for ``ax.plot`` or ``ax.imshow``. Returns self."""
+        self.measured_lines_ = self.lines_ = self.bands_ = self.legend_ = self.image_ = None
+        if self.image_shape is not None:
+            if "norm" not in kwargs:  # what is brighter or darker than any original does not dim the originals
+                kwargs = {"vmin": np.nanmin(self.X), "vmax": np.nanmax(self.X), **kwargs}
+            rows, _ = self._show_images(ax, np.stack([self.X, self.mean]), self.image_shape, kwargs)
+            self.ax_.set_yticks(rows, ["original", "reconstruction"])
+            self.ax_.set_xticks([])
+            return self
+        plt = self._open(ax)
+        self.measured_lines_, self.lines_, self.bands_ = [], [], []
+        for i, (row, mean) in enumerate(zip(self.X, self.mean, strict=True)):
+            gap = np.isnan(np.pad(row, 1, constant_values=np.nan))
+            alone = np.flatnonzero(~gap[1:-1] & gap[:-2] & gap[2:])  # a channel between two gaps is no line: mark it
+            dots = {"marker": "." if len(alone) else "", "markersize": 3, "markevery": alone.tolist()}
+            self.measured_lines_ += self.ax_.plot(self.axis, row, color="0.15", linewidth=1, label="measured", **dots)
+            options = style(plt.Line2D, kwargs, color=COLORS[i % len(COLORS)], linewidth=1, label="reconstruction")
+            self.lines_ += self.ax_.plot(self.axis, mean, **options)
+            if self.std is not None:
+                half = NormalDist().inv_cdf((1 + self.level) / 2) * self.std[i]
+                band = {"color": self.lines_[-1].get_color(), "alpha": 0.3, "linewidth": 0}
+                band["label"] = f"{100 * self.level:g} % of new readings"
+                self.bands_.append(self.ax_.fill_between(self.axis, mean - half, mean + half, **band))
+        self.ax_.set(xlabel=self.axis_name, ylabel="value, units of X")
+        self.ax_.margins(x=0)
+        self.legend_ = self.ax_.legend(handles=[self.measured_lines_[0], self.lines_[0], *self.bands_[:1]])
+        return self

@@ -1,0 +1,82 @@
+import numpy as np
+
+from ._base import COLORS, Display, fitted_n_features, style
+
+
+class ScreeDisplay(Display):
+    """Share of X's variance that each component explains, beside PCA's, and their cumulative sums.
+
+    Parameters
+    ----------
+    explained_variance_ratio : ndarray of shape (n_components,)
+    pca_explained_variance_ratio : ndarray of shape (n_pca_components,) or None, default=None
+        At most n_components of them are drawn.
+    name : str, default="VAE"
+
+    Attributes
+    ----------
+    bars_ : list of BarContainer
+        The model's and, with a PCA, PCA's.
+    lines_ : list of Line2D
+        Cumulative sums, in the same order.
+    legend_ : Legend
+    ax_, figure_ : Axes, Figure
+    """
+
+    def __init__(self, *, explained_variance_ratio, pca_explained_variance_ratio=None, name="VAE"):
+        self.explained_variance_ratio = explained_variance_ratio
+        self.pca_explained_variance_ratio = pca_explained_variance_ratio
+        self.name = name
+
+    @classmethod
+    def from_estimator(cls, estimator, pca=None, *, name=None, ax=None, **kwargs):
+        """Draw the scree of a fitted VAETransformer.
+
+        Parameters
+        ----------
+        estimator : fitted VAETransformer
+        pca : fitted sklearn.decomposition.PCA or None, default=None
+            On the same X.
+        name : str or None, default=None
+            In the legend; the estimator's class.
+        ax : Axes or None, default=None
+        **kwargs : dict
+            For ``ax.bar``.
+
+        Returns
+        -------
+        display : ScreeDisplay
+        """
+        n_features = fitted_n_features(estimator)
+        if pca is not None:
+            ratio = getattr(pca, "explained_variance_ratio_", None)
+            if ratio is None:
+                raise ValueError(f"pca must be a fitted PCA, got {pca!r} without explained_variance_ratio_.")
+            if pca.n_features_in_ != n_features:
+                raise ValueError(f"pca has {pca.n_features_in_} features, the estimator {n_features}.")
+        return cls(
+            explained_variance_ratio=np.asarray(estimator.explained_variance_ratio_),
+            pca_explained_variance_ratio=None if pca is None else np.asarray(ratio),
+            name=type(estimator).__name__ if name is None else name,
+        ).plot(ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw on ax, or on a new figure; kwargs are for ``ax.bar``. Returns self."""
+        plt = self._open(ax)
+        n = len(self.explained_variance_ratio)
+        series = {self.name: self.explained_variance_ratio}
+        if self.pca_explained_variance_ratio is not None:
+            series["PCA"] = self.pca_explained_variance_ratio[:n]
+        width = 0.8 / len(series)
+        self.bars_, self.lines_ = [], []
+        for i, (label, ratio) in enumerate(series.items()):
+            place = np.arange(len(ratio)) + (i - (len(series) - 1) / 2) * width
+            bar_style = style(plt.Rectangle, kwargs, color=COLORS[i], width=0.9 * width, label=label)
+            self.bars_.append(self.ax_.bar(place, ratio, **bar_style))
+            # Over the bars' middles, so that lines of nearly the same height stay apart.
+            line = {"color": COLORS[i], "marker": "o", "markersize": 4, "linewidth": 1}
+            self.lines_ += self.ax_.plot(place, np.cumsum(ratio), **line)
+        self.ax_.set(xlabel="component", ylabel="explained variance ratio (lines: cumulative)")
+        self.ax_.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+        self.legend_ = self.ax_.legend()
+        return self
