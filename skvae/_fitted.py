@@ -1,13 +1,16 @@
 """What a fitted estimator does: validated arrays in, arrays out."""
 
+from numbers import Real
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._build import lookup
 from ._inference import Inference
 from ._inspection import squared_residuals
+from ._monitoring import q_limit
 from ._parameters import check_parameters, check_sample_weight
 from ._scaling import has_gaps
 from .likelihoods import LIKELIHOODS
@@ -131,34 +134,47 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def hotelling_t2(self, X):
         """Return Hotelling's T2 of each row, shape (n_samples,): how far its scores lie from the training rows'.
 
-        (z - m)^T S^-1 (z - m) with m and S the mean and the covariance of the training rows' posterior means.
+        (z - m)^T S^-1 (z - m) with m and S the mean and the covariance of the training rows' posterior means, over the
+        `n_active_components_`.
         """
         return self._monitor_of(X)[0]
 
     def q_residuals(self, X):
         """Return the Q residual (SPE) of each row, shape (n_samples,): its squared distance from its reconstruction.
 
-        Summed over the measured values, in X's units squared, of `inverse_transform` of `transform`.
+        In X's units squared, of `inverse_transform` of `transform`; of a row with NaN, n_features times the mean over
+        its measured values.
         """
         return self._monitor_of(X)[1]
 
     def hotelling_t2_limit(self, level=0.95):
         """Return the T2 that this share of new rows like the training rows stays under.
 
-        d (n^2 - 1) / (n (n - d)) F(level; d, n - d) for n training rows and d components with any spread (MacGregor
-        and Kourti, Statistical process control of multivariate processes, 1995); infinite where n is not above d.
+        d (n^2 - 1) / (n (n - d)) F(level; d, n - d) for n training rows (the sum of their weights) and d active
+        components (MacGregor and Kourti, Statistical process control of multivariate processes, 1995); infinite where n
+        is not above d.
         """
         check_is_fitted(self)
-        return self._monitor.t2_limit(check_level(level))
+        return float(self._monitor.t2_limit(check_level(level)))
 
-    def q_residuals_limit(self, level=0.95):
-        """Return the Q residual that this share of rows like the training rows stays under.
+    def q_residuals_limit(self, level=0.95, X=None):
+        """Return the Q residual that this share of rows stays under.
 
-        g chi2(level; h) with the mean g h and the variance 2 g^2 h of the training rows' Q (Box, 1954; Nomikos and
-        MacGregor, 1995). Where a model has many weights for its rows, new rows lie above it more often.
+        g chi2(level; h) with the mean g h and the variance 2 g^2 h of rows' Q (Box, 1954; Nomikos and MacGregor, 1995).
+
+        Parameters
+        ----------
+        level : float, default=0.95
+        X : array-like of shape (n_samples, n_features) or None, default=None
+            The rows. None: those trained on, which a model comes nearer to than to new ones: of 100 training rows and
+            fewer, several times 1 - level of new rows may lie above. Held-out rows give a limit that holds.
         """
         check_is_fitted(self)
-        return self._monitor.q_limit(check_level(level))
+        check_level(level)
+        if X is None:
+            return float(self._monitor.q_limit(level))
+        q = self.q_residuals(X)
+        return float(q_limit(q.mean(), q.var(), level))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -200,6 +216,4 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
 
 def check_level(level):
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1.")
-    return level
+    return check_scalar(level, "level", Real, min_val=0, max_val=1, include_boundaries="neither")

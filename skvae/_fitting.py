@@ -2,12 +2,14 @@
 
 import warnings
 
+import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from ._fitted import FittedVAE
-from ._inspection import ACTIVE, component_attributes, fitted_attributes
+from ._inspection import component_attributes, fitted_attributes
+from ._monitoring import ACTIVE
 from ._parameters import check_sample_weight, validates_parameters
 from ._training import fit_net, pass_once
 
@@ -50,7 +52,8 @@ class FittingVAE(FittedVAE):
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         net, selection = fit_net(self, data, seed, weight, previous)
         self._take(X, data, net, seed)
-        inactive = self._finish(data, weight, selection)
+        self._finish(data, weight, selection)
+        inactive = np.flatnonzero(~self._monitor.active)
         if len(inactive):
             warnings.warn(
                 f"Posterior collapse in component {', '.join(map(str, inactive))} (of 0 to {self.n_components_ - 1}): "
@@ -66,7 +69,8 @@ class FittingVAE(FittedVAE):
         """Train for one pass over X, from the present weights, at a constant learning rate.
 
         The first call takes scaling and linear start from its X (n_samples, n_features), and all parameters; it also
-        settles the order and the signs of the components. What attributes say of rows, they say of the last call's.
+        settles the order and the signs of the components. What attributes say of rows, they say of the last call's;
+        `n_active_components_` and the limits of T2 and Q are of the rows of all calls.
         """
         previous = getattr(self, "net_", None)
         first = previous is None
@@ -75,7 +79,8 @@ class FittingVAE(FittedVAE):
         net = pass_once(self, data, seed, weight, previous)
         if first:
             self._take(X, data, net, seed)
-        self._finish(data, weight, net, arrange=first, fewer=8)  # as a pass itself takes little time
+        before = None if first else self._monitor
+        self._finish(data, weight, net, arrange=first, fewer=8, monitor=before)  # fewer, as a pass takes little time
         return self
 
     def _training_rows(self, X, sample_weight, reset, check=True):
@@ -100,8 +105,6 @@ class FittingVAE(FittedVAE):
     def _finish(self, data, weight, net, arrange=True, **options):
         """Read the weights, and the history of the net that was selected; pass an interruption on."""
         vars(self).update(fitted_attributes(self.net_.module_, net))
-        attributes, inactive = component_attributes(self.net_.module_, data, weight, self.mean_, arrange, **options)
-        vars(self).update(attributes)
+        vars(self).update(component_attributes(self.net_.module_, data, weight, self.mean_, arrange, **options))
         if net.interrupted_:
             raise KeyboardInterrupt("Interrupted: the estimator holds the best weights so far.")
-        return inactive

@@ -11,7 +11,6 @@ from ._scaling import has_gaps, unbiased
 ROWS = 8192  # training rows, evenly spread, that statistics rest on at most
 ROWS_DIFFERENTIATED = 512  # and those that are differentiated along each component
 ROWS_AVERAGED, N_AVERAGED = 256, 16  # and those that are averaged over components, and over how many draws of them
-ACTIVE = 0.01  # variance of a posterior mean, in units of the prior's, under which a component carries nothing
 
 
 def fitted_attributes(module, selection):
@@ -42,7 +41,7 @@ def evenly(X, weight, n_rows):
     return rows, weight / weight.sum()
 
 
-def component_attributes(module, X, weight, mean, arrange, fewer=1):
+def component_attributes(module, X, weight, mean, arrange, fewer=1, monitor=None):
     """The estimator's attributes that tell what components carry, read from rows of X.
 
     Parameters
@@ -57,12 +56,12 @@ def component_attributes(module, X, weight, mean, arrange, fewer=1):
         Whether to sort the components by what they carry, and to choose their signs.
     fewer : int, default=1
         By what to divide the numbers of rows that are looked at.
+    monitor : Monitor or None
+        Of rows of earlier passes.
 
     Returns
     -------
     attributes : dict
-    inactive : ndarray of int
-        Components that carry nothing.
     """
     rows, share = evenly(X, weight, ROWS // fewer)
     inference = Inference(module, X.dtype, has_gaps(rows))
@@ -78,15 +77,16 @@ def component_attributes(module, X, weight, mean, arrange, fewer=1):
     few_Z, _ = evenly(Z, share, ROWS_AVERAGED // fewer)
     gains, total_variance = variance_gains(inference, few, few_Z, few_share, mean, variance)
     n = len(X) if weight is None else weight.sum()
-    attributes = {
+    ours = Monitor(Z, squared_residuals(rows, inference.inverse_transform(Z)), share, n)
+    monitor = ours if monitor is None else monitor + ours
+    return {
         "components_": components.astype(X.dtype),
         "explained_variance_ratio_": gains,
         "explained_variance_": gains * total_variance * unbiased(n),
         "kl_per_component_": kl,
-        "n_active_components_": int(np.sum(variance > ACTIVE)),
-        "_monitor": Monitor(Z, squared_residuals(rows, inference.inverse_transform(Z)), share, n),
+        "n_active_components_": int(monitor.active.sum()),
+        "_monitor": monitor,
     }
-    return attributes, np.flatnonzero(variance <= ACTIVE)
 
 
 def arrangement(module, components, carried):
@@ -104,8 +104,9 @@ def arrangement(module, components, carried):
 
 
 def squared_residuals(X, reconstruction):
-    """Of each row, over its measured values, float64."""
-    return np.nansum((X.astype(np.float64) - reconstruction) ** 2, axis=1)
+    """Of each row: p times the mean over its measured values, float64."""
+    n_measured = np.count_nonzero(~np.isnan(X), axis=1)
+    return np.nansum((X.astype(np.float64) - reconstruction) ** 2, axis=1) * X.shape[1] / np.maximum(n_measured, 1)
 
 
 def variance_gains(inference, X, Z, share, mean, variance):

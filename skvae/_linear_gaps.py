@@ -50,8 +50,26 @@ class _Moments:
             self.log_likelihood -= 0.5 * (w @ (measured @ log_noise + log_det + exponent)).item()
 
 
-def em_with_gaps(u, weight, start, noise_shape, unit, floor, tol=1e-3, max_iter=300):
-    """Maximum likelihood of the measured values.
+def pairwise_start(u, weight, d, floor):
+    """Loadings and noise from the principal components of the covariance over the rows that have both features.
+
+    Where a block of features lacks in many rows, filling it with means invents a component, which EM then may keep.
+    """
+    p = u.shape[1]
+    square, count = (torch.zeros(p, p, dtype=torch.float64, device=u.device) for _ in range(2))
+    for block in blocks(len(u), rows_per_block(p)):
+        rows = u[block].double()
+        measured, rows = weight[block].unsqueeze(1) * ~rows.isnan(), rows.nan_to_num(0.0)
+        square.addmm_(rows.T, weight[block].unsqueeze(1) * rows)
+        count.addmm_((measured > 0).double().T, measured)
+    covariance = torch.where(count > 0, square / count.clamp(min=1e-300), 0.0)
+    values, vectors = (part.flip(-1)[..., :d] for part in torch.linalg.eigh(covariance))
+    loadings = torch.nn.functional.pad(vectors * values.clamp(min=0).sqrt(), (0, d - len(values)))
+    return loadings, (covariance.diagonal() - loadings.square().sum(1)).clamp(min=max(floor, 1e-4))
+
+
+def em_with_gaps(u, weight, start, noise_shape, unit, floor, **options):
+    """Maximum likelihood of the measured values, the better of two starts, as the likelihood has several maxima.
 
     Parameters
     ----------
@@ -59,13 +77,15 @@ def em_with_gaps(u, weight, start, noise_shape, unit, floor, tol=1e-3, max_iter=
         NaN where a value was not measured.
     weight : Tensor of shape (n,) or None
     start : tuple of Tensor
-        Loadings (p, d) and noise variances (p,) to begin with, at mean zero.
+        Loadings (p, d) and noise variances (p,) to begin with, at mean zero; the other start is `pairwise_start`.
     noise_shape : Tensor of shape (p,) or None
         Noise variances up to a factor; None where each is free.
     unit : bool
         Whether that factor is one.
     floor : float
         Least noise variance, or factor.
+    **options : dict
+        Of `_expectation_maximisation`.
 
     Returns
     -------
@@ -74,13 +94,24 @@ def em_with_gaps(u, weight, start, noise_shape, unit, floor, tol=1e-3, max_iter=
     mean : Tensor of shape (p,)
     """
     step = -(-len(u) // ROWS)
-    u = torch.cat([u[i : i + 1] for i in range(0, len(u), step)]) if step > 1 else u[:]
+    u = u[::step]
     weight = torch.ones(len(u), dtype=torch.float64, device=u.device) if weight is None else weight[::step].double()
-    loadings, noise = (tensor.to(u.device) for tensor in start)
     noise_shape = None if noise_shape is None else noise_shape.to(u.device)
-    mean = torch.zeros_like(noise)
-    d = loadings.shape[1]
-    best = -math.inf
+    d = start[0].shape[1]
+    pairwise = pairwise_start(u, weight, d, floor)
+    if noise_shape is None:  # a noise for each feature meets some features exactly, where one for all does not
+        one_for_all = torch.ones_like(pairwise[1])
+        pairwise = _expectation_maximisation(u, weight, *pairwise, one_for_all, unit, floor, **options)[1:3]
+    elif unit:
+        pairwise = pairwise[0], noise_shape
+    starts = [[tensor.to(u.device) for tensor in start], pairwise]
+    fits = [_expectation_maximisation(u, weight, *one, noise_shape, unit, floor, **options) for one in starts]
+    return [tensor.cpu() for tensor in max(fits, key=lambda fit: fit[0])[1:]]
+
+
+def _expectation_maximisation(u, weight, loadings, noise, noise_shape, unit, floor, tol=1e-3, max_iter=300):
+    """Iterate until a step gains less than tol nats a row; log-likelihood a row, loadings, noise and mean."""
+    mean, d, best = torch.zeros_like(noise), loadings.shape[1], -math.inf
     for _ in range(max_iter):
         moments = _Moments(u, weight, loadings, mean, noise)
         previous, best = best, moments.log_likelihood / weight.sum().item()
@@ -99,4 +130,4 @@ def em_with_gaps(u, weight, start, noise_shape, unit, floor, tol=1e-3, max_iter=
         loadings, offset = coefficients.split([d, 1], dim=1)
         mean = mean + offset.squeeze(1) + loadings @ centre
         loadings = loadings @ spread
-    return loadings.cpu(), noise.cpu(), mean.cpu()
+    return best, loadings, noise, mean

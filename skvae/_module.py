@@ -75,14 +75,12 @@ class VAE(nn.Module):
         if not self.gaps:
             return self._encode(u)
         linear = Conditional(u, self.fill_loadings, self.fill_mean, self.fill_noise)
-        z, values = linear.mean, self.fill_mean + linear.mean @ self.fill_loadings.T
-        if self.n_refills:
-            z, values = self._refill(u, linear)
+        values = self._refill(u, linear) if self.n_refills else self.fill_mean + linear.mean @ self.fill_loadings.T
         q = self._encode(linear.fill(u, values))
-        return WidenedPosterior(q, z + linear.newton(q.mean - z), linear.widening())
+        return WidenedPosterior(q, linear.widening())
 
     def _refill(self, u, linear):
-        """Look for z that the encoder confirms when the decoder fills the gaps from it: z and those values.
+        """The decoder's values (n, p) for a z that the encoder confirms when it sees them in the gaps.
 
         From the linear answer by Newton's steps, each halved until log p(u, z) of the measured values rises.
         """
@@ -101,7 +99,7 @@ class VAE(nn.Module):
             z, values = torch.where(better, trial, z), torch.where(better, trial_values, values)
             worth = torch.maximum(trial_worth, worth)
             length = torch.where(better, 1.0, length / 2)
-        return z, values
+        return values
 
     def _encode(self, u):
         return self.posterior(self.encoder(self.likelihood.inputs(u)), self.n_components)

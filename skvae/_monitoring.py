@@ -5,9 +5,11 @@ from scipy.special import chdtri, fdtri
 
 from ._scaling import unbiased
 
+ACTIVE = 0.01  # variance of a posterior mean, in units of the prior's, under which a component carries nothing
+
 
 class Monitor:
-    """What training rows say of scores and residuals.
+    """What training rows say of scores and residuals, as sums, so that those of several passes add up.
 
     Parameters
     ----------
@@ -22,28 +24,48 @@ class Monitor:
     """
 
     def __init__(self, Z, q, share, n_rows):
-        self.n_rows = n_rows
-        self.mean = share @ Z
-        centred = Z - self.mean
-        covariance = (share[:, None] * centred).T @ centred * unbiased(n_rows)
-        self.precision = np.linalg.pinv(covariance, hermitian=True)
-        self.rank = np.linalg.matrix_rank(covariance, hermitian=True)
-        self.q_mean = share @ q
-        self.q_variance = share @ (q - self.q_mean) ** 2
+        Z = np.asarray(Z, dtype=np.float64)
+        moments = 1.0, share @ Z, (share[:, None] * Z).T @ Z, share @ q, share @ q**2
+        self.sums = [n_rows * moment for moment in moments]
+
+    def __add__(self, other):
+        total = object.__new__(Monitor)
+        total.sums = [ours + theirs for ours, theirs in zip(self.sums, other.sums, strict=True)]
+        return total
+
+    @property
+    def active(self):
+        """Whether each component carries anything; shape (d,) (Burda et al., 2016, section 5.2)."""
+        return self._covariance().diagonal() > ACTIVE
 
     def t2(self, Z):
         """(z - mean)^T S^-1 (z - mean), S the covariance of the training rows' scores; shape (n,)."""
-        centred = Z - self.mean
-        return np.einsum("nd, de, ne -> n", centred, self.precision, centred)
+        precision, _ = self._precision()
+        mean = self.sums[1] / self.sums[0]
+        return np.einsum("nd, de, ne -> n", Z - mean, precision, Z - mean)
 
     def t2_limit(self, level):
         """d (n^2 - 1) / (n (n - d)) F(level; d, n - d), for a row that was not trained on."""
-        n, d = self.n_rows, self.rank
+        n, d = self.sums[0], self._precision()[1]
         return d * (n**2 - 1) / (n * (n - d)) * fdtri(d, n - d, level) if n > d > 0 else np.inf
 
     def q_limit(self, level):
-        """g chi2(level; h), with g h and 2 g^2 h the mean and the variance of the training rows' Q."""
-        if self.q_variance == 0:
-            return self.q_mean
-        g, h = self.q_variance / (2 * self.q_mean), 2 * self.q_mean**2 / self.q_variance
-        return g * chdtri(h, 1 - level)
+        """See `q_limit`, for the training rows' Q."""
+        n, *_, total, square = self.sums
+        return q_limit(total / n, max(square / n - (total / n) ** 2, 0.0), level)
+
+    def _covariance(self):
+        n, total, square = self.sums[:3]
+        return square / n - np.outer(total, total) / n**2
+
+    def _precision(self):
+        """Pseudo-inverse (d, d) and rank of the unbiased covariance of the scores, over the active components."""
+        covariance = self._covariance() * unbiased(self.sums[0]) * np.outer(self.active, self.active)
+        return np.linalg.pinv(covariance, hermitian=True), np.linalg.matrix_rank(covariance, hermitian=True)
+
+
+def q_limit(mean, variance, level):
+    """g chi2(level; h), with g h and 2 g^2 h the mean and the variance of Q."""
+    if variance <= 1e-12 * mean**2:
+        return mean
+    return variance / (2 * mean) * chdtri(2 * mean**2 / variance, 1 - level)

@@ -192,3 +192,21 @@ def test_a_net_trains_on_when_another_is_gone():
     for net in (kept, eager):
         net.fit_loop((u, None), epochs=2)
     assert_same_weights(kept, eager)
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_gaps_and_weights_on_cuda(spectra, posterior):
+    """The same linear start as on the CPU, and training, whose steps with gaps are not captured."""
+    rng = np.random.RandomState(0)
+    gaps, weight = np.where(rng.uniform(size=spectra.shape) < 0.2, np.nan, spectra), rng.uniform(0.5, 2, len(spectra))
+    cpu, cuda = (
+        VAETransformer(2, posterior=posterior, device=device, max_iter=0).fit(gaps, sample_weight=weight)
+        for device in ("cpu", "cuda")
+    )
+    assert cuda.score(gaps) == pytest.approx(cpu.score(gaps), abs=0.1)
+    np.testing.assert_allclose(cuda.impute(gaps), cpu.impute(gaps), rtol=1e-2, atol=1e-2 * np.abs(spectra).max())
+    np.testing.assert_allclose(cuda.components_, cpu.components_, atol=1e-3 * np.abs(cpu.components_).max())
+    for rows in (gaps, spectra):
+        vae = on_cuda(posterior=posterior).fit(rows, sample_weight=weight)
+        assert np.isfinite(vae.score(gaps)) and np.isfinite(vae.loadings(gaps)).all()
+        assert vae.get_covariance().shape == (60, 60) and (vae.hotelling_t2(gaps) >= 0).all()

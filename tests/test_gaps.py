@@ -123,8 +123,8 @@ def test_widened_posterior_against_dense_algebra(family):
     draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
     kind = POSTERIORS[family]
     whole = kind(draw(5, kind.n_raw(3)), 3)
-    widening, mean = torch.linalg.qr(draw(5, 3, 3))[1].abs().triu(), draw(5, 3)
-    q = WidenedPosterior(whole, mean, widening)
+    widening, mean = torch.linalg.qr(draw(5, 3, 3))[1].abs().triu(), whole.mean
+    q = WidenedPosterior(whole, widening)
     covariance = widening @ whole.covariance() @ widening.mT
     truth = torch.distributions.MultivariateNormal(mean, covariance)
     torch.testing.assert_close(q.covariance(), covariance)

@@ -45,7 +45,7 @@ def test_q_is_the_squared_residual_over_the_measured_values():
     gaps = np.where(np.random.RandomState(0).uniform(size=X.shape) < 0.1, np.nan, X)
     for rows in (X, gaps):
         residual = rows - vae.inverse_transform(vae.transform(rows))
-        np.testing.assert_allclose(vae.q_residuals(rows), np.nansum(residual**2, axis=1))
+        np.testing.assert_allclose(vae.q_residuals(rows), 60 * np.nanmean(residual**2, axis=1))
         assert np.isfinite(vae.hotelling_t2(rows)).all()
 
 
@@ -62,22 +62,55 @@ def test_limits_hold_as_often_as_they_say(level):
     assert alarms[1] == pytest.approx(1 - level, abs=error + 0.15 * (1 - level))
 
 
-def test_t2_limit_is_the_f_quantile_and_collapsed_components_do_not_count():
-    Z = np.random.RandomState(0).standard_normal((30, 2))
-    share = np.full(30, 1 / 30)
+def test_t2_limit_is_the_f_quantile_of_active_components():
+    Z, share = np.random.RandomState(0).standard_normal((30, 2)), np.full(30, 1 / 30)
     monitor = Monitor(Z, np.ones(30), share, 30)
     assert monitor.t2_limit(0.95) == pytest.approx(2 * 899 / (30 * 28) * f(2, 28).ppf(0.95))
-    spare = Monitor(np.column_stack([Z, np.zeros(30)]), np.ones(30), share, 30)
-    assert spare.t2_limit(0.95) == pytest.approx(monitor.t2_limit(0.95))
-    np.testing.assert_allclose(spare.t2(np.column_stack([Z, np.zeros(30)])), monitor.t2(Z))
-    assert monitor.q_limit(0.95) == 1 and Monitor(Z, np.ones(30), share, 2).t2_limit(0.95) == np.inf
+    for scale, dead in ((0.01, True), (1, False)):
+        wide = np.column_stack([Z, scale * Z[::-1, 0]])
+        wider = Monitor(wide, np.ones(30), share, 30)
+        assert wider.active.tolist() == [True, True, not dead]
+        assert (wider.t2_limit(0.95) == pytest.approx(monitor.t2_limit(0.95))) == dead
+        assert np.allclose(wider.t2(wide), monitor.t2(Z)) == dead
+    assert monitor.q_limit(0.95) == pytest.approx(1)
+    assert Monitor(Z, np.ones(30), share, 2).t2_limit(0.95) == np.inf
 
 
-@pytest.mark.parametrize("level", [0, 1, 1.5, -0.1])
+def test_limits_add_up_over_partial_fits():
+    """The moments of rows in parts are those of all; a pass over one row does not take the limits away."""
+    rng = np.random.RandomState(0)
+    Z, q = rng.standard_normal((30, 2)), rng.uniform(size=30)
+    whole = Monitor(Z, q, np.full(30, 1 / 30), 30)
+    parts = Monitor(Z[:10], q[:10], np.full(10, 0.1), 10) + Monitor(Z[10:], q[10:], np.full(20, 0.05), 20)
+    np.testing.assert_allclose(parts.t2(Z), whole.t2(Z))
+    assert parts.q_limit(0.9) == pytest.approx(whole.q_limit(0.9))
+    X = curved_spectra(200)
+    vae = VAETransformer(3, **small()).fit(X)
+    limits = vae.hotelling_t2_limit(), vae.q_residuals_limit()
+    vae.partial_fit(X[:1])
+    assert vae.hotelling_t2_limit() == pytest.approx(limits[0], rel=0.01)
+    assert vae.q_residuals_limit() == pytest.approx(limits[1], rel=0.1)
+    assert vae.n_active_components_ == 3
+
+
+def test_q_limit_of_rows_with_gaps_and_of_other_rows():
+    """Gaps change a row's Q little in the mean, so that limits hold: false alarms of 5 % within 2.5 %."""
+    vae = start(linear_rows(2000)[0])
+    new, _ = linear_rows(4000, seed=1)
+    gaps = np.where(np.random.RandomState(0).uniform(size=new.shape) < 0.3, np.nan, new)
+    for rows in (new, gaps):
+        assert np.mean(vae.q_residuals(rows) > vae.q_residuals_limit()) == pytest.approx(0.05, abs=0.025)
+    few = VAETransformer(8, **small(max_iter=60, hidden_layer_sizes=(64,))).fit(linear_rows(40)[0])
+    held_out = few.q_residuals_limit(X=new[:200])
+    alarms = [np.mean(few.q_residuals(new[200:]) > limit) for limit in (few.q_residuals_limit(), held_out)]
+    assert alarms[0] > 0.2 and alarms[1] == pytest.approx(0.05, abs=0.03)
+
+
+@pytest.mark.parametrize("level", [0, 1, 1.5, -0.1, None, "0.9"])
 def test_levels_are_checked(level, spectra):
     vae = VAETransformer(2, **small(max_iter=0)).fit(spectra)
     for limit in (vae.hotelling_t2_limit, vae.q_residuals_limit):
-        with pytest.raises(ValueError, match="level"):
+        with pytest.raises((ValueError, TypeError), match="level"):
             limit(level)
 
 

@@ -11,8 +11,8 @@ FLOORS = {
     "__init__": {"_transformer", "_version"},
     "_version": set(),
     "_transformer": {"_fitting", "_parameters"},
-    "_fitting": {"_fitted", "_inspection", "_parameters", "_training"},
-    "_fitted": {"_build", "_inference", "_inspection", "_parameters", "_scaling", "likelihoods"},
+    "_fitting": {"_fitted", "_inspection", "_monitoring", "_parameters", "_training"},
+    "_fitted": {"_build", "_inference", "_inspection", "_monitoring", "_parameters", "_scaling", "likelihoods"},
     "_parameters": {"likelihoods", "networks", "objectives", "posteriors"},
     "_training": {
         "_batches", "_build", "_linear_start", "_net", "_parameters", "_progress", "_scaling",

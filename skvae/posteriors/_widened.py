@@ -6,18 +6,17 @@ from ._base import Posterior
 
 
 class WidenedPosterior(Posterior):
-    r"""N(mean, G L L^T G^T) for a posterior N(., L L^T) of any family and a matrix G a row.
+    r"""N(mean, G L L^T G^T) for a posterior N(mean, L L^T) of any family and a matrix G a row.
 
     Parameters
     ----------
     whole : Posterior
-    mean : Tensor of shape (n, d)
     widening : Tensor of shape (n, d, d)
         G, upper triangular with a positive diagonal.
     """
 
-    def __init__(self, whole, mean, widening):
-        self.whole, self.mean, self.widening = whole, mean, widening
+    def __init__(self, whole, widening):
+        self.whole, self.mean, self.widening = whole, whole.mean, widening
 
     def scale(self, eps):
         return (self.widening @ self.whole.scale(eps).unsqueeze(-1)).squeeze(-1)
