@@ -1,0 +1,149 @@
+"""Which score finds faulty spectra, and how often do 95 % limits raise false alarms? VAE, PCA, factor analysis, forest.
+
+    OMP_NUM_THREADS=1 python benchmarks/outliers.py
+
+Models are fitted to clean rows. Of held-out rows one half gets a fault, the other stays as measured; a score is judged
+by the ROC AUC between the halves, mean over 20 random choices of them. Tables are means over --sets: name one set to
+see it alone. A second run goes on from what --output holds.
+"""
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.interpolate import CubicSpline
+from scipy.stats import chi2, f, norm
+from sklearn.decomposition import PCA, FactorAnalysis
+from sklearn.ensemble import IsolationForest
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from spectra import load, split
+
+from skvae import VAETransformer
+
+FAULTS = {"spike, sd": (0.3, 1), "drift, sd": (0.1, 0.3), "shift, channels": (0.3, 1, 3), "gain, %": (10, 30)}
+MARGIN = max(FAULTS["shift, channels"])  # channels at either end that shifted rows reach into, and no model sees
+N_CHANNELS, N_ROWS, N_HALVES, LEVEL = 300, 1500, 20, 0.95
+
+
+def with_fault(X, kept, spread, kind, size, rng):
+    """Rows X at the channels `kept`, each with a fault of random sign; `spread` is the training columns' sd."""
+    sign = rng.choice([-1, 1], size=(len(X), 1))
+    rows = X[:, kept]
+    if kind == "spike, sd":
+        return rows + sign * size * spread * (np.arange(len(kept)) == rng.integers(len(kept), size=sign.shape))
+    if kind == "drift, sd":  # a line or a parabola within [-1, 1], in root mean square sd of the columns
+        t = np.linspace(-1, 1, len(kept))
+        curves = np.where(rng.random((len(X), 1)) < 0.5, t, 2 * t**2 - 1)
+        return rows + sign * size * np.sqrt(np.mean(spread**2)) * curves
+    if kind == "shift, channels":  # of the instrument, before thinning
+        spline = CubicSpline(np.arange(X.shape[1]), X, axis=1)
+        return np.where(sign > 0, spline(kept + size), spline(kept - size))
+    return rows * (1 + sign * size / 100)
+
+
+class ChartedPCA(PCA):
+    """PCA with the charts of VAETransformer and the textbook limits, the third of them Jackson and Mudholkar's."""
+
+    def fit(self, X, y=None):
+        super().fit(X)
+        q, n, d = self.q_residuals(X), len(X), self.n_components
+        left = np.linalg.svd(X - self.mean_, compute_uv=False)[d:] ** 2 / (n - 1)
+        first, second, third = (np.sum(left**power) for power in (1, 2, 3))
+        h = 1 - 2 * first * third / (3 * second**2)  # where it is negative the normal deviate is the lower one
+        root = 1 + h * norm.ppf(LEVEL) * np.sqrt(2 * second) / first + second * h * (h - 1) / first**2
+        self.limits = {
+            ("PCA: T2", "F"): d * (n**2 - 1) / (n * (n - d)) * f.ppf(LEVEL, d, n - d),
+            ("PCA: Q", "chi2"): q.var() / (2 * q.mean()) * chi2.ppf(LEVEL, 2 * q.mean() ** 2 / q.var()),
+            ("PCA: Q", "Jackson-Mudholkar"): first * root ** (1 / h),
+        }
+        return self
+
+    def hotelling_t2(self, X):
+        return np.sum(self.transform(X) ** 2 / self.explained_variance_, axis=1)
+
+    def q_residuals(self, X):
+        return np.sum((X - self.inverse_transform(self.transform(X))) ** 2, axis=1)
+
+
+def measure(name, n_components, seed):
+    X, blocks = load(name)
+    step = -(-len(X) // N_ROWS)
+    train, test = split(X[::step], blocks[::step], seed)
+    kept = np.arange(MARGIN, X.shape[1] - MARGIN, -(-X.shape[1] // N_CHANNELS))
+    train, clean = train[:, kept], test[:, kept]
+    models = {
+        "VAE": VAETransformer(n_components, random_state=seed),
+        "VAE, one noise": VAETransformer(n_components, likelihood="gaussian_isotropic", random_state=seed),
+        "PCA": ChartedPCA(n_components, svd_solver="full"),
+        "FactorAnalysis": FactorAnalysis(n_components, random_state=seed),
+        "IsolationForest": IsolationForest(random_state=seed),  # standardising columns first would change no split
+        "IsolationForest of PCA's z": make_pipeline(PCA(n_components), IsolationForest(random_state=seed)),
+    }
+    scores, limits = {}, {}
+    for label, model in models.items():
+        model.fit(train)
+        scores[f"{label}: -score_samples"] = lambda X, model=model: -model.score_samples(X)
+        if hasattr(model, "hotelling_t2"):
+            scores |= {f"{label}: T2": model.hotelling_t2, f"{label}: Q": model.q_residuals}
+        if isinstance(model, VAETransformer):
+            limits[f"{label}: T2", "F"] = model.hotelling_t2_limit(LEVEL)
+            limits[f"{label}: Q", "chi2"] = model.q_residuals_limit(LEVEL)
+    limits |= models["PCA"].limits
+    rng = np.random.default_rng(seed)
+    halves = [rng.permutation(len(test)) < len(test) // 2 for _ in range(N_HALVES)]
+    as_measured, rows = {label: score(clean) for label, score in scores.items()}, []
+    for kind, size in [(kind, size) for kind, sizes in FAULTS.items() for size in sizes]:
+        faulty = with_fault(test, kept, train.std(axis=0), kind, size, rng)
+        for label, score in scores.items():
+            odd, usual = score(faulty), as_measured[label]
+            auc = np.mean([roc_auc_score(half, np.where(half, odd, usual)) for half in halves])
+            rows.append({"score": label, "fault": f"{kind}: {size}", "value": auc})
+    for (label, basis), limit in limits.items():
+        rows.append({"score": f"{label}, {basis}", "fault": None, "value": 100 * np.mean(as_measured[label] > limit)})
+    shape = f"{len(train)} + {len(test)} x {len(kept)}"
+    return [{"data": name, "shape": shape, "n_components": n_components, "seed": seed, **row} for row in rows]
+
+
+def table(frame, column, form):
+    """Markdown: a line a score, a column for each value of `column`; mean ± standard deviation over seeds."""
+    values = frame.groupby(["score", column, "seed"], sort=False)["value"].mean().groupby(["score", column], sort=False)
+    cells = values.mean().map(form.format) + " ± " + values.std(ddof=0).map(form.format)
+    cells = cells.unstack().loc[frame["score"].unique(), frame[column].unique()]
+    lines = [["score", *cells], ["---"] * (cells.shape[1] + 1), *cells.reset_index().to_numpy()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def report(frame):
+    shapes = frame.groupby("data", sort=False)["shape"].first().items()
+    print("Rows to train on + held out x channels:", "; ".join(f"{name} {shape}" for name, shape in shapes))
+    for d, part in frame.groupby("n_components"):
+        auc, alarms = part[part["fault"].notna()], part[part["fault"].isna()]
+        print(f"\nROC AUC by fault, {d} components, mean over sets\n\n{table(auc, 'fault', '{:.2f}')}")
+        print(f"\nROC AUC by set, {d} components, mean over faults\n\n{table(auc, 'data', '{:.2f}')}")
+        print(f"\nClean held-out rows above 95 % limits, %, {d} components\n\n{table(alarms, 'data', '{:.0f}')}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", default=["SSP.460", "SP.231", "soil", "NRW.115", "coffee"])
+    parser.add_argument("--components", nargs="+", type=int, default=[4, 8])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path("outliers.jsonl"))
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")  # factor analysis that needs more iterations, components that carry nothing
+    rows = [json.loads(line) for line in args.output.read_text().splitlines()] if args.output.exists() else []
+    done = {(row["data"], row["n_components"], row["seed"]) for row in rows}
+    tasks = [(name, d, seed) for name in args.sets for d in args.components for seed in range(args.seeds)]
+    with args.output.open("a") as output:
+        for task in [task for task in tasks if task not in done]:
+            rows += (found := measure(*task))
+            print(*map(json.dumps, found), sep="\n", file=output, flush=True)
+    report(pd.DataFrame([row for row in rows if (row["data"], row["n_components"], row["seed"]) in tasks]))
+
+
+if __name__ == "__main__":
+    main()
