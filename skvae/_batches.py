@@ -19,6 +19,28 @@ def blocks(n_rows, size):
     return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
 
 
+def spread(n_rows, at_most):
+    """Places of at most `at_most` of the rows, one at random in each of equal stretches: even steps would meet only
+    every second line of an image, or one replicate of two."""
+    starts = np.arange(0, n_rows, step := -(-n_rows // at_most))
+    return np.minimum(starts + np.random.RandomState(0).randint(step, size=len(starts)), n_rows - 1)
+
+
+class Selected:
+    """Rows of an array at these places, read from it as they are asked for."""
+
+    def __init__(self, X, places):
+        self.base, self.places, self.dtype = X, places, X.dtype
+        self.shape = len(places), X.shape[1]
+        self.size = self.shape[0] * self.shape[1]
+
+    def __len__(self):
+        return len(self.places)
+
+    def __getitem__(self, rows):
+        return self.base[self.places[rows]]
+
+
 class Batches:
     """Mini-batches of rows in a new random order each epoch, with the noise of their draws.
 

@@ -1,6 +1,6 @@
 """What a fitted estimator does: validated arrays in, arrays out."""
 
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -36,7 +36,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def inverse_transform(self, X):
         """Return the means of p(x | z), shape (n_samples, n_features), for latents X (n_samples, n_components)."""
         check_is_fitted(self)
-        Z = check_array(X, dtype=[np.float64, np.float32], estimator=self)
+        Z = check_array(X, dtype=[np.float64, np.float32], estimator=self, input_name="X")
         if Z.shape[1] != self.n_components_:
             raise ValueError(f"X has {Z.shape[1]} columns, but the model has n_components={self.n_components_}.")
         return self._inference(Z).inverse_transform(Z)
@@ -44,7 +44,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def loadings(self, X):
         """Return how each row's reconstruction changes with each component, d E[x | z] / d z in X's units.
 
-        By forward-mode differentiation at the posterior means; shape (n_samples, n_components, n_features).
+        At the posterior means, by automatic differentiation; shape (n_samples, n_components, n_features).
         In a linear model every row has the loadings `components_`.
         """
         X, inference = self._rows(X)
@@ -71,6 +71,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def sample(self, n_samples=1, random_state=None):
         """Return rows drawn from the model, noise included, shape (n_samples, n_features)."""
         check_is_fitted(self)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
         seed = check_random_state(random_state).randint(2**31 - 1)
         return self._inference(self.mean_).sample(n_samples, seed)
 
@@ -91,14 +92,15 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             Of noise and of z given x together. If `return_std`.
         """
         X, inference = self._rows(X)
-        mean, std = inference.predictive(X, n_draws, self._seed, weighted=False).transpose(1, 0, 2)
-        return (mean, std) if return_std else mean
+        moments = inference.predictive(X, check_n_draws(n_draws), self._seed, weighted=False, with_std=return_std)
+        return (moments[:, 0], moments[:, 1]) if return_std else moments[:, 0]
 
     def impute(self, X, return_std=False, n_draws=128):
         """Return X with its NaN replaced by their mean given the row's measured values.
 
         The mean under the model's own posterior, not the encoder's: draws of z are weighted by p(x, z) / q(z | x) of
-        the measured values x (Mattei and Frellsen, MIWAE, 2019, eq. 12). Exact in a linear model.
+        the measured values x (Mattei and Frellsen, MIWAE, 2019, eq. 12). Exact in a linear model whose posterior can be
+        (all but "rho").
 
         Parameters
         ----------
@@ -114,12 +116,13 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             Standard deviation of each missing value, noise included; 0 where one was measured. If `return_std`.
         """
         X, inference = self._rows(X)
-        filled, std, rows = X.copy(), np.zeros_like(X), np.isnan(X).any(axis=1)
+        check_n_draws(n_draws)
+        missing = np.isnan(X)
+        filled, std, rows = X.copy(), np.zeros_like(X), missing.any(axis=1)
         if rows.any():
-            moments = inference.predictive(X[rows], n_draws, self._seed, weighted=True)
-            missing = np.isnan(X[rows])
-            filled[rows] = np.where(missing, moments[:, 0], X[rows])
-            std[rows] = np.where(missing, moments[:, 1], 0)
+            moments = inference.predictive(X[rows], n_draws, self._seed, weighted=True, with_std=return_std)
+            filled[missing] = moments[:, 0][missing[rows]]
+            std[missing] = moments[:, -1][missing[rows]]
         return (filled, std) if return_std else filled
 
     def get_covariance(self, n_draws=10_000):
@@ -129,13 +132,16 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         exactly the closed form where the model is linear.
         """
         check_is_fitted(self)
-        return self._inference(self.mean_).feature_covariance(n_draws, self._seed).astype(self.mean_.dtype)
+        return (
+            self._inference(self.mean_).feature_covariance(check_n_draws(n_draws), self._seed).astype(self.mean_.dtype)
+        )
 
     def hotelling_t2(self, X):
         """Return Hotelling's T2 of each row, shape (n_samples,): how far its scores lie from the training rows'.
 
         (z - m)^T S^-1 (z - m) with m and S the mean and the covariance of the training rows' posterior means, over the
-        `n_active_components_`.
+        `n_active_components_`. Where much of those rows was missing their means are shrunken, and complete rows lie
+        farther from them than the limit allows for.
         """
         return self._monitor_of(X)[0]
 
@@ -152,7 +158,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
         d (n^2 - 1) / (n (n - d)) F(level; d, n - d) for n training rows (the sum of their weights) and d active
         components (MacGregor and Kourti, Statistical process control of multivariate processes, 1995); infinite where n
-        is not above d.
+        is not above d, or no component is active.
         """
         check_is_fitted(self)
         return float(self._monitor.t2_limit(check_level(level)))
@@ -166,8 +172,9 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         ----------
         level : float, default=0.95
         X : array-like of shape (n_samples, n_features) or None, default=None
-            The rows. None: those trained on, which a model comes nearer to than to new ones: of 100 training rows and
-            fewer, several times 1 - level of new rows may lie above. Held-out rows give a limit that holds.
+            The rows. None: those trained on, which a model comes nearer to than to new ones, so that their Q is taken
+            times its ratio in validation rows to training rows (of geometric means, before a refit; not known where
+            early_stopping=False, or to `partial_fit`). Held-out rows give a limit that is surer yet.
         """
         check_is_fitted(self)
         check_level(level)
@@ -198,7 +205,11 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "ensure_min_samples": 1 + training,
             "ensure_all_finite": "allow-nan",
         }
-        X = check_array(X, estimator=self, **options) if reset else validate_data(self, X, reset=False, **options)
+        X = (
+            check_array(X, estimator=self, input_name="X", **options)
+            if reset
+            else validate_data(self, X, reset=False, **options)
+        )
         if training:
             check_parameters(self, len(X))
         likelihood = lookup(LIKELIHOODS, self.likelihood) if training else self.net_.module_.likelihood
@@ -213,6 +224,10 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _inference(self, X):
         return Inference(self.net_.module_, X.dtype, has_gaps(X))
+
+
+def check_n_draws(n_draws):
+    return check_scalar(n_draws, "n_draws", Integral, min_val=1)
 
 
 def check_level(level):

@@ -7,11 +7,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
+from ._batches import Selected
 from ._fitted import FittedVAE
-from ._inspection import component_attributes, fitted_attributes
+from ._inspection import component_attributes, fitted_attributes, optimism
 from ._monitoring import ACTIVE
 from ._parameters import check_sample_weight, validates_parameters
-from ._training import fit_net, pass_once
+from ._scaling import has_gaps, without_values
+from ._training import fit_net, pass_once, streams
 
 
 class FittingVAE(FittedVAE):
@@ -30,7 +32,8 @@ class FittingVAE(FittedVAE):
         y : ignored
         sample_weight : array-like of shape (n_samples,) or None, default=None
             A row of weight 2 counts as the row twice: exactly in the scaling and in the linear start, as a factor of
-            the row's loss in training. A row of weight 0 counts as none.
+            the row's loss in training. A row of weight 0 counts as none, as does one without a measured value. A
+            factor that makes weights less than one in the mean means nothing.
 
         Returns
         -------
@@ -50,9 +53,9 @@ class FittingVAE(FittedVAE):
         previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
         data, weight = self._training_rows(X, sample_weight, reset=previous is None)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        net, selection = fit_net(self, data, seed, weight, previous)
+        net, selection, held_out = fit_net(self, data, seed, weight, previous)
         self._take(X, data, net, seed)
-        self._finish(data, weight, selection)
+        self._finish(data, weight, selection, held_out)
         inactive = np.flatnonzero(~self._monitor.active)
         if len(inactive):
             warnings.warn(
@@ -84,15 +87,21 @@ class FittingVAE(FittedVAE):
         return self
 
     def _training_rows(self, X, sample_weight, reset, check=True):
-        """Checked rows and their weights, those of weight 0 left out."""
+        """Checked rows and their weights, those of weight 0 and those without a measured value left out."""
         data = self._check(X, training=check, reset=reset)
         weight = check_sample_weight(sample_weight, data)
-        if weight is not None and not weight.all():
-            data, weight = data[weight > 0], weight[weight > 0]
-            weight = check_sample_weight(weight, data)
-            if check and len(data) < 2:
-                raise ValueError("sample_weight leaves one row of X to train on, and at least two are needed.")
-        return data, weight
+        kept = np.ones(len(data), dtype=bool) if weight is None else weight > 0
+        if has_gaps(data):
+            kept &= ~without_values(data)
+        if kept.all():
+            return data, weight
+        if kept.sum() < 1 + check:
+            least = "two are needed" if check else "one is needed"
+            raise ValueError(
+                f"X has {kept.sum()} rows with a value that is not NaN and a positive sample_weight; {least}."
+            )
+        rows = Selected(data, np.flatnonzero(kept)) if streams(data) else data[kept]
+        return rows, None if weight is None else check_sample_weight(weight[kept], rows)
 
     def _take(self, X, data, net, seed):
         """Hold a trained net, and what X tells."""
@@ -102,8 +111,9 @@ class FittingVAE(FittedVAE):
         self.n_components_ = net.module_.n_components
         self.mean_ = net.module_.likelihood.column_mean.numpy().astype(data.dtype)
 
-    def _finish(self, data, weight, net, arrange=True, **options):
+    def _finish(self, data, weight, net, held_out=None, arrange=True, **options):
         """Read the weights, and the history of the net that was selected; pass an interruption on."""
+        options["optimism"] = 1.0 if held_out is None else optimism(net.module_, data, held_out)
         vars(self).update(fitted_attributes(self.net_.module_, net))
         vars(self).update(component_attributes(self.net_.module_, data, weight, self.mean_, arrange, **options))
         if net.interrupted_:

@@ -27,6 +27,7 @@ class Inference:
         self.dtype = torch.float64 if dtype == np.float64 else torch.float32
         self.module = copy.copy(module) if self.dtype == torch.float32 else copy.deepcopy(module).double()
         self.module.gaps, self.module.n_refills = gaps, N_REFILLS
+        self.n_values = len(module.shift) + gaps * 4 * module.n_components**2  # that a row takes to encode
         self.device = module.shift.device
 
     def _results(self, function, X, n_values):
@@ -53,27 +54,28 @@ class Inference:
 
     def transform(self, X):
         """Posterior means (n, d)."""
-        return self._map(lambda x: self.module.arranged(self._encode(x).mean), X, X.shape[1])
+        return self._map(lambda x: self.module.arranged(self._encode(x).mean), X, self.n_values)
 
     def covariance(self, X):
         """Posterior covariances (n, d, d)."""
         arranged, d = self.module.arranged, self.module.n_components
-        return self._map(lambda x: arranged(arranged(self._encode(x).covariance()).mT), X, X.shape[1] + d * d)
+        return self._map(lambda x: arranged(arranged(self._encode(x).covariance()).mT), X, self.n_values + d * d)
 
     def kl_of_components(self, X):
         """KL(q_j || N(0, 1)) of each component (n, d), nats."""
         order = self.module.order
-        return self._map(lambda x: self._encode(x).kl_of_components()[..., order], X, X.shape[1])
+        return self._map(lambda x: self._encode(x).kl_of_components()[..., order], X, self.n_values)
 
     def inverse_transform(self, Z):
         """Means (n, p) of p(x | z)."""
         return self._map(self._decode, Z, len(self.module.shift))
 
     def _jacobian(self, z):
-        """d E[x | z] / d z (n, d, p), by forward-mode differentiation along each component."""
+        """d E[x | z] / d z (n, d, p), along each component, by twice backward: forward mode is not safe in threads."""
         n, d = z.shape
         along = torch.eye(d, dtype=z.dtype, device=z.device).repeat_interleave(n, 0)
-        return torch.func.jvp(self._decode, (z.repeat(d, 1),), (along,))[1].unflatten(0, (d, n)).transpose(0, 1)
+        _, slopes = torch.autograd.functional.jvp(self._decode, z.repeat(d, 1), along)
+        return slopes.unflatten(0, (d, n)).transpose(0, 1)
 
     def jacobian(self, Z):
         """d E[x | z] / d z (n, d, p), in X's units."""
@@ -108,10 +110,10 @@ class Inference:
         def bound(x):
             return importance_bound(*self.module.importance_terms(self.module.standardise(x), eps))
 
-        return self._map(bound, X, n_draws * X.shape[1])
+        return self._map(bound, X, n_draws * self.n_values)
 
-    def predictive(self, X, n_draws, seed, weighted):
-        """Mean and standard deviation (n, 2, p) of p(x' | z) over draws of z given x.
+    def predictive(self, X, n_draws, seed, weighted, with_std=True):
+        """Mean and, if asked for, standard deviation (n, 1 or 2, p) of p(x' | z) over draws of z given x.
 
         The draws are q(z | x)'s; weighted, by p(x, z) / q(z | x), they stand for the model's own posterior.
         """
@@ -124,13 +126,18 @@ class Inference:
             raw = module.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
             share = torch.full(z.shape[:2], 1 / n_draws, dtype=z.dtype, device=z.device)
             if weighted:
-                share = (module.log_likelihood(raw, u) + q.log_prior_ratio(z, eps)).softmax(0)
-            mean, variance = module.likelihood.mean(raw), module.likelihood.variance(raw)
+                worth = module.log_likelihood(raw, u) + q.log_prior_ratio(z, eps)
+                share = worth.clamp(min=torch.finfo(worth.dtype).min).softmax(0)  # all may be -inf, far from the data
+            mean = module.likelihood.mean(raw)
             expected = torch.einsum("kn, knp -> np", share, mean)
-            spread = torch.einsum("kn, knp -> np", share, variance + (mean - expected).square())
-            return torch.stack([module.restore(expected), spread.sqrt() * module.scale.to(spread.dtype)], dim=1)
+            results = [module.restore(expected)]
+            if with_std:
+                variance = module.likelihood.variance(raw) + (mean - expected).square()
+                spread = torch.einsum("kn, knp -> np", share, variance)
+                results.append(spread.sqrt() * module.scale.to(spread.dtype))
+            return torch.stack(results, dim=1)
 
-        return self._map(moments, X, n_draws * X.shape[1])
+        return self._map(moments, X, n_draws * self.n_values)
 
     @torch.no_grad()
     def feature_covariance(self, n_draws, seed):

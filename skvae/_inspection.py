@@ -4,11 +4,13 @@ import copy
 
 import numpy as np
 
+from ._batches import spread
 from ._inference import Inference
 from ._monitoring import Monitor
-from ._scaling import has_gaps, unbiased
+from ._scaling import has_gaps, n_counted, unbiased
 
 ROWS = 8192  # training rows, evenly spread, that statistics rest on at most
+ROWS_EXPLAINED = 2048  # and those whose variance is explained
 ROWS_DIFFERENTIATED = 512  # and those that are differentiated along each component
 ROWS_AVERAGED, N_AVERAGED = 256, 16  # and those that are averaged over components, and over how many draws of them
 
@@ -35,13 +37,12 @@ def noise_variance(module):
 
 def evenly(X, weight, n_rows):
     """At most n_rows of the rows, evenly spread, and their weights, of sum 1."""
-    step = -(-len(X) // n_rows)
-    rows = np.asarray(X[::step])
-    weight = np.ones(len(rows)) if weight is None else weight[::step]
-    return rows, weight / weight.sum()
+    rows = spread(len(X), n_rows)
+    weight = np.ones(len(rows)) if weight is None else weight[rows]
+    return np.asarray(X[rows]), weight / weight.sum()
 
 
-def component_attributes(module, X, weight, mean, arrange, fewer=1, monitor=None):
+def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1, monitor=None):
     """The estimator's attributes that tell what components carry, read from rows of X.
 
     Parameters
@@ -54,6 +55,8 @@ def component_attributes(module, X, weight, mean, arrange, fewer=1, monitor=None
         Of X's columns.
     arrange : bool
         Whether to sort the components by what they carry, and to choose their signs.
+    optimism : float, default=1.0
+        How much greater Q is where the module was not trained; see `optimism`.
     fewer : int, default=1
         By what to divide the numbers of rows that are looked at.
     monitor : Monitor or None
@@ -73,11 +76,12 @@ def component_attributes(module, X, weight, mean, arrange, fewer=1, monitor=None
         Z, kl, variance = Z[:, order] * sign.astype(Z.dtype), kl[order], variance[order]
         components = sign[:, None] * components[order]
         inference = Inference(module, X.dtype)
-    few, few_share = evenly(rows, share, ROWS_AVERAGED // fewer)
-    few_Z, _ = evenly(Z, share, ROWS_AVERAGED // fewer)
-    gains, total_variance = variance_gains(inference, few, few_Z, few_share, mean, variance)
-    n = len(X) if weight is None else weight.sum()
-    ours = Monitor(Z, squared_residuals(rows, inference.inverse_transform(Z)), share, n)
+    explained, explained_share = evenly(rows, share, ROWS_EXPLAINED // fewer)
+    explained_Z, _ = evenly(Z, share, ROWS_EXPLAINED // fewer)
+    means = mean, variance, components, ROWS_AVERAGED // fewer
+    gains, total_variance = variance_gains(inference, explained, explained_Z, explained_share, *means)
+    n = n_counted(len(X), weight)
+    ours = Monitor(Z, optimism * squared_residuals(rows, inference.inverse_transform(Z)), share, n)
     monitor = ours if monitor is None else monitor + ours
     return {
         "components_": components.astype(X.dtype),
@@ -109,24 +113,45 @@ def squared_residuals(X, reconstruction):
     return np.nansum((X.astype(np.float64) - reconstruction) ** 2, axis=1) * X.shape[1] / np.maximum(n_measured, 1)
 
 
-def variance_gains(inference, X, Z, share, mean, variance):
+def optimism(module, X, held_out, n_rows=1024):
+    """How many times greater Q (its geometric mean) is in the rows `held_out` than in the others; at least 1."""
+    means = []
+    for rows in (np.delete(np.arange(len(X)), held_out), np.sort(held_out)):
+        rows = X[rows[spread(len(rows), n_rows)]]
+        inference = Inference(module, X.dtype, has_gaps(rows))
+        q = squared_residuals(rows, inference.inverse_transform(inference.transform(rows)))
+        means.append(np.exp(np.log(np.maximum(q, max(1e-9 * q.mean(), np.finfo(float).tiny))).mean()))
+    return max(1.0, means[1] / means[0])
+
+
+def variance_gains(inference, X, Z, share, mean, variance, slopes, n_averaged):
     """Share of X's variance that the reconstruction gains by each component, and that variance.
 
     The reconstruction from the first k components is E[x | z_1 ... z_k], the mean over the others, whose `variance`
-    (d,) is given: at 0, which few rows are near, a curved model is far from the mean of X. Where x is linear in z the
-    two are the same. (Sobol, Sensitivity estimates for nonlinear mathematical models, 1993.)
+    (d,) is given: at 0, which few rows are near, a curved model is far from the mean of X. (Sobol, Sensitivity
+    estimates for nonlinear mathematical models, 1993.) As this takes many passes, `n_averaged` rows tell how much more
+    or less is left than by the linear model with these `slopes` (d, p), and all rows what that leaves.
     """
-    measured = share @ ~np.isnan(X)
-
-    def mean_square(residual):
-        return np.sum(share @ np.nan_to_num(residual).astype(np.float64) ** 2 / np.where(measured > 0, measured, 1))
-
     d = Z.shape[1]
+    few, few_share = evenly(X, share, n_averaged)
+    few_Z, _ = evenly(Z, share, n_averaged)
     others = inference.noise(N_AVERAGED, 0, matched=True).cpu().numpy() * np.sqrt(variance)
-    left = [mean_square(X - mean)]
+    centre = few_share @ inference.inverse_transform(few_Z) - few_share @ few_Z @ slopes
+    left, of_all, of_few = [mean_square(X - mean, share)], X - centre, few - centre
     for k in range(1, d + 1):
-        latents = np.where(np.arange(d) < k, Z[:, None], others if k < d else 0).astype(Z.dtype)  # (n, draws or 1, d)
+        latents = np.where(np.arange(d) < k, few_Z[:, None], others if k < d else 0).astype(
+            Z.dtype
+        )  # (n, draws or 1, d)
         expected = inference.inverse_transform(latents.reshape(-1, d)).reshape(*latents.shape[:2], -1).mean(axis=1)
-        left.append(mean_square(X - expected))
+        of_all -= np.outer(Z[:, k - 1], slopes[k - 1])
+        of_few -= np.outer(few_Z[:, k - 1], slopes[k - 1])
+        curved = mean_square(few - expected, few_share) - mean_square(of_few, few_share)
+        left.append(mean_square(of_all, share) + curved)
     gains = -np.diff(left)
     return (gains / left[0] if left[0] else gains), left[0]
+
+
+def mean_square(residual, share):
+    """Sum over the features of the mean square of the values that are not NaN."""
+    measured = share @ ~np.isnan(residual)
+    return np.sum(share @ np.nan_to_num(residual.astype(np.float64)) ** 2 / np.where(measured > 0, measured, 1))

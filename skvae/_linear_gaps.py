@@ -11,10 +11,11 @@ import math
 
 import torch
 
-from ._batches import blocks, rows_per_block
+from ._batches import blocks, rows_per_block, spread
 from ._gaps import Conditional
 
 ROWS = 20_000  # that an iteration looks at, at most: it is a start, and costs rows x features x components^2
+FEATURES = 1024  # that `pairwise_start` looks at, at most: it costs rows x features^2
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -54,18 +55,22 @@ def pairwise_start(u, weight, d, floor):
     """Loadings and noise from the principal components of the covariance over the rows that have both features.
 
     Where a block of features lacks in many rows, filling it with means invents a component, which EM then may keep.
+    Of many features some are taken, evenly spread; EM's first step gives the others their loadings.
     """
-    p = u.shape[1]
+    taken = slice(None, None, -(-u.shape[1] // FEATURES))
+    p = len(range(u.shape[1])[taken])
     square, count = (torch.zeros(p, p, dtype=torch.float64, device=u.device) for _ in range(2))
     for block in blocks(len(u), rows_per_block(p)):
-        rows = u[block].double()
+        rows = u[block][:, taken].double()
         measured, rows = weight[block].unsqueeze(1) * ~rows.isnan(), rows.nan_to_num(0.0)
         square.addmm_(rows.T, weight[block].unsqueeze(1) * rows)
         count.addmm_((measured > 0).double().T, measured)
     covariance = torch.where(count > 0, square / count.clamp(min=1e-300), 0.0)
     values, vectors = (part.flip(-1)[..., :d] for part in torch.linalg.eigh(covariance))
-    loadings = torch.nn.functional.pad(vectors * values.clamp(min=0).sqrt(), (0, d - len(values)))
-    return loadings, (covariance.diagonal() - loadings.square().sum(1)).clamp(min=max(floor, 1e-4))
+    loadings, noise = square.new_zeros(u.shape[1], d), square.new_ones(u.shape[1])
+    loadings[taken, : len(values)] = vectors * values.clamp(min=0).sqrt()
+    noise[taken] = (covariance.diagonal() - loadings[taken].square().sum(1)).clamp(min=max(floor, 1e-4))
+    return loadings, noise
 
 
 def em_with_gaps(u, weight, start, noise_shape, unit, floor, **options):
@@ -93,9 +98,9 @@ def em_with_gaps(u, weight, start, noise_shape, unit, floor, **options):
     noise_variance : Tensor of shape (p,)
     mean : Tensor of shape (p,)
     """
-    step = -(-len(u) // ROWS)
-    u = u[::step]
-    weight = torch.ones(len(u), dtype=torch.float64, device=u.device) if weight is None else weight[::step].double()
+    rows = spread(len(u), ROWS)
+    u = u[rows]
+    weight = torch.ones(len(u), dtype=torch.float64, device=u.device) if weight is None else weight[rows].double()
     noise_shape = None if noise_shape is None else noise_shape.to(u.device)
     d = start[0].shape[1]
     pairwise = pairwise_start(u, weight, d, floor)
@@ -117,11 +122,12 @@ def _expectation_maximisation(u, weight, loadings, noise, noise_shape, unit, flo
         previous, best = best, moments.log_likelihood / weight.sum().item()
         if best - previous < tol:
             break
-        pairs = moments.pairs.unflatten(1, (d + 1, d + 1))
+        pairs, lacking = moments.pairs.unflatten(1, (d + 1, d + 1)), moments.count == 0  # in these rows, of all
+        pairs[lacking] = torch.eye(d + 1, dtype=pairs.dtype, device=pairs.device)
         coefficients = torch.linalg.solve(pairs, moments.cross.unsqueeze(2)).squeeze(2)  # (p, d + 1)
         squares = (moments.square - (coefficients * moments.cross).sum(1)).clamp(min=0)
         if noise_shape is None:
-            noise = (squares / moments.count).clamp(min=floor)
+            noise = torch.where(lacking, 1.0, squares / moments.count).clamp(min=floor)
         elif not unit:
             noise = noise_shape * max((squares / noise_shape).sum() / moments.count.sum(), floor)
         latent = (moments.latent / weight.sum()).unflatten(0, (d + 1, d + 1))

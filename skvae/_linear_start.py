@@ -15,7 +15,7 @@ import torch
 
 from ._batches import blocks, rows_per_block
 from ._linear_gaps import em_with_gaps
-from ._scaling import unbiased
+from ._scaling import n_counted, unbiased
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def probabilistic_pca(u, weight, d, noise_shape, noise, floor):
     """
     p = u.shape[1]
     scatter = Scatter.of(u, weight).weighted(noise_shape.rsqrt())
-    correction = unbiased(sum_of_weights(u, weight))
+    correction = unbiased(n_counted(len(u), weight))
     values, vectors = scatter.top(d)
     values = correction * values
     if noise is None:
@@ -175,7 +175,7 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor, weight=
     if gaps:
         loadings, noise, mean = em_with_gaps(u, weight, (loadings, noise), noise_shape, unit, floor)
         if linear_noise == "isotropic":
-            correction = unbiased(sum_of_weights(u, weight))
+            correction = unbiased(n_counted(len(u), weight))
             loadings, noise = correction**0.5 * loadings, correction * noise
 
     weighted = loadings / noise[:, None]

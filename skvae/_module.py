@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ._gaps import Conditional
-from .posteriors import WidenedPosterior
+from .posteriors import TemperedPosterior, WidenedPosterior
 
 
 class VAE(nn.Module):
@@ -55,6 +55,7 @@ class VAE(nn.Module):
 
     def _measure(self, _=None):
         self.log_volume = self.scale.log().sum().item()  # log p(x) = log p(u) - log_volume
+        self.has_linear_start = bool(self.fill_loadings.any())
 
     def standardise(self, x):
         return (x - self.shift.to(x.dtype)) / self.scale.to(x.dtype)
@@ -77,7 +78,9 @@ class VAE(nn.Module):
         linear = Conditional(u, self.fill_loadings, self.fill_mean, self.fill_noise)
         values = self._refill(u, linear) if self.n_refills else self.fill_mean + linear.mean @ self.fill_loadings.T
         q = self._encode(linear.fill(u, values))
-        return WidenedPosterior(q, linear.widening())
+        if self.has_linear_start:
+            return WidenedPosterior(q, linear.widening())
+        return TemperedPosterior(q, linear.measured.double().mean(1))
 
     def _refill(self, u, linear):
         """The decoder's values (n, p) for a z that the encoder confirms when it sees them in the gaps.
@@ -148,3 +151,4 @@ class VAE(nn.Module):
         self.fill_mean.copy_(linear.mean)
         self.fill_loadings.copy_(linear.loadings)
         self.fill_noise.copy_(linear.noise_variance)
+        self._measure()

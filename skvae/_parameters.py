@@ -68,13 +68,13 @@ def check_sample_weight(sample_weight, X):
     Raises
     ------
     ValueError
-        If there is not one a row, or one is negative or not finite, or none is positive.
+        If there is not one a row, or one is negative, not finite or beyond 1e-100 to 1e100, or none is positive.
     """
     if sample_weight is None:
         return None
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-    if not (weight >= 0).all() or not weight.any():
-        raise ValueError("sample_weight must not be negative, and must be positive for some row.")
+    if not ((weight == 0) | (weight >= 1e-100) & (weight <= 1e100)).all() or not weight.any():
+        raise ValueError("sample_weight must be 0 or from 1e-100 to 1e100, and positive for some row.")
     return None if (weight == 1).all() else weight
 
 

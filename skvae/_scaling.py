@@ -70,12 +70,29 @@ def measured_moments(X, weight):
     return mean, total / count
 
 
+def n_counted(n_rows, weight):
+    """How many rows these count for: a factor that makes their weights less than one in the mean means nothing."""
+    return n_rows if weight is None else max(n_rows, float(weight.sum()))
+
+
 def unbiased(n):
-    """n / (n - 1), by which PCA's variances exceed the mean of squares; where weights sum to less than 2, 2."""
+    """n / (n - 1), by which PCA's variances exceed the mean of squares; for one row 2."""
     return n / max(n - 1, n / 2)
 
 
 def has_gaps(X):
     """Whether X has NaN: their sum has, and no array of X's size is made."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isnan(np.sum(X, dtype=np.float64)))
+        return any(
+            np.isnan(np.sum(X[block], dtype=np.float64)) for block in blocks(len(X), rows_per_block(np.size(X[0])))
+        )
+
+
+def without_values(X):
+    """Whether each row of X is NaN throughout; shape (n,)."""
+    empty = np.isnan(X[:, 0])
+    for column in range(1, X.shape[1]):
+        if not empty.any():
+            break
+        empty[empty] = np.isnan(X[empty, column])
+    return empty

@@ -177,6 +177,8 @@ def fit_net(params, X, seed, weight=None, previous=None):
     net : VAENet
     selection : VAENet
         The net that was trained with validation rows: `net` itself unless it was refitted.
+    held_out : ndarray of int or None
+        The validation rows.
     """
     n = len(X)
     net = new_net(params, X, seed, weight)
@@ -193,11 +195,12 @@ def fit_net(params, X, seed, weight=None, previous=None):
         start_linear(net, params, training, of_training)
     train(net, params, (training, validation), (of_mean_one(of_training), of_mean_one(of_validation)), "fit")
 
+    held_out = order[n_training:] if held_out else None
     refit = n < REFIT_BELOW if params.refit == "auto" else params.refit
-    if not (refit and held_out) or previous is not None or net.interrupted_:
-        return net, net
+    if not refit or held_out is None or previous is not None or net.interrupted_:
+        return net, net, held_out
     again = new_net(params, X, seed, weight)
     start_linear(again, params, u, w)
     train(again, params, (u, None), (of_mean_one(w), None), "refit", epochs=net.best_epoch_)
     net.interrupted_ = again.interrupted_
-    return (net if again.diverged_ or again.interrupted_ else again), net
+    return (net if again.diverged_ or again.interrupted_ else again), net, held_out

@@ -9,7 +9,7 @@ import sklearn
 import torch
 
 from skvae import VAETransformer, _batches
-from skvae._batches import Batches, Streamed
+from skvae._batches import Batches, Streamed, spread
 from skvae._training import streams
 
 from .conftest import curved_spectra, small
@@ -44,6 +44,14 @@ def test_an_epoch_is_every_row_once_in_new_order(n, batch_size, n_draws, stream,
             assert eps.shape == ((len(x), 5) if n_draws == 1 else (n_draws, len(x), 5))
     if n > 2:
         assert not torch.equal(*(torch.cat([x for x, _ in epoch]) for epoch in epochs))
+
+
+@pytest.mark.parametrize("n_rows, at_most", [(1, 5), (5, 5), (6, 5), (1000, 64), (1001, 1000)])
+def test_spread_takes_one_row_of_each_stretch(n_rows, at_most):
+    rows = spread(n_rows, at_most)
+    step = -(-n_rows // at_most)
+    np.testing.assert_array_equal(rows // step, np.arange(-(-n_rows // step)))
+    assert len(rows) <= at_most and rows[-1] < n_rows
 
 
 def test_streamed_rows_are_the_resident_ones(mapped):

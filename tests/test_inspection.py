@@ -110,6 +110,27 @@ def test_shares_of_variance_are_pca_s_at_the_linear_start(load):
     np.testing.assert_allclose(vae.explained_variance_, shrunk * pca.explained_variance_, rtol=1e-4)
 
 
+def test_shares_of_variance_of_a_linear_model_are_of_all_its_rows():
+    """Of 600 rows some only are averaged over components; in a linear model they are not needed."""
+    X = curved_spectra(600)
+    vae = pca_start(X, 3)
+    Z = vae.transform(X)
+    left = [X - X.mean(0)]
+    for z, loadings in zip(Z.T, vae.components_, strict=True):
+        left.append(left[-1] - np.outer(z, loadings))
+    squares = np.array([np.sum(residual**2) for residual in left])
+    np.testing.assert_allclose(vae.explained_variance_ratio_, -np.diff(squares) / squares[0], rtol=1e-4)
+    np.testing.assert_allclose(vae.explained_variance_, -np.diff(squares) / 599, rtol=1e-4)
+
+
+def test_interleaved_rows_are_all_seen():
+    """Of rows of two kinds in turn, every second would be one kind; T2's limit holds for both, within 2 %."""
+    rng = np.random.RandomState(0)
+    X = np.outer(np.where(np.arange(16_384) % 2, 3, -3), rng.randn(8)) + rng.randn(16_384, 1) * rng.randn(8)
+    vae = VAETransformer(2, max_iter=0, random_state=0).fit(X + 0.1 * rng.randn(*X.shape))
+    assert np.mean(vae.hotelling_t2(X) > vae.hotelling_t2_limit()) < 0.07
+
+
 def test_shares_of_variance_sum_to_r2_and_follow_curved_models():
     X = curved_spectra(200)
     vae = VAETransformer(3, **small(max_iter=60, hidden_layer_sizes=(64,))).fit(X)

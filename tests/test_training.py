@@ -88,10 +88,10 @@ def test_the_kept_weights_are_the_best_on_validation_rows(spectra):
 
 
 def test_refit_uses_all_rows_for_the_best_number_of_epochs(spectra):
-    net, selection = fit_net(VAETransformer(2, **small(refit=True)), spectra, seed=0)
+    net, selection, _ = fit_net(VAETransformer(2, **small(refit=True)), spectra, seed=0)
     assert net is not selection and len(net.history) - 1 == selection.best_epoch_
-    net, selection = fit_net(VAETransformer(2, **small(refit=False)), spectra, seed=0)
-    assert net is selection
+    net, selection, held_out = fit_net(VAETransformer(2, **small(refit=False)), spectra, seed=0)
+    assert net is selection and len(np.unique(held_out)) == np.ceil(0.1 * len(spectra))
 
 
 def test_stops_when_the_validation_score_no_longer_improves(spectra):

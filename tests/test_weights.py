@@ -9,9 +9,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skvae import VAETransformer, _batches
-from skvae._batches import Batches, Streamed
+from skvae._batches import Batches, Selected, Streamed
 from skvae._step import Step
-from skvae._training import new_net, start_linear, to_device
+from skvae._training import new_net, start_linear, streams, to_device
 from skvae.likelihoods import LIKELIHOODS
 from skvae.objectives import OBJECTIVES
 
@@ -153,7 +153,9 @@ def test_weights_are_routed_through_pipelines_and_searches(spectra):
         np.testing.assert_array_equal(pipeline[-1].components_, expected.components_)
 
 
-@pytest.mark.parametrize("weight", [np.ones(7), -np.ones(300), np.zeros(300), np.full(300, np.nan)])
+@pytest.mark.parametrize(
+    "weight", [np.ones(7), -np.ones(300), np.zeros(300), np.full(300, np.nan), np.full(300, 1e300)]
+)
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "score"])
 def test_bad_weights_are_refused_and_nothing_is_lost(weight, method, spectra):
     vae = VAETransformer(2, **small(max_iter=1)).fit(spectra)
@@ -163,6 +165,32 @@ def test_bad_weights_are_refused_and_nothing_is_lost(weight, method, spectra):
     np.testing.assert_array_equal(vae.transform(spectra), before)
 
 
+@pytest.mark.parametrize("likelihood", LINEAR)
+def test_a_factor_of_small_weights_means_nothing(likelihood, spectra):
+    settings = {"n_components": 2, "likelihood": likelihood, "max_iter": 0, "random_state": 0}
+    weight = np.random.RandomState(0).uniform(size=300)
+    ours, theirs = (VAETransformer(**settings).fit(spectra, sample_weight=c * weight) for c in (1, 1 / 300))
+    for name in ("explained_variance_", "components_"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-4)
+    assert ours.score(spectra) == pytest.approx(theirs.score(spectra), rel=1e-4)
+    assert ours.hotelling_t2_limit() == pytest.approx(theirs.hotelling_t2_limit())
+    assert ours.q_residuals_limit() == pytest.approx(theirs.q_residuals_limit(), rel=1e-4)
+
+
+def test_a_weight_of_zero_does_not_load_a_streamed_file(tmp_path, spectra):
+    np.save(tmp_path / "X.npy", spectra)
+    X, weight = np.load(tmp_path / "X.npy", mmap_mode="r"), np.repeat([1.0, 0.0, 2.0], 100)
+    with sklearn.config_context(working_memory=0.01):
+        streamed = VAETransformer(2, **small(max_iter=0)).fit(X, sample_weight=weight)
+        rows, _ = streamed._training_rows(X, weight, reset=False)
+        assert isinstance(rows, Selected) and streams(rows)
+        trained = VAETransformer(2, **small()).fit(X, sample_weight=weight)
+    resident = VAETransformer(2, **small(max_iter=0)).fit(spectra, sample_weight=weight)
+    np.testing.assert_allclose(streamed.transform(spectra), resident.transform(spectra), atol=1e-4)
+    np.testing.assert_allclose(streamed.components_, resident.components_, rtol=1e-4, atol=1e-2)
+    assert trained.score(spectra) >= streamed.score(spectra) - 1
+
+
 def test_weights_must_leave_two_rows(spectra):
-    with pytest.raises(ValueError, match="sample_weight leaves one row"):
+    with pytest.raises(ValueError, match="1 rows with a value that is not NaN and a positive sample_weight; two"):
         VAETransformer(2).fit(spectra, sample_weight=np.eye(300)[0])

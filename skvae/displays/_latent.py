@@ -143,7 +143,7 @@ def grouped(y):
         return {None: slice(None)}, None
     labels, codes = np.unique(y if y.dtype.kind in "iuf" else y.astype(str), return_inverse=True)
     if y.dtype.kind in "iuf":
-        if len(labels) > MOST_CLASSES or (labels != np.round(labels)).any():
+        if len(labels) > MOST_CLASSES or not np.isfinite(labels).all() or (labels != np.round(labels)).any():
             return None, y.astype(float)
         labels = [int(label) for label in labels]
     return {str(label): codes == code for code, label in enumerate(labels)}, None

@@ -49,7 +49,7 @@ class Likelihood(nn.Module):
 
     def log_density(self, raw, u):
         """log p(u_k | z) of each feature in nats, for raw (..., n_raw) and u broadcasting to (..., n_features)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} lacks log_density, which training and rows with NaN need.")
 
     def log_prob(self, raw, u):
         """log p(u | z) in nats, shape (...): the sum of `log_density`, which a subclass may know a faster way to."""
@@ -57,15 +57,15 @@ class Likelihood(nn.Module):
 
     def mean(self, raw):
         """E[u | z], shape (..., n_features)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} lacks mean, which inverse_transform needs.")
 
     def variance(self, raw):
         """Var[u | z], shape (..., n_features)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} lacks variance, which standard deviations of x need.")
 
     def sample(self, raw, generator):
         """One draw of u | z from each row of raw, shape (..., n_features)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} lacks sample.")
 
     def start(self, variance):
         """Take the linear optimum's noise ``variance`` (n_features,), in units of u.

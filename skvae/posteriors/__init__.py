@@ -4,6 +4,7 @@ from ._base import Posterior
 from ._diag import DiagPosterior
 from ._full import FullPosterior
 from ._rho import RhoDiagPosterior, RhoPosterior
+from ._tempered import TemperedPosterior
 from ._widened import WidenedPosterior
 
 POSTERIORS = {
@@ -20,5 +21,6 @@ __all__ = [
     "Posterior",
     "RhoDiagPosterior",
     "RhoPosterior",
+    "TemperedPosterior",
     "WidenedPosterior",
 ]
