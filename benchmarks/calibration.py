@@ -10,7 +10,6 @@ theory says. Rows are written to --output as they come, and a second run goes on
 """
 
 import argparse
-import json
 import time
 import warnings
 from itertools import product
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from records import recorded
 from scipy.stats import norm
 from spectra import SPECTRA, load, split
 
@@ -64,8 +64,10 @@ def measure(name, likelihood, seed):
     seconds = time.perf_counter() - start
     shape = f"{len(train) + len(first)} x {train.shape[1]}"
     about = dict(data=name, likelihood=likelihood, seed=seed, shape=shape, seconds=seconds)
-    for kind, (X, expected) in tests.items():
-        yield dict(**about, kind=kind, coverage=covered(mean, std, X), expected=list(expected))
+    return [
+        dict(**about, kind=kind, coverage=covered(mean, std, X), expected=list(expected))
+        for kind, (X, expected) in tests.items()
+    ]
 
 
 def table(rows):
@@ -91,15 +93,9 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("calibration.jsonl"))
     args = parser.parse_args()
-    rows = [json.loads(line) for line in args.output.read_text().splitlines()] if args.output.exists() else []
-    done = {(r["data"], r["likelihood"], r["seed"]) for r in rows}
     warnings.simplefilter("ignore")
-    for task in product((SYNTHETIC, *SPECTRA), LIKELIHOODS, range(args.seeds)):
-        if task not in done:
-            rows += (new := list(measure(*task)))
-            with args.output.open("a") as output:
-                output.writelines(json.dumps(row) + "\n" for row in new)
-    print(table(rows))
+    tasks = list(product((SYNTHETIC, *SPECTRA), LIKELIHOODS, range(args.seeds)))
+    print(table(recorded(args.output, ("data", "likelihood", "seed"), tasks, measure)))
 
 
 if __name__ == "__main__":

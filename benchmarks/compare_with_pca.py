@@ -8,14 +8,13 @@ without the linear maps and their start. Rows are written to --output as they co
 """
 
 import argparse
-import json
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from records import recorded
 from sklearn.decomposition import PCA, FactorAnalysis
 from spectra import SPECTRA, load, split
 
@@ -50,10 +49,10 @@ def reconstruct(model, X):
     return model.inverse_transform(model.transform(X))
 
 
-def measure(name, n_components, seed, label, every_posterior):
+def measure(name, n_components, seed, label):
     X, blocks = load(name)
     train, test = split(X, blocks, seed)
-    model = models(n_components, every_posterior)[label](seed)
+    model = models(n_components, every_posterior=True)[label](seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         start = time.perf_counter()
@@ -62,7 +61,7 @@ def measure(name, n_components, seed, label, every_posterior):
         residual = np.square(test - reconstruct(model, test)).sum()
     r2 = 1 - residual / np.square(test - test.mean(axis=0)).sum()
     shape = f"{len(X)} x {X.shape[1]}"
-    return dict(
+    row = dict(
         data=name,
         shape=shape,
         n_components=n_components,
@@ -72,6 +71,7 @@ def measure(name, n_components, seed, label, every_posterior):
         r2=r2,
         seconds=seconds,
     )
+    return [row]
 
 
 def table(rows):
@@ -118,22 +118,14 @@ def main():
     parser.add_argument("--output", type=Path, default=Path("compare_with_pca.jsonl"))
     args = parser.parse_args()
 
-    rows = [json.loads(line) for line in args.output.read_text().splitlines()] if args.output.exists() else []
-    done = {(r["data"], r["n_components"], r["seed"], r["model"]) for r in rows}
     tasks = [
-        (name, d, seed, label, d in args.posteriors_at)
+        (name, d, seed, label)
         for name in args.sets
         for d in args.components
         for label in models(d, d in args.posteriors_at)
         for seed in range(args.seeds)
-        if (name, d, seed, label) not in done
     ]
-    parallel = Parallel(n_jobs=args.jobs, return_as="generator")
-    with args.output.open("a") as output:
-        for row in parallel(delayed(measure)(*task) for task in tasks):
-            output.write(json.dumps(row) + "\n")
-            output.flush()
-            rows.append(row)
+    rows = recorded(args.output, ("data", "n_components", "seed", "model"), tasks, measure, args.jobs)
     print(summary(rows))
     print(table(rows))
 

@@ -10,7 +10,6 @@ their favour. Seconds are of fit and filling, where training rows are complete o
 """
 
 import argparse
-import json
 import time
 import warnings
 from itertools import product
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from records import recorded
 from scipy.stats import norm
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
@@ -97,6 +97,7 @@ def gaps(share, X, rng, block, rows_with_block=1.0):
 
 def measure(trained_on, name, label, seed):
     """A dict for each pattern of gaps."""
+    found = []
     (train, test), rng = rows_of(name, seed), np.random.default_rng(seed)
     block = np.roll(np.arange(p := train.shape[1]) < p // 4, rng.integers(p - p // 4 + 1))
     tests = {pattern: gaps(share, test, rng, block) for pattern, share in SHARES.items()}
@@ -110,7 +111,8 @@ def measure(trained_on, name, label, seed):
             missing = np.isnan(tests[pattern])
             error = np.abs(filled - test)[missing]
             cover = [np.mean(error < z * s[missing]) for s in std for z in Z]
-            yield dict(**about, pattern=pattern, rmse=np.sqrt(np.mean(error**2)), cover=cover)
+            found.append(dict(**about, pattern=pattern, rmse=np.sqrt(np.mean(error**2)), cover=cover))
+    return found
 
 
 def summary(rows):
@@ -145,14 +147,9 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("missing_values.jsonl"))
     args = parser.parse_args()
-    rows = [json.loads(line) for line in args.output.read_text().splitlines()] if args.output.exists() else []
-    done = {(r["trained_on"], r["data"], r["model"], r["seed"]) for r in rows}
     warnings.simplefilter("ignore")
-    for task in product(("complete", "gappy"), SETS, WAYS, range(args.seeds)):
-        if task not in done:
-            rows += (new := list(measure(*task)))
-            with args.output.open("a") as output:
-                output.writelines(json.dumps(row) + "\n" for row in new)
+    tasks = list(product(("complete", "gappy"), SETS, WAYS, range(args.seeds)))
+    rows = recorded(args.output, ("trained_on", "data", "model", "seed"), tasks, measure)
     print(tables(rows), summary(rows), sep="\n\n")
 
 

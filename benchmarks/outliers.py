@@ -8,12 +8,13 @@ see it alone. A second run goes on from what --output holds.
 """
 
 import argparse
-import json
 import warnings
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from records import recorded
 from scipy.interpolate import CubicSpline
 from scipy.stats import chi2, f, norm
 from sklearn.decomposition import PCA, FactorAnalysis
@@ -135,14 +136,8 @@ def main():
     parser.add_argument("--output", type=Path, default=Path("outliers.jsonl"))
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # factor analysis that needs more iterations, components that carry nothing
-    rows = [json.loads(line) for line in args.output.read_text().splitlines()] if args.output.exists() else []
-    done = {(row["data"], row["n_components"], row["seed"]) for row in rows}
-    tasks = [(name, d, seed) for name in args.sets for d in args.components for seed in range(args.seeds)]
-    with args.output.open("a") as output:
-        for task in [task for task in tasks if task not in done]:
-            rows += (found := measure(*task))
-            print(*map(json.dumps, found), sep="\n", file=output, flush=True)
-    report(pd.DataFrame([row for row in rows if (row["data"], row["n_components"], row["seed"]) in tasks]))
+    tasks = list(product(args.sets, args.components, range(args.seeds)))
+    report(pd.DataFrame(recorded(args.output, ("data", "n_components", "seed"), tasks, measure)))
 
 
 if __name__ == "__main__":

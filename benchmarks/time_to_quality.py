@@ -10,7 +10,6 @@ come, and a second run goes on from there.
 """
 
 import argparse
-import json
 import time
 import warnings
 from functools import partial
@@ -20,6 +19,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from records import recorded
 from sklearn.decomposition import FactorAnalysis
 from skorch.callbacks import Callback
 from spectra import SPECTRA, load, split
@@ -72,7 +72,7 @@ def measure(name, n_components, seed, setting):
     curve = Curve(test)
     params = {"refit": False, "callbacks": [curve], **SETTINGS[setting]}
     model = VAETransformer(n_components, random_state=seed, **params).fit(train)
-    return dict(
+    row = dict(
         data=name,
         n_train=len(train),
         n_features=train.shape[1],
@@ -88,6 +88,7 @@ def measure(name, n_components, seed, setting):
         total=curve.elapsed(),
         final=held_out(model.net_, test),
     )
+    return [row]
 
 
 def reach(row, level):
@@ -177,19 +178,10 @@ def main():
     parser.add_argument("--figure", type=Path, default=Path("benchmarks/time_to_quality.png"))
     args = parser.parse_args()
 
-    done = {}
-    for row in map(json.loads, args.output.read_text().splitlines() if args.output.exists() else []):
-        done[row["data"], row["n_components"], row["seed"], row["setting"]] = row
     tasks = list(product(args.sets, [args.components], range(args.seeds), SETTINGS))
     warnings.simplefilter("ignore")
     VAETransformer(max_iter=1).fit(np.random.RandomState(0).randn(64, 8))  # a process's first fit is slower
-    with args.output.open("a") as output:
-        for task in tasks:
-            if task not in done:
-                done[task] = measure(*task)
-                output.write(json.dumps(done[task]) + "\n")
-                output.flush()
-    rows = [done[task] for task in tasks]
+    rows = recorded(args.output, ("data", "n_components", "seed", "setting"), tasks, measure)
     print(table(rows))
     draw(rows, args.figure)
 
