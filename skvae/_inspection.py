@@ -35,11 +35,11 @@ def noise_variance(module):
     return variance if module.likelihood.linear_noise == "feature" else float(variance.mean())
 
 
-def evenly(X, weight, n_rows):
-    """At most n_rows of the rows, evenly spread, and their weights, of sum 1."""
-    rows = spread(len(X), n_rows)
+def evenly(n_rows, weight, *arrays):
+    """Of each array at most n_rows of the rows, the same ones, evenly spread; and their weights, of sum 1."""
+    rows = spread(len(arrays[0]), n_rows)
     weight = np.ones(len(rows)) if weight is None else weight[rows]
-    return np.asarray(X[rows]), weight / weight.sum()
+    return *(np.asarray(array[rows]) for array in arrays), weight / weight.sum()
 
 
 def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1, monitor=None):
@@ -66,20 +66,19 @@ def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1
     -------
     attributes : dict
     """
-    rows, share = evenly(X, weight, ROWS // fewer)
+    rows, share = evenly(ROWS // fewer, weight, X)
     inference = Inference(module, X.dtype, has_gaps(rows))
     Z, kl = inference.transform(rows), share @ inference.kl_of_components(rows)
     variance = share @ (Z - share @ Z) ** 2
-    components, squared_length = inference.mean_jacobian(*evenly(Z, share, ROWS_DIFFERENTIATED // fewer))
+    components, squared_length = inference.mean_jacobian(*evenly(ROWS_DIFFERENTIATED // fewer, share, Z))
     if arrange:
         order, sign = arrangement(module, components, variance * squared_length)
         Z, kl, variance = Z[:, order] * sign.astype(Z.dtype), kl[order], variance[order]
         components = sign[:, None] * components[order]
         inference = Inference(module, X.dtype)
-    explained, explained_share = evenly(rows, share, ROWS_EXPLAINED // fewer)
-    explained_Z, _ = evenly(Z, share, ROWS_EXPLAINED // fewer)
+    explained = evenly(ROWS_EXPLAINED // fewer, share, rows, Z)
     means = mean, variance, components, ROWS_AVERAGED // fewer
-    gains, total_variance = variance_gains(inference, explained, explained_Z, explained_share, *means)
+    gains, total_variance = variance_gains(inference, *explained, *means)
     n = n_counted(len(X), weight)
     ours = Monitor(Z, optimism * squared_residuals(rows, inference.inverse_transform(Z)), share, n)
     monitor = ours if monitor is None else monitor + ours
@@ -133,15 +132,12 @@ def variance_gains(inference, X, Z, share, mean, variance, slopes, n_averaged):
     or less is left than by the linear model with these `slopes` (d, p), and all rows what that leaves.
     """
     d = Z.shape[1]
-    few, few_share = evenly(X, share, n_averaged)
-    few_Z, _ = evenly(Z, share, n_averaged)
+    few, few_Z, few_share = evenly(n_averaged, share, X, Z)
     others = inference.noise(N_AVERAGED, 0, matched=True).cpu().numpy() * np.sqrt(variance)
     centre = few_share @ inference.inverse_transform(few_Z) - few_share @ few_Z @ slopes
     left, of_all, of_few = [mean_square(X - mean, share)], X - centre, few - centre
     for k in range(1, d + 1):
-        latents = np.where(np.arange(d) < k, few_Z[:, None], others if k < d else 0).astype(
-            Z.dtype
-        )  # (n, draws or 1, d)
+        latents = np.where(np.arange(d) < k, few_Z[:, None], others if k < d else 0).astype(Z.dtype)  # (n, draws, d)
         expected = inference.inverse_transform(latents.reshape(-1, d)).reshape(*latents.shape[:2], -1).mean(axis=1)
         of_all -= np.outer(Z[:, k - 1], slopes[k - 1])
         of_few -= np.outer(few_Z[:, k - 1], slopes[k - 1])

@@ -100,12 +100,12 @@ class VAETransformer(FittingVAE):
         bring to first order, Var(z_j) mean |d E[x | z] / d z_j|^2: of a linear model, as PCA's. Those of "rho" and
         "rho_diag" are not, as their order is part of the posterior; its correlations are rho^|i-j| up to the signs.
     explained_variance_, explained_variance_ratio_ : ndarray of shape (n_components,)
-        Variance of X, in X's units squared and as a share, that the reconstruction of training rows (at most 256) gains
-        with each component: by E[x | z_1 ... z_k] over E[x | z_1 ... z_(k-1)]. The shares sum to R2.
+        Variance of X, in X's units squared and as a share, that the reconstruction of training rows (at most 2,048)
+        gains with each component: by E[x | z_1 ... z_k] over E[x | z_1 ... z_(k-1)]. The shares sum to R2.
     kl_per_component_ : ndarray of shape (n_components,)
         KL(q(z_j | x) || N(0, 1)) in nats, mean over the training rows: what each component says of a row.
     n_active_components_ : int
-        Components whose posterior means have a variance over 0.01 (Burda et al., 2016, appendix C).
+        Components whose posterior means have a variance over 0.01 (Burda et al., 2016, section 5.2).
     mean_ : ndarray of shape (n_features,)
         Mean of the training rows.
     noise_variance_ : float, ndarray of shape (n_features,) or None
