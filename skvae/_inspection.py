@@ -12,7 +12,7 @@ from ._scaling import has_gaps, n_counted, unbiased
 ROWS = 8192  # training rows, evenly spread, that statistics rest on at most
 ROWS_EXPLAINED = 2048  # and those whose variance is explained
 ROWS_DIFFERENTIATED = 512  # and those that are differentiated along each component
-ROWS_AVERAGED, N_AVERAGED = 256, 16  # and those that are averaged over components, and over how many draws of them
+ROWS_AVERAGED, N_AVERAGED = 128, 16  # and those that are averaged over components, and over how many draws of them
 
 
 def fitted_attributes(module, selection):
@@ -131,18 +131,19 @@ def variance_gains(inference, X, Z, share, mean, variance, slopes, n_averaged):
     estimates for nonlinear mathematical models, 1993.) As this takes many passes, `n_averaged` rows tell how much more
     or less is left than by the linear model with these `slopes` (d, p), and all rows what that leaves.
     """
-    d = Z.shape[1]
+    d, whole = Z.shape[1], inference.inverse_transform(Z)
     few, few_Z, few_share = evenly(n_averaged, share, X, Z)
     others = inference.noise(N_AVERAGED, 0, matched=True).cpu().numpy() * np.sqrt(variance)
-    centre = few_share @ inference.inverse_transform(few_Z) - few_share @ few_Z @ slopes
+    centre = share @ whole - share @ Z @ slopes
     left, of_all, of_few = [mean_square(X - mean, share)], X - centre, few - centre
-    for k in range(1, d + 1):
-        latents = np.where(np.arange(d) < k, few_Z[:, None], others if k < d else 0).astype(Z.dtype)  # (n, draws, d)
+    for k in range(1, d):
+        latents = np.where(np.arange(d) < k, few_Z[:, None], others).astype(Z.dtype)  # (n, draws, d)
         expected = inference.inverse_transform(latents.reshape(-1, d)).reshape(*latents.shape[:2], -1).mean(axis=1)
         of_all -= np.outer(Z[:, k - 1], slopes[k - 1])
         of_few -= np.outer(few_Z[:, k - 1], slopes[k - 1])
         curved = mean_square(few - expected, few_share) - mean_square(of_few, few_share)
         left.append(mean_square(of_all, share) + curved)
+    left.append(mean_square(X - whole, share))
     gains = -np.diff(left)
     return (gains / left[0] if left[0] else gains), left[0]
 
