@@ -156,7 +156,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def hotelling_t2_limit(self, level=0.95):
         """Return the T2 that this share of new rows like the training rows stays under.
 
-        d (n^2 - 1) / (n (n - d)) F(level; d, n - d) for n training rows (the sum of their weights) and d active
+        d (n^2 - 1) / (n (n - d)) F(level; d, n - d) for n training rows (or the sum of their weights) and d active
         components (MacGregor and Kourti, Statistical process control of multivariate processes, 1995); infinite where n
         is not above d, or no component is active.
         """
