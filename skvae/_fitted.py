@@ -39,7 +39,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Z = check_array(X, dtype=[np.float64, np.float32], estimator=self, input_name="X")
         if Z.shape[1] != self.n_components_:
             raise ValueError(f"X has {Z.shape[1]} columns, but the model has n_components={self.n_components_}.")
-        return self._inference(Z).inverse_transform(Z)
+        return self._inference(Z.dtype).inverse_transform(Z)
 
     def loadings(self, X):
         """Return how each row's reconstruction changes with each component, d E[x | z] / d z in X's units.
@@ -73,7 +73,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         seed = check_random_state(random_state).randint(2**31 - 1)
-        return self._inference(self.mean_).sample(n_samples, seed)
+        return self._inference(self.mean_.dtype).sample(n_samples, seed)
 
     def reconstruct(self, X, return_std=False, n_draws=64):
         """Return what the model expects to measure again where it measured X: the posterior predictive, in X's units.
@@ -132,9 +132,8 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         exactly the closed form where the model is linear.
         """
         check_is_fitted(self)
-        return (
-            self._inference(self.mean_).feature_covariance(check_n_draws(n_draws), self._seed).astype(self.mean_.dtype)
-        )
+        dtype = self.mean_.dtype
+        return self._inference(dtype).feature_covariance(check_n_draws(n_draws), self._seed).astype(dtype)
 
     def hotelling_t2(self, X):
         """Return Hotelling's T2 of each row, shape (n_samples,): how far its scores lie from the training rows'.
@@ -220,10 +219,10 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """X as a checked array, and the fitted model for it."""
         check_is_fitted(self)
         X = self._check(X)
-        return X, self._inference(X)
+        return X, self._inference(X.dtype, has_gaps(X))
 
-    def _inference(self, X):
-        return Inference(self.net_.module_, X.dtype, has_gaps(X))
+    def _inference(self, dtype, gaps=False):
+        return Inference(self.net_.module_, dtype, gaps)
 
 
 def check_n_draws(n_draws):

@@ -51,9 +51,9 @@ class FittingVAE(FittedVAE):
             posterior means hardly vary over the training rows carry nothing of X.
         """
         previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
-        data, weight = self._training_rows(X, sample_weight, reset=previous is None)
+        data, weight, gaps = self._training_rows(X, sample_weight, reset=previous is None)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        net, selection, held_out = fit_net(self, data, seed, weight, previous)
+        net, selection, held_out = fit_net(self, data, seed, weight, gaps, previous)
         self._take(X, data, net, seed)
         self._finish(data, weight, selection, held_out)
         inactive = np.flatnonzero(~self._monitor.active)
@@ -77,9 +77,9 @@ class FittingVAE(FittedVAE):
         """
         previous = getattr(self, "net_", None)
         first = previous is None
-        data, weight = self._training_rows(X, sample_weight, reset=first, check=first)
+        data, weight, gaps = self._training_rows(X, sample_weight, reset=first, check=first)
         seed = check_random_state(self.random_state).randint(2**31 - 1) if first else self._seed
-        net = pass_once(self, data, seed, weight, previous)
+        net = pass_once(self, data, seed, weight, gaps, previous)
         if first:
             self._take(X, data, net, seed)
         before = None if first else self._monitor
@@ -87,21 +87,23 @@ class FittingVAE(FittedVAE):
         return self
 
     def _training_rows(self, X, sample_weight, reset, check=True):
-        """Checked rows and their weights, those of weight 0 and those without a measured value left out."""
+        """Checked rows, but those of weight 0 or with no measured value; their weights; whether they have NaN."""
         data = self._check(X, training=check, reset=reset)
         weight = check_sample_weight(sample_weight, data)
         kept = np.ones(len(data), dtype=bool) if weight is None else weight > 0
-        if has_gaps(data):
+        gaps = has_gaps(data)
+        if gaps:
             kept &= ~without_values(data)
         if kept.all():
-            return data, weight
+            return data, weight, gaps
         if kept.sum() < 1 + check:
             least = "two are needed" if check else "one is needed"
             raise ValueError(
                 f"X has {kept.sum()} rows with a value that is not NaN and a positive sample_weight; {least}."
             )
         rows = Selected(data, np.flatnonzero(kept)) if streams(data) else data[kept]
-        return rows, None if weight is None else check_sample_weight(weight[kept], rows)
+        weight = None if weight is None else check_sample_weight(weight[kept], rows)
+        return rows, weight, gaps and has_gaps(rows)
 
     def _take(self, X, data, net, seed):
         """Hold a trained net, and what X tells."""

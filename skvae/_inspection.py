@@ -76,11 +76,12 @@ def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1
         Z, kl, variance = Z[:, order] * sign.astype(Z.dtype), kl[order], variance[order]
         components = sign[:, None] * components[order]
         inference = Inference(module, X.dtype)
-    explained = evenly(ROWS_EXPLAINED // fewer, share, rows, Z)
+    reconstruction = inference.inverse_transform(Z)
+    explained = evenly(ROWS_EXPLAINED // fewer, share, rows, Z, reconstruction)
     means = mean, variance, components, ROWS_AVERAGED // fewer
     gains, total_variance = variance_gains(inference, *explained, *means)
     n = n_counted(len(X), weight)
-    ours = Monitor(Z, optimism * squared_residuals(rows, inference.inverse_transform(Z)), share, n)
+    ours = Monitor(Z, optimism * squared_residuals(rows, reconstruction), share, n)
     monitor = ours if monitor is None else monitor + ours
     return {
         "components_": components.astype(X.dtype),
@@ -123,7 +124,7 @@ def optimism(module, X, held_out, n_rows=1024):
     return max(1.0, means[1] / means[0])
 
 
-def variance_gains(inference, X, Z, share, mean, variance, slopes, n_averaged):
+def variance_gains(inference, X, Z, reconstruction, share, mean, variance, slopes, n_averaged):
     """Share of X's variance that the reconstruction gains by each component, and that variance.
 
     The reconstruction from the first k components is E[x | z_1 ... z_k], the mean over the others, whose `variance`
@@ -131,10 +132,10 @@ def variance_gains(inference, X, Z, share, mean, variance, slopes, n_averaged):
     estimates for nonlinear mathematical models, 1993.) As this takes many passes, `n_averaged` rows tell how much more
     or less is left than by the linear model with these `slopes` (d, p), and all rows what that leaves.
     """
-    d, whole = Z.shape[1], inference.inverse_transform(Z)
+    d = Z.shape[1]
     few, few_Z, few_share = evenly(n_averaged, share, X, Z)
     others = inference.noise(N_AVERAGED, 0, matched=True).cpu().numpy() * np.sqrt(variance)
-    centre = share @ whole - share @ Z @ slopes
+    centre = share @ reconstruction - share @ Z @ slopes
     left, of_all, of_few = [mean_square(X - mean, share)], X - centre, few - centre
     for k in range(1, d):
         latents = np.where(np.arange(d) < k, few_Z[:, None], others).astype(Z.dtype)  # (n, draws, d)
@@ -143,7 +144,7 @@ def variance_gains(inference, X, Z, share, mean, variance, slopes, n_averaged):
         of_few -= np.outer(few_Z[:, k - 1], slopes[k - 1])
         curved = mean_square(few - expected, few_share) - mean_square(of_few, few_share)
         left.append(mean_square(of_all, share) + curved)
-    left.append(mean_square(X - whole, share))
+    left.append(mean_square(X - reconstruction, share))
     gains = -np.diff(left)
     return (gains / left[0] if left[0] else gains), left[0]
 

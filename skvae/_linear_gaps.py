@@ -132,8 +132,8 @@ def _expectation_maximisation(u, weight, loadings, noise, noise_shape, unit, flo
             noise = noise_shape * max((squares / noise_shape).sum() / moments.count.sum(), floor)
         latent = (moments.latent / weight.sum()).unflatten(0, (d + 1, d + 1))
         centre = latent[:d, d]
-        spread = torch.linalg.cholesky(latent[:d, :d] - torch.outer(centre, centre))
+        root = torch.linalg.cholesky(latent[:d, :d] - torch.outer(centre, centre))
         loadings, offset = coefficients.split([d, 1], dim=1)
         mean = mean + offset.squeeze(1) + loadings @ centre
-        loadings = loadings @ spread
+        loadings = loadings @ root
     return best, loadings, noise, mean

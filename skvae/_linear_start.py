@@ -40,7 +40,7 @@ class Scatter:
     def of(cls, u, weight=None):
         """From rows u (n, p) of a weight (n,) each, in one pass over blocks of them; gaps are taken for 0."""
         n, p = u.shape
-        total_weight = sum_of_weights(u, weight)
+        total_weight = n if weight is None else weight.double().sum().item()
         if n < p:
             rows = u[:].cpu().double().nan_to_num(0.0)
             if weight is None:
@@ -79,11 +79,6 @@ class Scatter:
             vectors = torch.where(values > 1e-14 * values[0], self.rows.T @ vectors / values.sqrt(), 0)
         missing = k - len(values)
         return torch.nn.functional.pad(values, (0, missing)), torch.nn.functional.pad(vectors, (0, missing))
-
-
-def sum_of_weights(u, weight):
-    """How many rows there are: a row of weight 2 counts twice."""
-    return len(u) if weight is None else weight.double().sum().item()
 
 
 def probabilistic_pca(u, weight, d, noise_shape, noise, floor):

@@ -6,7 +6,7 @@ from sklearn.preprocessing import StandardScaler
 from ._batches import blocks, rows_per_block
 
 
-def column_scaling(X, weight=None):
+def column_scaling(X, weight=None, gaps=False):
     """Mean and standard deviation of each column's values, in float64 and in one pass over blocks of rows.
 
     A constant column takes the root mean square deviation of the others, so that it carries no
@@ -17,19 +17,18 @@ def column_scaling(X, weight=None):
     X : ndarray of shape (n, p)
     weight : ndarray of shape (n,) or None
         Of the rows, positive.
+    gaps : bool, default=False
+        Whether X has NaN.
 
     Returns
     -------
     mean, scale : ndarray of shape (p,)
-    gaps : bool
-        Whether X has NaN.
 
     Raises
     ------
     ValueError
         If the square of a deviation is not finite in float64, or a column has no value.
     """
-    gaps = has_gaps(X)
     with np.errstate(over="ignore", invalid="ignore"):  # said below
         mean, variance = (measured_moments if gaps else moments)(X, weight)
     if not np.isfinite(variance).all():
@@ -41,7 +40,7 @@ def column_scaling(X, weight=None):
         scale[:] = np.abs(mean).max() or 1.0
     else:
         scale[constant] = np.sqrt(variance[~constant].mean())
-    return mean, scale, gaps
+    return mean, scale
 
 
 def moments(X, weight):
@@ -83,9 +82,7 @@ def unbiased(n):
 def has_gaps(X):
     """Whether X has NaN: their sum has, and no array of X's size is made."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return any(
-            np.isnan(np.sum(X[block], dtype=np.float64)) for block in blocks(len(X), rows_per_block(np.size(X[0])))
-        )
+        return any(np.isnan(np.sum(X[block], dtype=np.float64)) for block in blocks(len(X), rows_per_block(X.shape[1])))
 
 
 def without_values(X):

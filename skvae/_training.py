@@ -13,7 +13,7 @@ from ._linear_start import linear_start
 from ._net import VAENet
 from ._parameters import resolve_device
 from ._progress import ProgressLine
-from ._scaling import column_scaling, has_gaps
+from ._scaling import column_scaling
 from .likelihoods import NOISE_FLOOR
 from .objectives import OBJECTIVES
 
@@ -27,9 +27,9 @@ def batch_size(params, n_rows):
     return int(np.clip(2 ** round(np.log2(max(1, n_rows / 32))), 16, 256))
 
 
-def new_net(params, X, seed, weight=None):
+def new_net(params, X, seed, weight=None, gaps=False):
     """An initialised net with the scaling of X, without the linear start."""
-    mean, scale, gaps = column_scaling(X, weight)
+    mean, scale = column_scaling(X, weight, gaps)
     build = partial(
         build_vae,
         n_features=X.shape[1],
@@ -146,20 +146,19 @@ def validation_last(n_rows, fraction, seed):
     return order, n_rows - n_held_out
 
 
-def pass_once(params, X, seed, weight=None, net=None):
+def pass_once(params, X, seed, weight=None, gaps=False, net=None):
     """Train a net for one pass over the rows of X at a constant rate; without one, a new net from their start."""
     new = net is None
     if new:
-        net = new_net(params, X, seed, weight)
-    else:
-        net.module_.gaps = has_gaps(X)
+        net = new_net(params, X, seed, weight, gaps)
+    net.module_.gaps = gaps
     u, w = to_device(net, X), on_device(net, weight)
     if new:
         start_linear(net, params, u, w)
     return net.partial_fit((u, None), epochs=1, weights=(of_mean_one(w), None))
 
 
-def fit_net(params, X, seed, weight=None, previous=None):
+def fit_net(params, X, seed, weight=None, gaps=False, previous=None):
     """Train a net on the rows of X.
 
     Parameters
@@ -169,6 +168,8 @@ def fit_net(params, X, seed, weight=None, previous=None):
     seed : int
     weight : ndarray of shape (n,) or None
         Of the rows, positive.
+    gaps : bool, default=False
+        Whether X has NaN.
     previous : VAENet or None
         Whose weights to go on from.
 
@@ -181,25 +182,25 @@ def fit_net(params, X, seed, weight=None, previous=None):
         The validation rows.
     """
     n = len(X)
-    net = new_net(params, X, seed, weight)
+    net = new_net(params, X, seed, weight, gaps)
     if previous is not None:
         go_on_from(net.module_, previous.module_)
-    held_out = params.early_stopping and params.max_iter > 0
-    order, n_training = validation_last(n, params.validation_fraction, seed) if held_out else (None, n)
+    validates = params.early_stopping and params.max_iter > 0
+    order, n_training = validation_last(n, params.validation_fraction, seed) if validates else (None, n)
     u = to_device(net, X, order)  # one copy of the data, of which training and validation rows are views
     w = on_device(net, weight, order)
     parts = [n_training, n - n_training]
-    training, validation = u.split(parts) if held_out else (u, None)
-    of_training, of_validation = w.split(parts) if held_out and w is not None else (w, None)
+    training, validation = u.split(parts) if validates else (u, None)
+    of_training, of_validation = w.split(parts) if validates and w is not None else (w, None)
     if previous is None:
         start_linear(net, params, training, of_training)
     train(net, params, (training, validation), (of_mean_one(of_training), of_mean_one(of_validation)), "fit")
 
-    held_out = order[n_training:] if held_out else None
+    held_out = order[n_training:] if validates else None
     refit = n < REFIT_BELOW if params.refit == "auto" else params.refit
-    if not refit or held_out is None or previous is not None or net.interrupted_:
+    if not (refit and validates) or previous is not None or net.interrupted_:
         return net, net, held_out
-    again = new_net(params, X, seed, weight)
+    again = new_net(params, X, seed, weight, gaps)
     start_linear(again, params, u, w)
     train(again, params, (u, None), (of_mean_one(w), None), "refit", epochs=net.best_epoch_)
     net.interrupted_ = again.interrupted_

@@ -182,7 +182,7 @@ def test_a_weight_of_zero_does_not_load_a_streamed_file(tmp_path, spectra):
     X, weight = np.load(tmp_path / "X.npy", mmap_mode="r"), np.repeat([1.0, 0.0, 2.0], 100)
     with sklearn.config_context(working_memory=0.01):
         streamed = VAETransformer(2, **small(max_iter=0)).fit(X, sample_weight=weight)
-        rows, _ = streamed._training_rows(X, weight, reset=False)
+        rows, *_ = streamed._training_rows(X, weight, reset=False)
         assert isinstance(rows, Selected) and streams(rows)
         trained = VAETransformer(2, **small()).fit(X, sample_weight=weight)
     resident = VAETransformer(2, **small(max_iter=0)).fit(spectra, sample_weight=weight)
