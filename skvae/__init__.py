@@ -1,6 +1,7 @@
 """A variational autoencoder for people who use PCA."""
 
+from ._loading import load
 from ._transformer import VAETransformer
 from ._version import __version__
 
-__all__ = ["VAETransformer", "__version__"]
+__all__ = ["VAETransformer", "__version__", "load"]

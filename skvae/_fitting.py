@@ -8,6 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from ._batches import Selected
+from ._checkpoint import Checkpoint, identity
 from ._fitted import FittedVAE
 from ._inspection import component_attributes, fitted_attributes, optimism
 from ._monitoring import ACTIVE
@@ -42,7 +43,12 @@ class FittingVAE(FittedVAE):
         Raises
         ------
         ValueError
-            If X or a parameter is not as it should be. What was fitted before is left as it was.
+            If X or a parameter is not as it should be, or `checkpoint` is another fit's. What was fitted before is left
+            as it was.
+        OSError
+            If `checkpoint` cannot be written: at the start, or when the disk is full. The one before stays.
+        KeyboardInterrupt
+            After Ctrl-C: the estimator then holds the best weights so far.
 
         Warns
         -----
@@ -53,9 +59,16 @@ class FittingVAE(FittedVAE):
         previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
         data, weight, gaps = self._training_rows(X, sample_weight, reset=previous is None)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        net, selection, held_out = fit_net(self, data, seed, weight, gaps, previous)
+        checkpoint = None
+        if self.checkpoint is not None:
+            this = identity(self.get_params(deep=False), data, weight, previous)
+            checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every, this, seed)
+            seed = checkpoint.seed
+        net, selection, held_out = fit_net(self, data, seed, weight, gaps, previous, checkpoint)
         self._take(X, data, net, seed)
         self._finish(data, weight, selection, held_out)
+        if checkpoint is not None:
+            checkpoint.remove()
         inactive = np.flatnonzero(~self._monitor.active)
         if len(inactive):
             warnings.warn(
@@ -108,7 +121,7 @@ class FittingVAE(FittedVAE):
     def _take(self, X, data, net, seed):
         """Hold a trained net, and what X tells."""
         validate_data(self, X, reset=True, skip_check_array=True)
-        self.net_, self._seed = net, seed
+        self.net_, self._seed, self._fitted_with = net, seed, self.get_params(deep=False)
         self.device_ = net.device
         self.n_components_ = net.module_.n_components
         self.mean_ = net.module_.likelihood.column_mean.numpy().astype(data.dtype)

@@ -28,10 +28,14 @@ class Monitor:
         moments = 1.0, share @ Z, (share[:, None] * Z).T @ Z, share @ q, share @ q**2
         self.sums = [n_rows * moment for moment in moments]
 
+    @classmethod
+    def of(cls, sums):
+        monitor = object.__new__(cls)
+        monitor.sums = sums
+        return monitor
+
     def __add__(self, other):
-        total = object.__new__(Monitor)
-        total.sums = [ours + theirs for ours, theirs in zip(self.sums, other.sums, strict=True)]
-        return total
+        return Monitor.of([ours + theirs for ours, theirs in zip(self.sums, other.sums, strict=True)])
 
     @property
     def active(self):

@@ -14,12 +14,10 @@ import math
 import time
 import warnings
 
-import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback
-from torch.utils._pytree import tree_map_only
 
 from ._adamw import AdamW
 from ._batches import Batches, blocks, rows_per_block
@@ -29,7 +27,6 @@ from .objectives import ELBO
 
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 KEPT = 64  # batches whose terms are held: more of them, between larger blocks, would keep the heap from shrinking
-ARRAYS = ("module_", "optimizer_", "generator_")  # pickled as arrays
 
 
 def one_cycle(progress, warmup=0.1):
@@ -187,10 +184,11 @@ class VAENet(NeuralNet):
         penalty = self.criterion_.penalty(torch.cat(z, dim=-2))  # of all rows together, whatever the blocks
         return float(total / (len(u) if weight is None else weight.sum()) - penalty) - self.module_.log_volume
 
-    def fit_loop(self, X, y=None, epochs=None, *, cycle=None, weights=(None, None), **fit_params):
+    def fit_loop(self, X, y=None, epochs=None, *, cycle=None, weights=(None, None), stage=None, **fit_params):
         """Train for `epochs` (default max_epochs), the first of a learning-rate cycle of `cycle` epochs.
 
-        `weights` are those of the training rows, of mean 1, and of the validation rows.
+        `weights` are those of the training rows, of mean 1, and of the validation rows. `stage` is the part of a
+        `Checkpoint` to go on from and to write.
         With validation rows the weights kept are those that scored best on them, the start included;
         without, the last. Training has diverged when a loss is not finite, or when it ends, past the warm-up,
         with a score one nat a feature under the start's: then the best weights are kept in either case.
@@ -205,9 +203,11 @@ class VAENet(NeuralNet):
             self.history.new_epoch()
             self.history.record("epoch", 0)
             self.history.record(watch.name, watch.score)
-        finite = math.isfinite(watch.score)
+        last = len(self.history) - 1 + (self.max_epochs if epochs is None else epochs)
+        over = stage is not None and stage.resume(self, watch)
+        finite = math.isfinite(watch.score + (self.history[-1].get("train_loss", 0.0) if over else 0.0))
         try:
-            for _ in range((self.max_epochs if epochs is None else epochs) if finite else 0):
+            while finite and not over and len(self.history) <= last and not self._stops(watch, valid):
                 begin = time.perf_counter()
                 self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
                 epoch = len(self.history) - 1
@@ -223,8 +223,10 @@ class VAENet(NeuralNet):
                     self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
                 except KeyboardInterrupt:  # how skorch's own callbacks stop training
                     break
-                if valid is not None and min(watch.since_gain, epoch - self.kl_warmup) >= self.n_iter_no_change:
-                    break
+                if stage is not None:
+                    stage.keep(self, watch)
+            if stage is not None and not over:
+                stage.keep(self, watch, over=True)
         except KeyboardInterrupt:
             self.interrupted_ = True
             if watch.name not in self.history[-1]:
@@ -244,6 +246,11 @@ class VAENet(NeuralNet):
         self._set_training(False)
         return self
 
+    def _stops(self, watch, valid):
+        """Whether the validation score has not risen for long."""
+        epoch = len(self.history) - 1
+        return valid is not None and min(watch.since_gain, epoch - self.kl_warmup) >= self.n_iter_no_change
+
     def partial_fit(self, X, y=None, **fit_params):
         """`fit_loop` between the callbacks' begin and end. Nothing is swallowed, as skorch's own swallows Ctrl-C."""
         self.notify("on_train_begin", X=X)
@@ -251,29 +258,3 @@ class VAENet(NeuralNet):
             return self.fit_loop(X, **fit_params)
         finally:
             self.notify("on_train_end", X=X)
-
-    def __getstate__(self):
-        """Arrays and scalars in place of torch's objects, so that what was on a GPU loads without one."""
-        state = self.__dict__.copy()
-        if self.initialized_:
-            tensors = self.module_.state_dict(), self.optimizer_.state_dict(), self.generator_.get_state()
-            for name, values in zip(ARRAYS, tensors, strict=True):
-                state[name] = tree_map_only(torch.Tensor, lambda t: t.detach().cpu().numpy(), values)
-            del state["criterion_"], state["callbacks_"], state["training_step_"]
-        return state
-
-    def __setstate__(self, state):
-        device = torch.device(state["device"])
-        there = device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
-        device = state["device"] if there else "cpu"
-        initialized = state["initialized_"]
-        self.__dict__.update(state, device=device, initialized_=False, history_=None)
-        if initialized:
-            self.initialize()
-            state = {**state, **{k: tree_map_only(np.ndarray, torch.tensor, state[k]) for k in ARRAYS}}
-            self.module_.load_state_dict(state["module_"])
-            self.optimizer_.load_state_dict(state["optimizer_"])
-            if there:  # another kind of device has another kind of generator: that one starts anew
-                self.generator_.set_state(state["generator_"])
-            self._set_training(False)
-        self.history_ = state["history_"]

@@ -1,6 +1,7 @@
 """What each parameter may be. All of scikit-learn's private names that the package uses are imported here."""
 
 from numbers import Integral, Real
+from os import PathLike
 
 import numpy as np
 import torch
@@ -44,6 +45,8 @@ CONSTRAINTS = {
     "callbacks": [list, None],
     "net_params": [dict, None],
     "warm_start": ["boolean"],
+    "checkpoint": [str, PathLike, None],
+    "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }
@@ -60,6 +63,14 @@ def resolve_device(device):
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device={device!r} is not available here: {error}") from error
     return device
+
+
+def device_here(device):
+    """That device, or the CPU where this machine lacks it: what was fitted on a GPU loads without one."""
+    try:
+        return resolve_device(device)
+    except ValueError:
+        return "cpu"
 
 
 def check_sample_weight(sample_weight, X):

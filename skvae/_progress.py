@@ -18,7 +18,7 @@ class ProgressLine(Callback):
         names = {"train_loss": "train loss", "valid_score": "validation score"}
         row = net.history[-1]
         self.bar_.set_postfix({shown: f"{row[key]:.2f}" for key, shown in names.items() if key in row})
-        self.bar_.update()
+        self.bar_.update(row["epoch"] - self.bar_.n)  # which may go on from a checkpoint
 
     def on_train_end(self, net, **kwargs):
         self.bar_.close()

@@ -29,10 +29,16 @@ def batch_size(params, n_rows):
 
 def new_net(params, X, seed, weight=None, gaps=False):
     """An initialised net with the scaling of X, without the linear start."""
-    mean, scale = column_scaling(X, weight, gaps)
-    build = partial(
+    net = net_of(params, *column_scaling(X, weight, gaps), batch_size(params, len(X)), seed)
+    net.module_.gaps = gaps
+    return net
+
+
+def module_of(params, mean, scale, seed):
+    """The VAE that parameters and the scaling of the columns make, as a function of nothing."""
+    return partial(
         build_vae,
-        n_features=X.shape[1],
+        n_features=len(mean),
         n_components=params.n_components,
         posterior=params.posterior,
         likelihood=params.likelihood,
@@ -47,6 +53,10 @@ def new_net(params, X, seed, weight=None, gaps=False):
         scale=scale,
         seed=seed,
     )
+
+
+def net_of(params, mean, scale, n_rows_a_batch, seed):
+    """An initialised net with this scaling of the columns, without the linear start."""
     given = params.net_params or {}
     adamw = {
         "optimizer__weight_decay": params.weight_decay,
@@ -55,7 +65,7 @@ def new_net(params, X, seed, weight=None, gaps=False):
     options = {
         "lr": params.learning_rate_init,
         "max_epochs": params.max_iter,
-        "batch_size": batch_size(params, len(X)),
+        "batch_size": n_rows_a_batch,
         "n_draws": params.n_draws,
         "n_iter_no_change": params.n_iter_no_change,
         "tol": params.tol,
@@ -69,9 +79,7 @@ def new_net(params, X, seed, weight=None, gaps=False):
         **given,
     }
     objective = partial(lookup(OBJECTIVES, params.objective), beta=params.beta, free_bits=params.free_bits)
-    net = VAENet(build, objective, **options).initialize()
-    net.module_.gaps = gaps
-    return net
+    return VAENet(module_of(params, mean, scale, seed), objective, **options).initialize()
 
 
 def streams(X):
@@ -111,12 +119,13 @@ def of_mean_one(weight):
     return None if weight is None else (weight / weight.mean()).float()
 
 
-def train(net, params, data, weights, description, epochs=None):
+def train(net, params, data, weights, description, epochs=None, checkpoint=None):
     """Run a net's training loop, on a progress line if verbose."""
+    stage = None if checkpoint is None else checkpoint.stage(description)
     if params.verbose:
         net.callbacks_ = [*net.callbacks_, ("progress", ProgressLine(epochs or params.max_iter, description))]
     try:
-        net.partial_fit(data, epochs=epochs, cycle=params.max_iter, weights=weights)
+        net.partial_fit(data, epochs=epochs, cycle=params.max_iter, weights=weights, stage=stage)
     finally:
         net.callbacks_ = [pair for pair in net.callbacks_ if pair[0] != "progress"]
 
@@ -158,7 +167,7 @@ def pass_once(params, X, seed, weight=None, gaps=False, net=None):
     return net.partial_fit((u, None), epochs=1, weights=(of_mean_one(w), None))
 
 
-def fit_net(params, X, seed, weight=None, gaps=False, previous=None):
+def fit_net(params, X, seed, weight=None, gaps=False, previous=None, checkpoint=None):
     """Train a net on the rows of X.
 
     Parameters
@@ -172,6 +181,7 @@ def fit_net(params, X, seed, weight=None, gaps=False, previous=None):
         Whether X has NaN.
     previous : VAENet or None
         Whose weights to go on from.
+    checkpoint : Checkpoint or None
 
     Returns
     -------
@@ -194,7 +204,8 @@ def fit_net(params, X, seed, weight=None, gaps=False, previous=None):
     of_training, of_validation = w.split(parts) if validates and w is not None else (w, None)
     if previous is None:
         start_linear(net, params, training, of_training)
-    train(net, params, (training, validation), (of_mean_one(of_training), of_mean_one(of_validation)), "fit")
+    weights = of_mean_one(of_training), of_mean_one(of_validation)
+    train(net, params, (training, validation), weights, "fit", checkpoint=checkpoint)
 
     held_out = order[n_training:] if validates else None
     refit = n < REFIT_BELOW if params.refit == "auto" else params.refit
@@ -202,6 +213,6 @@ def fit_net(params, X, seed, weight=None, gaps=False, previous=None):
         return net, net, held_out
     again = new_net(params, X, seed, weight, gaps)
     start_linear(again, params, u, w)
-    train(again, params, (u, None), (of_mean_one(w), None), "refit", epochs=net.best_epoch_)
+    train(again, params, (u, None), (of_mean_one(w), None), "refit", net.best_epoch_, checkpoint)
     net.interrupted_ = again.interrupted_
     return (net if again.diverged_ or again.interrupted_ else again), net, held_out

@@ -1,10 +1,10 @@
 """The scikit-learn face: parameters and attributes."""
 
-from ._fitting import FittingVAE
 from ._parameters import CONSTRAINTS
+from ._persistence import PersistentVAE
 
 
-class VAETransformer(FittingVAE):
+class VAETransformer(PersistentVAE):
     r"""Variational autoencoder that starts at PCA's or factor analysis's optimum and improves on it.
 
     z ~ N(0, I), x | z from a likelihood whose mean is a linear map of z plus a neural network, and an
@@ -86,6 +86,13 @@ class VAETransformer(FittingVAE):
         done, or None.
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted weights (and their scaling of X) in place of a new start.
+    checkpoint : str, path-like or None, default=None
+        File that `fit` keeps what it has reached in, and removes when it is done. If the process is killed, or stopped
+        by Ctrl-C, the same call of `fit` goes on from there to the weights of a run that was not: on the CPU, to the
+        bits. The file knows which rows and parameters it belongs to. Callbacks start anew. `partial_fit` does without:
+        call `save` in between.
+    checkpoint_every : int, default=1
+        Epochs between two writings.
     random_state : int, RandomState or None, default=None
         The same int gives the same numbers. torch's global generator is neither used nor changed, unless a network
         of one's own draws from it in training, as Dropout does.
@@ -168,6 +175,8 @@ class VAETransformer(FittingVAE):
         callbacks=None,
         net_params=None,
         warm_start=False,
+        checkpoint=None,
+        checkpoint_every=1,
         random_state=None,
         verbose=0,
     ):
@@ -201,5 +210,7 @@ class VAETransformer(FittingVAE):
         self.callbacks = callbacks
         self.net_params = net_params
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
         self.random_state = random_state
         self.verbose = verbose

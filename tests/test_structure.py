@@ -8,10 +8,17 @@ import skvae
 ROOT = Path(skvae.__file__).parent
 # A room may import ours from the rooms listed here.
 FLOORS = {
-    "__init__": {"_transformer", "_version"},
+    "__init__": {"_loading", "_transformer", "_version"},
     "_version": set(),
-    "_transformer": {"_fitting", "_parameters"},
-    "_fitting": {"_batches", "_fitted", "_inspection", "_monitoring", "_parameters", "_scaling", "_training"},
+    "_loading": {
+        "_inspection", "_monitoring", "_parameters", "_persistence", "_state", "_tensor_file", "_training",
+        "_transformer",
+    },
+    "_transformer": {"_parameters", "_persistence"},
+    "_persistence": {"_fitting", "_monitoring", "_parameters", "_state", "_tensor_file", "_training", "_version"},
+    "_fitting": {
+        "_batches", "_checkpoint", "_fitted", "_inspection", "_monitoring", "_parameters", "_scaling", "_training",
+    },
     "_fitted": {"_build", "_inference", "_inspection", "_monitoring", "_parameters", "_scaling", "likelihoods"},
     "_parameters": {"likelihoods", "networks", "objectives", "posteriors"},
     "_training": {
@@ -22,6 +29,9 @@ FLOORS = {
     "_monitoring": {"_scaling"},
     "_inference": {"_batches", "objectives"},
     "_build": {"_module", "likelihoods", "networks", "posteriors"},
+    "_checkpoint": {"_batches", "_state", "_tensor_file"},
+    "_tensor_file": {"_version"},
+    "_state": {"_adamw"},
     "_net": {"_adamw", "_batches", "_step", "_watch", "objectives"},
     "_watch": set(),
     "_step": {"_adamw", "networks", "objectives"},
@@ -81,8 +91,13 @@ def test_libraries_are_known_where_they_belong():
         for module, _ in imports(path):
             if module.startswith("skorch"):
                 assert path.stem in {"_net", "_progress"}
+            if module.startswith("safetensors"):
+                assert path.stem == "_tensor_file"
             if module.startswith("sklearn.utils"):
-                assert path.stem in {"_fitted", "_fitting", "_parameters"} or path.parent.name == "displays"
+                assert (
+                    path.stem in {"_fitted", "_fitting", "_parameters", "_persistence"}
+                    or path.parent.name == "displays"
+                )
             if module.startswith("sklearn.") and "._" in module:
                 assert path.stem == "_parameters"
 

@@ -22,7 +22,7 @@ ACTIVATIONS = {
 class Network:
     """A kind of network: its encoder and its decoder, each a Module from rows to rows.
 
-    Layers with weights are made by `skip_init`, so that no global generator is used; `draw_weights` fills them.
+    Layers with weights are made by `blank`, so that no global generator is used; `draw_weights` fills them.
 
     Parameters
     ----------
@@ -58,8 +58,13 @@ class Network:
         """List of linear layers of these sizes with an activation between each two."""
         layers = []
         for n_in, n_out in pairwise(sizes):
-            layers += [skip_init(nn.Linear, n_in, n_out), self.activation()]
+            layers += [blank(nn.Linear, n_in, n_out), self.activation()]
         return layers[:-1]
+
+
+def blank(layer, *sizes, **settings):
+    """A layer whose weights are memory as it comes; on the meta device, where shapes are asked for, not even that."""
+    return skip_init(layer, *sizes, device="meta" if torch.empty(0).is_meta else "cpu", **settings)
 
 
 def weighted_layers(net):
@@ -87,6 +92,8 @@ def draw_weights(net, generator, first_variance=None, last_gain=1.0):
         Factor of the last layer's weights.
     """
     layers = weighted_layers(net)
+    if layers[0].weight.is_meta:
+        return
     for layer in layers:
         variance = first_variance if first_variance and layer is layers[0] else 2 / fan_in(layer)
         nn.init.normal_(layer.weight, std=variance**0.5, generator=generator)

@@ -4,9 +4,8 @@ import math
 from itertools import pairwise
 
 from torch import nn
-from torch.nn.utils import skip_init
 
-from ._base import Network
+from ._base import Network, blank
 
 
 class Convolution(Network):
@@ -41,7 +40,7 @@ class Convolution(Network):
         channels = self.shape()[0]
         layers = [nn.Unflatten(1, self.shape())]
         for n_in, n_filters in pairwise((channels, *self.filters)):
-            layers += [skip_init(self.layer, n_in, n_filters, **self.settings()), self.activation()]
+            layers += [blank(self.layer, n_in, n_filters, **self.settings()), self.activation()]
         flat = self.filters[-1] * math.prod(self.lengths()[-1])
         return nn.Sequential(*layers, nn.Flatten(), *self.dense(flat, *self.hidden_layer_sizes, n_out))
 
@@ -58,6 +57,6 @@ class Convolution(Network):
             padding = tuple(n - m for n, m in zip(long, least, strict=True))
             layers += [
                 self.activation(),
-                skip_init(self.transposed, *pair, output_padding=padding, **self.settings()),
+                blank(self.transposed, *pair, output_padding=padding, **self.settings()),
             ]
         return nn.Sequential(*layers, nn.Flatten())

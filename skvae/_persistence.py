@@ -1,0 +1,90 @@
+"""A fitted estimator as arrays and plain values: for pickle, copy, joblib and skops, and for a file."""
+
+import warnings
+from types import SimpleNamespace
+
+from sklearn.utils.validation import check_is_fitted
+
+from ._fitting import FittingVAE
+from ._monitoring import Monitor
+from ._parameters import device_here
+from ._state import restore, state_of
+from ._tensor_file import Custom, describe, is_plain, write
+from ._training import net_of
+from ._version import __version__
+
+# What a file has of a fitted estimator beside its parameters.
+KEPT = (
+    *("net_", "_seed", "_fitted_with", "_monitor", "n_features_in_", "feature_names_in_", "n_components_", "mean_"),
+    *("components_", "explained_variance_", "explained_variance_ratio_", "kl_per_component_", "n_active_components_"),
+    *("history_", "n_iter_", "best_iter_", "_sklearn_output_config"),
+)
+LEFT_OUT = ("_version", "device_", "noise_variance_", "_metadata_request")  # what `load` knows without, but the last
+
+
+class PersistentVAE(FittingVAE):
+    """The methods of `VAETransformer` that keep it. Its state has no object of torch's or of ours in it."""
+
+    def __getstate__(self):
+        state = {**super().__getstate__(), "_version": __version__}
+        if "net_" in state:
+            state.update(net_=state_of(self.net_), _monitor=self._monitor.sums)
+        return state
+
+    def __setstate__(self, state):
+        state = dict(state)
+        version = state.pop("_version", None)
+        if version != __version__:
+            warnings.warn(
+                f"This {type(self).__name__} was pickled by skvae {version} and is read by {__version__}, which "
+                "may take it for something else. What `save` writes is read by later versions.",
+                stacklevel=2,
+            )
+        if "net_" in state:
+            there = {**state["_fitted_with"], "device": device_here(state["device_"])}
+            net = blank_net(there, state)
+            restore(net, state["net_"])
+            state.update(net_=net, device_=net.device, _monitor=Monitor.of(state["_monitor"]))
+        super().__setstate__(state)
+
+    def save(self, path):
+        """Write the fitted estimator to a safetensors file, for `skvae.load`.
+
+        It holds weights, the state of optimizer and generator, attributes, parameters and history, with the versions of
+        skvae, torch and scikit-learn, and a checksum. Training goes on from it to the same bits. Of parameters that
+        are objects, such as a class of one's own, it holds a description alone. Routing requests are not in it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Replaced in whole or not at all.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        ValueError
+            If a subclass has attributes of its own.
+        NotFittedError
+            If the estimator is not fitted.
+        """
+        check_is_fitted(self)
+        fitted = self.__getstate__()
+        parameters = {name: fitted.pop(name) for name in self.get_params(deep=False)}
+        others = set(fitted) - set(KEPT) - set(LEFT_OUT)
+        if others:
+            raise ValueError(f"A file of skvae's has no place for the attributes {', '.join(sorted(others))}.")
+        fitted = {name: fitted[name] for name in KEPT if name in fitted}
+        fitted["_fitted_with"] = held({k: v for k, v in self._fitted_with.items() if v is not parameters[k]})
+        write(path, {"estimator": type(self).__name__, "parameters": held(parameters), "fitted": fitted})
+
+
+def held(parameters):
+    """Parameters as a file holds them."""
+    return {k: v if is_plain(v) else Custom(describe(v)) for k, v in parameters.items()}
+
+
+def blank_net(parameters, state):
+    """A net made with these parameters and a state's scaling and seed."""
+    params, net = SimpleNamespace(**parameters), state["net_"]
+    return net_of(params, net["column_mean"], net["column_scale"], net["batch_size"], state["_seed"])

@@ -1,0 +1,133 @@
+"""What a net's training goes on from, as a tree of arrays, numbers, strings, lists and dicts: nothing of torch's."""
+
+import math
+from numbers import Number
+
+import numpy as np
+import torch
+from torch.utils._pytree import tree_map_only
+
+from ._adamw import AdamW
+
+PROGRESS = {"best_epoch_": int, "best_score_": float, "diverged_": bool, "interrupted_": bool, "n_taken_": int}
+WATCHED = ("start", "score", "best_score", "best_epoch", "since_gain")
+
+
+def state_of(net, watch=None):
+    """The state of a net and, in mid-training, of its `Watch`. Arrays share the net's memory where it is the CPU's."""
+    module, optimizer = net.module_, net.optimizer_.state_dict()
+    tensors = {
+        "column_mean": module.likelihood.column_mean,
+        "column_scale": module.likelihood.column_scale,
+        "module": dict(module.state_dict()),
+        "moments": {str(index): dict(moments) for index, moments in optimizer["state"].items()},
+        "generator": net.generator_.get_state(),
+        "best": [] if watch is None else watch.best,
+    }
+    return {
+        **tree_map_only(torch.Tensor, lambda tensor: tensor.detach().cpu().numpy(), tensors),
+        "param_groups": options_of(net),
+        "device": torch.device(net.device).type,
+        "batch_size": net.batch_size,
+        "history": [dict(row) for row in net.history],
+        "progress": {name: getattr(net, name) for name in PROGRESS if hasattr(net, name)},
+        "watched": {} if watch is None else {name: getattr(watch, name) for name in WATCHED},
+    }
+
+
+def restore(net, state, watch=None):
+    """Give a new net, made with the same parameters and scaling, the state of another."""
+    tensors = tree_map_only(np.ndarray, torch.tensor, state)
+    net.module_.load_state_dict(tensors["module"])
+    moments = {int(index): moments for index, moments in tensors["moments"].items()}
+    net.optimizer_.load_state_dict({"state": moments, "param_groups": options_of(net, state)})
+    if state["device"] == torch.device(net.device).type:  # else the generator is of another kind, and starts anew
+        net.generator_.set_state(tensors["generator"])
+    net.history_ = type(net.history)(dict(row) for row in state["history"])
+    vars(net).update(state["progress"])
+    if watch is not None:
+        vars(watch).update(state["watched"])
+        watch.best = [tensor.to(net.device) for tensor in tensors["best"]]
+
+
+def options_of(net, state=None):
+    """The options of each of the optimizer's groups: the net's or, where the state has them, the state's."""
+    groups = tree_map_only(torch.Tensor, torch.Tensor.item, net.optimizer_.state_dict()["param_groups"])
+    groups = [{"initial_lr": group["lr"], **group} for group in groups]
+    if state is None:
+        return groups
+    pairs = zip(groups, state["param_groups"], strict=True)  # another version of torch may have others
+    return [{key: given.get(key, group[key]) for key in group} for group, given in pairs]
+
+
+def check_state(net, state):
+    """Raise ValueError unless `state` can be restored to this net: the same shapes and types, finite numbers."""
+    like = state_of(net)
+    if not isinstance(state, dict) or set(state) != set(like):
+        raise ValueError(f"net has not the parts {', '.join(like)}.")
+    like["moments"] = state["moments"]
+    if isinstance(net.optimizer_, AdamW):  # a parameter that is not trained has none
+        params = [p for group in net.optimizer_.param_groups for p in group["params"]]
+        moments = {str(index): {"exp_avg": p, "exp_avg_sq": p} for index, p in enumerate(params)}
+        like["moments"] = {index: moments[index] for index in state["moments"] if index in moments}
+    for name in ("column_mean", "column_scale", "module", "moments", "best", "watched", "batch_size"):
+        check_like(state[name], like[name], f"net.{name}")
+    check_like(options_of(net, state), options_of(net), "net.param_groups")
+    if sorted(state["module"]["order"]) != list(range(net.module_.n_components)):
+        raise ValueError("net.module.order is no order of the components.")
+    if not min(state["module"]["scale"].min(), state["column_scale"].min()) > 0:
+        raise ValueError("A scale of net is not positive.")
+    for name, value in state["progress"].items():
+        if type(value) is not PROGRESS.get(name):
+            raise ValueError(f"net.progress.{name} is {value!r}.")
+    check_history(state["history"])
+    if state["device"] == torch.device(net.device).type:
+        try:
+            torch.Generator(net.device).set_state(torch.tensor(state["generator"]))
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"net.generator is no generator's state: {error}") from error
+
+
+def check_history(rows):
+    """Raise ValueError unless these are a training history's."""
+    for row in rows:
+        if not isinstance(row, dict) or any(isinstance(value, np.ndarray | dict) for value in row.values()):
+            raise ValueError("A history has something else than numbers, strings and lists in it.")
+
+
+def check_like(given, like, name):
+    """Raise ValueError unless `given` has the keys, lengths, shapes and types of `like`, and finite numbers.
+
+    Strings, truth values and None have to be equal, too.
+    """
+    if isinstance(like, torch.Tensor):
+        like = like.detach().cpu().numpy()
+    if isinstance(like, np.ndarray):
+        alike = isinstance(given, np.ndarray) and (given.shape, given.dtype) == (like.shape, like.dtype)
+        alike = alike and bool(np.isfinite(given).all())
+    elif isinstance(like, dict):
+        alike = isinstance(given, dict) and set(given) == set(like)
+    elif isinstance(like, list | tuple):
+        alike = isinstance(given, list | tuple) and len(given) == len(like)
+    elif isinstance(like, Number) and not isinstance(like, bool):
+        alike = isinstance(given, Number) and not isinstance(given, bool) and math.isfinite(given)
+    else:
+        alike = type(given) is type(like) and given == like
+    if not alike:
+        raise ValueError(f"{name} should be {outlined(like)}, but is {outlined(given)}.")
+    if isinstance(like, dict):
+        for key in like:
+            check_like(given[key], like[key], f"{name}.{key}")
+    elif isinstance(like, list | tuple):
+        for i, pair in enumerate(zip(given, like, strict=True)):
+            check_like(*pair, f"{name}.{i}")
+
+
+def outlined(value):
+    """A value as an error tells it: of an array its type and shape, and whether it is finite."""
+    if isinstance(value, np.ndarray):
+        finite = "" if value.dtype.kind not in "fc" or np.isfinite(value).all() else " with a NaN or an infinity"
+        return f"{value.dtype}{list(value.shape)}{finite}"
+    if isinstance(value, dict):
+        return f"a dict of {', '.join(map(str, value)) or 'nothing'}"[:300]
+    return f"{value!r}"[:300]
