@@ -11,7 +11,7 @@ from ._monitoring import Monitor
 from ._parameters import resolve_device
 from ._persistence import KEPT, blank_net
 from ._state import check_history, check_like, check_state, restore
-from ._tensor_file import Custom, read
+from ._tensor_file import Custom, read, reason
 from ._training import module_of
 from ._transformer import VAETransformer
 
@@ -65,12 +65,12 @@ def load(path, device="auto", *, estimator=VAETransformer, **custom):
     try:
         return _estimator(content, device, estimator, custom)
     except REFUSED as error:
-        raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {error}") from error
+        raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {reason(error)}") from error
 
 
 def _estimator(content, device, estimator, custom):
     if content["estimator"] != estimator.__name__:
-        raise ValueError(f"it has a {content['estimator']} in it; pass estimator=, that class.")
+        raise ValueError(f"it holds an estimator of the class {content['estimator']}; pass estimator=, that class.")
     fitted = content["fitted"]
     fitted["_fitted_with"] = {**content["parameters"], **fitted["_fitted_with"]}
     parameters, fitted_with = _with_custom(content["parameters"], fitted["_fitted_with"], custom=custom)

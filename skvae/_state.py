@@ -70,9 +70,11 @@ def check_state(net, state):
         params = [p for group in net.optimizer_.param_groups for p in group["params"]]
         moments = {str(index): {"exp_avg": p, "exp_avg_sq": p} for index, p in enumerate(params)}
         like["moments"] = {index: moments[index] for index in state["moments"] if index in moments}
-    for name in ("column_mean", "column_scale", "module", "moments", "best", "watched", "batch_size"):
+    for name in ("column_mean", "column_scale", "module", "moments", "best", "watched"):
         check_like(state[name], like[name], f"net.{name}")
     check_like(options_of(net, state), options_of(net), "net.param_groups")
+    if type(state["batch_size"]) is not int or state["batch_size"] < 1:
+        raise ValueError(f"net.batch_size is {state['batch_size']!r}.")
     if sorted(state["module"]["order"]) != list(range(net.module_.n_components)):
         raise ValueError("net.module.order is no order of the components.")
     if not min(state["module"]["scale"].min(), state["column_scale"].min()) > 0:
@@ -104,7 +106,8 @@ def check_like(given, like, name):
         like = like.detach().cpu().numpy()
     if isinstance(like, np.ndarray):
         alike = isinstance(given, np.ndarray) and (given.shape, given.dtype) == (like.shape, like.dtype)
-        alike = alike and bool(np.isfinite(given).all())
+        if alike and not np.isfinite(given).all():
+            raise ValueError(f"{name} has a NaN or an infinity in it.")
     elif isinstance(like, dict):
         alike = isinstance(given, dict) and set(given) == set(like)
     elif isinstance(like, list | tuple):
@@ -124,10 +127,9 @@ def check_like(given, like, name):
 
 
 def outlined(value):
-    """A value as an error tells it: of an array its type and shape, and whether it is finite."""
+    """A value as an error tells it."""
     if isinstance(value, np.ndarray):
-        finite = "" if value.dtype.kind not in "fc" or np.isfinite(value).all() else " with a NaN or an infinity"
-        return f"{value.dtype}{list(value.shape)}{finite}"
+        return f"{value.dtype}{list(value.shape)}"
     if isinstance(value, dict):
         return f"a dict of {', '.join(map(str, value)) or 'nothing'}"[:300]
     return f"{value!r}"[:300]

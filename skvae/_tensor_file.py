@@ -90,8 +90,13 @@ def read(path):
         if arrays:
             raise ValueError(f"it has tensors with no place: {', '.join(arrays)}")
     except DAMAGE as error:
-        raise ValueError(f"{os.fspath(path)!r} is no file of skvae's, or it is damaged: {error}") from error
+        raise ValueError(f"{os.fspath(path)!r} is no file of skvae's, or it is damaged: {reason(error)}") from error
     return content
+
+
+def reason(error):
+    """What an error says, in words that need no traceback."""
+    return f"it lacks {error}" if isinstance(error, LookupError) else error
 
 
 def is_plain(value):
@@ -114,7 +119,7 @@ def _encode(value, name, arrays):
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OU":
             return {"$strings": value.tolist()}
-        arrays[name] = value
+        arrays[name] = np.asarray(value, order="C")  # safetensors takes the memory as it lies
         return {"$array": name}
     if isinstance(value, float) and not math.isfinite(value):
         return {"$float": str(value)}
@@ -149,8 +154,7 @@ def _decode(value, arrays):
 
 def _digest(text, arrays):
     digest = hashlib.sha256(text.encode())
-    for name in sorted(arrays):
-        array = np.asarray(arrays[name], order="C")
+    for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(array.data)
     return digest.digest()
