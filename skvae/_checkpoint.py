@@ -29,7 +29,7 @@ class Checkpoint:
     Raises
     ------
     ValueError
-        If the file is of another fit.
+        If the file is no checkpoint, or another fit's.
     """
 
     def __init__(self, path, every, fit, seed):
@@ -37,6 +37,8 @@ class Checkpoint:
         self.content = {"fit": fit, "seed": seed, "stages": {}}
         if os.path.exists(path):
             there = read(path)
+            if set(there) != set(self.content):
+                raise ValueError(f"checkpoint={os.fspath(path)!r} is a file of skvae's, but no checkpoint.")
             differing = sorted(name for name in {**fit, **there["fit"]} if fit.get(name) != there["fit"].get(name))
             if differing:
                 raise ValueError(
