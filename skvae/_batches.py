@@ -141,9 +141,9 @@ class Streamed:
             return u, torch.cat([torch.arange(piece.start, piece.stop, device=self.device) for piece in mine])
 
         with ThreadPoolExecutor(1) as reader:
-            ahead = None
-            for block in blocks(len(order), CHUNK):
+            first, *rest = blocks(len(order), CHUNK)
+            ahead = reader.submit(read, first)
+            for block in rest:
                 ready, ahead = ahead, reader.submit(read, block)
-                if ready is not None:
-                    yield ready.result()
+                yield ready.result()
             yield ahead.result()

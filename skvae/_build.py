@@ -66,12 +66,12 @@ def build_vae(
             if linear:
                 input_scale = fan_in(layers[0]) ** -0.5
                 layers[-1].bias = None  # the linear path has one
-                net = net if len(layers) > 1 else None  # one layer is what the linear path is
-            if net is not None:
-                gain = 0.0 if zero_last else 1.0
-                if role == "encoder":
-                    gain = gain * torch.where(torch.arange(n_out) < n_means, 1.0, HEAD)[:, None]
-                draw_weights(net, generator, 2.0 if linear else None, gain)
+                if len(layers) == 1:  # one layer is what the linear path is
+                    return LinearPath(None, n_in, n_out, n_means, input_scale, precision)
+            gain: float | torch.Tensor = 0.0 if zero_last else 1.0
+            if role == "encoder":
+                gain = gain * torch.where(torch.arange(n_out) < n_means, 1.0, HEAD)[:, None]
+            draw_weights(net, generator, 2.0 if linear else None, gain)
         else:
             own_seed = int(torch.randint(2**31, (), generator=generator))
             net = custom_network(option, n_in, n_out, own_seed, role)

@@ -78,8 +78,8 @@ def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1
         inference = Inference(module, X.dtype)
     reconstruction = inference.inverse_transform(Z)
     explained = evenly(ROWS_EXPLAINED // fewer, share, rows, Z, reconstruction)
-    means = mean, variance, components, ROWS_AVERAGED // fewer
-    gains, total_variance = variance_gains(inference, *explained, *means)
+    means = {"mean": mean, "variance": variance, "slopes": components, "n_averaged": ROWS_AVERAGED // fewer}
+    gains, total_variance = variance_gains(inference, *explained, **means)
     n = n_counted(len(X), weight)
     ours = Monitor(Z, optimism * squared_residuals(rows, reconstruction), share, n)
     monitor = ours if monitor is None else monitor + ours

@@ -103,14 +103,15 @@ def em_with_gaps(u, weight, start, noise_shape, unit, floor, **options):
     weight = torch.ones(len(u), dtype=torch.float64, device=u.device) if weight is None else weight[rows].double()
     noise_shape = None if noise_shape is None else noise_shape.to(u.device)
     d = start[0].shape[1]
-    pairwise = pairwise_start(u, weight, d, floor)
+    loadings, noise = pairwise_start(u, weight, d, floor)
     if noise_shape is None:  # a noise for each feature meets some features exactly, where one for all does not
-        one_for_all = torch.ones_like(pairwise[1])
-        pairwise = _expectation_maximisation(u, weight, *pairwise, one_for_all, unit, floor, **options)[1:3]
+        one_for_all = torch.ones_like(noise)
+        fit = _expectation_maximisation(u, weight, loadings, noise, one_for_all, unit, floor, **options)
+        loadings, noise = fit[1:3]
     elif unit:
-        pairwise = pairwise[0], noise_shape
-    starts = [[tensor.to(u.device) for tensor in start], pairwise]
-    fits = [_expectation_maximisation(u, weight, *one, noise_shape, unit, floor, **options) for one in starts]
+        noise = noise_shape
+    starts = [tensor.to(u.device) for tensor in start], (loadings, noise)
+    fits = [_expectation_maximisation(u, weight, W, v, noise_shape, unit, floor, **options) for W, v in starts]
     return [tensor.cpu() for tensor in max(fits, key=lambda fit: fit[0])[1:]]
 
 

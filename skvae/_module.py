@@ -34,6 +34,13 @@ class VAE(nn.Module):
 
     gaps = False
     n_refills = 0
+    shift: torch.Tensor
+    scale: torch.Tensor
+    order: torch.Tensor
+    sign: torch.Tensor
+    fill_mean: torch.Tensor
+    fill_loadings: torch.Tensor
+    fill_noise: torch.Tensor
 
     def __init__(self, encoder, decoder, posterior, likelihood, shift, scale, n_components):
         super().__init__()
@@ -94,7 +101,8 @@ class VAE(nn.Module):
             raw = self.decoder(z)
             return self.log_likelihood(raw, u) - 0.5 * z.square().sum(-1), self.likelihood.mean(raw)
 
-        z, length = linear.mean, 1.0
+        z = linear.mean
+        length: float | torch.Tensor = 1.0
         worth, values = joint(z)
         for _ in range(self.n_refills):
             step = linear.newton(self._encode(linear.fill(u, values)).mean - z)

@@ -136,7 +136,7 @@ class VAENet(NeuralNet):
         """One pass; records the mean loss and the mean KL of a row, read from the device once."""
         self._set_training(training)
         needs_closure = self._needs_closure()
-        terms, totals, n_rows = [], 0.0, 0  # on the device until the epoch ends
+        terms, totals, n_rows = [], torch.zeros(2, device=self.device), 0  # on the device until the epoch ends
         for i, batch in enumerate(iterator):
             self.n_taken_ += 1
             if self.kl_warmup:

@@ -1,7 +1,7 @@
 """What a net's training goes on from, as a tree of arrays, numbers, strings, lists and dicts: nothing of torch's."""
 
 import math
-from numbers import Number
+from numbers import Real
 
 import numpy as np
 import torch
@@ -112,8 +112,8 @@ def check_like(given, like, name):
         alike = isinstance(given, dict) and set(given) == set(like)
     elif isinstance(like, list | tuple):
         alike = isinstance(given, list | tuple) and len(given) == len(like)
-    elif isinstance(like, Number) and not isinstance(like, bool):
-        alike = isinstance(given, Number) and not isinstance(given, bool) and math.isfinite(given)
+    elif isinstance(like, Real) and not isinstance(like, bool):
+        alike = isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(given)
     else:
         alike = type(given) is type(like) and given == like
     if not alike:

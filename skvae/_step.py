@@ -83,8 +83,10 @@ class CapturedStep(Step):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.stream = torch.cuda.Stream(self.module.shift.device)
-        self.inputs = self.outputs = self.graph = self.read = None
-        self.n_warm = 0
+        self.inputs: tuple[torch.Tensor, ...] = ()
+        self.outputs: tuple[torch.Tensor, ...] = ()
+        self.read: list[torch.Tensor] = []  # what the graph reads beside its inputs
+        self.graph, self.n_warm = None, 0
 
     def __call__(self, *batch):
         read = [tensor for group in self.optimizer.param_groups for tensor in (group["lr"], group["step"])]
@@ -94,7 +96,7 @@ class CapturedStep(Step):
             return super().__call__(*batch)  # factorisations read from the device
         stale = self.graph is not None and any(a is not b for a, b in zip(read, self.read, strict=True))
         n = len(batch[0])
-        if self.inputs is None or stale or len(batch) != len(self.inputs) or n > len(self.inputs[0]):
+        if stale or len(batch) != len(self.inputs) or n > len(self.inputs[0]):
             self.inputs, self.graph, self.n_warm = tuple(map(torch.empty_like, batch)), None, 0
         if n < len(self.inputs[0]):
             return super().__call__(*batch)

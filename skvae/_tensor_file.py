@@ -41,7 +41,7 @@ class Custom:
 
 def write(path, content):
     """Write a tree, in whole or not at all: what was at `path` before stays there until the new file is on the disk."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     versions = {"skvae": __version__, "torch": str(torch.__version__), "scikit-learn": sklearn.__version__}
     header = {"format": FORMAT, "versions": versions, "content": _encode(content, "", arrays)}
     text = json.dumps(header, allow_nan=False)

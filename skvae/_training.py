@@ -29,7 +29,8 @@ def batch_size(params, n_rows):
 
 def new_net(params, X, seed, weight=None, gaps=False):
     """An initialised net with the scaling of X, without the linear start."""
-    net = net_of(params, *column_scaling(X, weight, gaps), batch_size(params, len(X)), seed)
+    mean, scale = column_scaling(X, weight, gaps)
+    net = net_of(params, mean, scale, batch_size(params, len(X)), seed)
     net.module_.gaps = gaps
     return net
 
@@ -207,7 +208,7 @@ def fit_net(params, X, seed, weight=None, gaps=False, previous=None, checkpoint=
     weights = of_mean_one(of_training), of_mean_one(of_validation)
     train(net, params, (training, validation), weights, "fit", checkpoint=checkpoint)
 
-    held_out = order[n_training:] if validates else None
+    held_out = None if order is None else order[n_training:]
     refit = n < REFIT_BELOW if params.refit == "auto" else params.refit
     if not (refit and validates) or previous is not None or net.interrupted_:
         return net, net, held_out
