@@ -2,9 +2,23 @@
 
 import math
 import re
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.image import AxesImage
+
+Floats = NDArray[np.floating]
+Numbers = NDArray[np.number]
+Indices = int | Sequence[int] | NDArray[np.integer]
 
 # Petroff (arXiv:2107.02270): distinct for colour-blind readers, and in grey.
 COLORS = [
@@ -12,10 +26,33 @@ COLORS = [
 ]  # fmt: skip
 
 
+class Fitted(Protocol):
+    """What displays ask of a fitted VAETransformer."""
+
+    n_features_in_: int
+    n_components_: int
+    best_iter_: int
+    explained_variance_ratio_: Floats
+    history_: list[dict[str, Any]]
+
+    def transform(self, X: ArrayLike) -> Floats | Any: ...
+    def inverse_transform(self, X: ArrayLike) -> Floats: ...
+    def posterior_covariance(self, X: ArrayLike) -> Floats: ...
+    def loadings(self, X: ArrayLike) -> Floats: ...
+    @overload
+    def reconstruct(self, X: ArrayLike) -> Floats: ...
+    @overload
+    def reconstruct(self, X: ArrayLike, return_std: Literal[True]) -> tuple[Floats, Floats]: ...
+
+
 class Display:
     """Opens axes; subclasses draw on them."""
 
-    def _open(self, ax, figsize=None):
+    ax_: "Axes"
+    figure_: "Figure | SubFigure"
+    image_: "AxesImage | None"
+
+    def _open(self, ax: "Axes | None", figsize: Floats | None = None) -> ModuleType:
         """Set ``ax_`` and ``figure_``, new ones where ax is None, and return matplotlib.pyplot."""
         try:
             import matplotlib.pyplot as plt
@@ -25,7 +62,9 @@ class Display:
         self.figure_ = self.ax_.figure
         return plt
 
-    def _show_images(self, ax, images, image_shape, kwargs):
+    def _show_images(
+        self, ax: "Axes | None", images: Floats, image_shape: Sequence[int], kwargs: dict[str, Any]
+    ) -> list[Floats]:
         """Draw images (rows, columns, p) on one axes as ``image_``; return centres of the rows and of the columns."""
         tiled, step = tile(images, image_shape)
         # An image is 0.9 inches wide; half an inch is for ticks and labels; and a page takes no more than twelve.
@@ -38,27 +77,27 @@ class Display:
         return [(pitch - 3) / 2 + pitch * np.arange(n) for n, pitch in zip(images.shape, step, strict=False)]
 
 
-def style(artist, kwargs, **defaults):
+def style(artist: "type[Artist]", kwargs: dict[str, Any], **defaults: Any) -> dict[str, Any]:
     """The user's kwargs before the defaults, whichever of its aliases (lw, linewidth) each has used."""
     from matplotlib.cbook import normalize_kwargs
 
     return {**defaults, **normalize_kwargs(kwargs, artist)}
 
 
-def take(X, rows):
+def take(X: Any, rows: list[int]) -> Any:
     """Rows of an array or a DataFrame, which stays one: its names are checked by the estimator."""
     if hasattr(X, "iloc"):
         return X.iloc[rows]
     return X[rows] if hasattr(X, "columns") else np.asarray(X)[rows]
 
 
-def fitted_n_features(estimator):
+def fitted_n_features(estimator: Fitted) -> int:
     """The number of features of a fitted estimator (d components: ``n_components_``)."""
     check_is_fitted(estimator)
     return estimator.n_features_in_
 
 
-def check_indices(name, values, n, what):
+def check_indices(name: str, values: Indices, n: int, what: str) -> list[int]:
     """An int or a sequence of them as a list, each in 0, ..., n - 1."""
     indices = np.atleast_1d(values)
     if indices.ndim != 1 or not len(indices) or not np.issubdtype(indices.dtype, np.integer):
@@ -68,13 +107,13 @@ def check_indices(name, values, n, what):
     return indices.tolist()
 
 
-def check_index(name, value, n, what):
+def check_index(name: str, value: int, n: int, what: str) -> int:
     if np.ndim(value):
         raise ValueError(f"{name} must be one integer, got {value!r}.")
     return check_indices(name, value, n, what)[0]
 
 
-def feature_axis(estimator, axis, axis_name):
+def feature_axis(estimator: Fitted, axis: ArrayLike | None, axis_name: str | None) -> tuple[Numbers, str]:
     """Where to draw each feature (p,) and the label of that axis, from what the user gives or from the names."""
     n = estimator.n_features_in_
     if axis is None:
@@ -89,10 +128,11 @@ def feature_axis(estimator, axis, axis_name):
     return axis, label if axis_name is None else axis_name
 
 
-def _numbers(names):
+def _numbers(names: Sequence[str]) -> Floats | None:
     """Names such as "350.5" or "wl_350.5" as numbers, or None if not all are, after one and the same prefix."""
-    matches = [re.fullmatch(r"([+-]|\D*)(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)", name) for name in names]
-    if not matches or not all(matches):
+    number = re.compile(r"([+-]|\D*)(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)")
+    matches = [match for name in names if (match := number.fullmatch(name))]
+    if not matches or len(matches) < len(names):
         return None
     signs = {"", "+", "-"}
     prefixes = {match[1] for match in matches}
@@ -101,7 +141,7 @@ def _numbers(names):
     return np.array([float(match[2]) for match in matches]) if len(prefixes) == 1 else None
 
 
-def check_image_shape(image_shape, n_features):
+def check_image_shape(image_shape: Sequence[int] | None, n_features: int) -> tuple[int, ...] | None:
     """(height, width) or (channels, height, width) as a tuple, or None."""
     if image_shape is None:
         return None
@@ -114,7 +154,7 @@ def check_image_shape(image_shape, n_features):
     return shape
 
 
-def tile(images, image_shape):
+def tile(images: Floats, image_shape: Sequence[int]) -> tuple[Floats, tuple[int, int]]:
     """Images (rows, columns, p) as one, two pixels apart; and the step from one to the next, (rows, columns).
 
     The seams are as bright as the brightest pixel. Three channels become colours, from least to greatest value.

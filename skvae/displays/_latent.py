@@ -1,6 +1,17 @@
-import numpy as np
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from ._base import COLORS, Display, check_indices, fitted_n_features, style
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._base import COLORS, Display, Fitted, Floats, check_indices, fitted_n_features, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import EllipseCollection, PathCollection
+    from matplotlib.colorbar import Colorbar
+    from matplotlib.legend import Legend
 
 MOST_CLASSES = 10
 
@@ -33,7 +44,21 @@ class LatentDisplay(Display):
     ax_, figure_ : Axes, Figure
     """
 
-    def __init__(self, *, means, covariances, components, n_std=1.0, y=None, y_name=None):
+    points_: "list[PathCollection]"
+    ellipses_: "EllipseCollection | None"
+    colorbar_: "Colorbar | None"
+    legend_: "Legend | None"
+
+    def __init__(
+        self,
+        *,
+        means: Floats,
+        covariances: Floats,
+        components: Sequence[int],
+        n_std: float | None = 1.0,
+        y: NDArray[Any] | None = None,
+        y_name: str | None = None,
+    ) -> None:
         self.means = means
         self.covariances = covariances
         self.components = components
@@ -42,7 +67,18 @@ class LatentDisplay(Display):
         self.y_name = y_name
 
     @classmethod
-    def from_estimator(cls, estimator, X, y=None, *, components=(0, 1), n_std=1.0, y_name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: Fitted,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        components: Sequence[int] = (0, 1),
+        n_std: float | None = 1.0,
+        y_name: str | None = None,
+        ax: "Axes | None" = None,
+        **kwargs: Any,
+    ) -> "LatentDisplay":
         """Draw rows of X in the latent space of a fitted VAETransformer.
 
         Parameters
@@ -80,7 +116,7 @@ class LatentDisplay(Display):
         display = cls(means=means, covariances=covariances, components=components, n_std=n_std, y=y, y_name=y_name)
         return display.plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "LatentDisplay":
         """Draw on ax, or on a new figure; kwargs are for ``ax.scatter``. Returns self."""
         plt = self._open(ax)
         self.colorbar_ = self.legend_ = self.ellipses_ = None
@@ -102,10 +138,10 @@ class LatentDisplay(Display):
                 self.points_.append(points)
                 colors[rows] = points.get_facecolor()[0]
         if self.n_std is not None:
-            self._draw_ellipses(plt, colors)
+            self._draw_ellipses(plt, colors, self.n_std)
         if self.y is not None and values is None:
             # On a figure of ours there is room beside the points.
-            place = (
+            place: dict[str, Any] = (
                 {"loc": "upper left", "bbox_to_anchor": (1, 1), "ncols": -(-len(classes) // 15)} if ax is None else {}
             )
             self.legend_ = self.ax_.legend(title=self.y_name, markerscale=1.5, **place)
@@ -113,9 +149,9 @@ class LatentDisplay(Display):
         self.ax_.set(xlabel=f"component {first}", ylabel=f"component {second}")
         return self
 
-    def _draw_ellipses(self, plt, colors):
+    def _draw_ellipses(self, plt: ModuleType, colors: Floats, n_std: float) -> None:
         variances, axes = np.linalg.eigh(self.covariances)
-        minor, major = 2 * self.n_std * np.sqrt(variances.clip(min=0)).T
+        minor, major = 2 * n_std * np.sqrt(variances.clip(min=0)).T
         angle = np.degrees(np.arctan2(axes[:, 1, 1], axes[:, 0, 1]))
         to_rgba = plt.matplotlib.colors.to_rgba_array
         self.ellipses_ = plt.matplotlib.collections.EllipseCollection(
@@ -132,18 +168,17 @@ class LatentDisplay(Display):
         )
         self.ax_.add_collection(self.ellipses_)
         # A collection tells the axes of its centres only.
-        half = self.n_std * np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
+        half = n_std * np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
         self.ax_.update_datalim(np.concatenate([self.means - half, self.means + half]))
         self.ax_.autoscale_view()
 
 
-def grouped(y):
+def grouped(y: NDArray[Any] | None) -> tuple[dict[str | None, Any], Floats | None]:
     """The rows of each class by its label, and y where it is continuous; one of the two."""
     if y is None:
         return {None: slice(None)}, None
-    labels, codes = np.unique(y if y.dtype.kind in "iuf" else y.astype(str), return_inverse=True)
-    if y.dtype.kind in "iuf":
-        if len(labels) > MOST_CLASSES or not np.isfinite(labels).all() or (labels != np.round(labels)).any():
-            return None, y.astype(float)
-        labels = [int(label) for label in labels]
-    return {str(label): codes == code for code, label in enumerate(labels)}, None
+    numeric = y.dtype.kind in "iuf"
+    labels, codes = np.unique(y if numeric else y.astype(str), return_inverse=True)
+    if numeric and (len(labels) > MOST_CLASSES or not np.isfinite(labels).all() or (labels != np.round(labels)).any()):
+        return {}, y.astype(float)
+    return {str(int(label) if numeric else label): codes == code for code, label in enumerate(labels)}, None

@@ -1,6 +1,27 @@
-import numpy as np
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from ._base import COLORS, Display, check_indices, feature_axis, fitted_n_features, style
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ._base import (
+    COLORS,
+    Display,
+    Fitted,
+    Floats,
+    Indices,
+    Numbers,
+    check_indices,
+    feature_axis,
+    fitted_n_features,
+    style,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
+    from matplotlib.legend import Legend
+    from matplotlib.lines import Line2D
 
 
 class LoadingsDisplay(Display):
@@ -26,7 +47,13 @@ class LoadingsDisplay(Display):
     ax_, figure_ : Axes, Figure
     """
 
-    def __init__(self, *, mean, std, components, axis, axis_name="channel"):
+    lines_: "list[Line2D]"
+    bands_: "list[PolyCollection]"
+    legend_: "Legend"
+
+    def __init__(
+        self, *, mean: Floats, std: Floats, components: Sequence[int], axis: Numbers, axis_name: str = "channel"
+    ) -> None:
         self.mean = mean
         self.std = std
         self.components = components
@@ -34,7 +61,17 @@ class LoadingsDisplay(Display):
         self.axis_name = axis_name
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, components=None, axis=None, axis_name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: Fitted,
+        X: ArrayLike,
+        *,
+        components: Indices | None = None,
+        axis: ArrayLike | None = None,
+        axis_name: str | None = None,
+        ax: "Axes | None" = None,
+        **kwargs: Any,
+    ) -> "LoadingsDisplay":
         """Draw the loadings of a fitted VAETransformer at rows of X.
 
         Parameters
@@ -65,7 +102,7 @@ class LoadingsDisplay(Display):
         mean, std = loadings.mean(axis=0), loadings.std(axis=0)
         return cls(mean=mean, std=std, components=components, axis=axis, axis_name=axis_name).plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "LoadingsDisplay":
         """Draw on ax, or on a new figure; kwargs are for ``ax.plot``. Returns self."""
         plt = self._open(ax)
         self.lines_, self.bands_ = [], []
@@ -73,7 +110,7 @@ class LoadingsDisplay(Display):
         for i, (component, mean, std) in enumerate(zip(self.components, self.mean, self.std, strict=True)):
             options = style(plt.Line2D, kwargs, color=COLORS[i % len(COLORS)], label=f"component {component}")
             (line,) = self.ax_.plot(self.axis, mean, **options)
-            band = {"color": line.get_color(), "alpha": 0.25, "linewidth": 0}
+            band: dict[str, Any] = {"color": line.get_color(), "alpha": 0.25, "linewidth": 0}
             self.bands_.append(self.ax_.fill_between(self.axis, mean - std, mean + std, **band))
             self.lines_.append(line)
         self.ax_.set(xlabel=self.axis_name, ylabel="loading, units of X")

@@ -1,6 +1,13 @@
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from ._base import COLORS, Display, fitted_n_features, style
+from ._base import COLORS, Display, Fitted, Floats, Numbers, fitted_n_features, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
+    from matplotlib.lines import Line2D
 
 
 class LossCurveDisplay(Display):
@@ -28,14 +35,24 @@ class LossCurveDisplay(Display):
     ax_, figure_ : Axes, Figure
     """
 
-    def __init__(self, *, epoch, losses, kl=None, best_epoch=None):
+    lines_: "list[Line2D]"
+    best_line_: "Line2D | None"
+    kl_ax_: "Axes | None"
+    kl_line_: "Line2D | None"
+    legend_: "Legend"
+
+    def __init__(
+        self, *, epoch: Numbers, losses: dict[str, Floats], kl: Floats | None = None, best_epoch: int | None = None
+    ) -> None:
         self.epoch = epoch
         self.losses = losses
         self.kl = kl
         self.best_epoch = best_epoch
 
     @classmethod
-    def from_estimator(cls, estimator, *, kl=False, ax=None, **kwargs):
+    def from_estimator(
+        cls, estimator: Fitted, *, kl: bool = False, ax: "Axes | None" = None, **kwargs: Any
+    ) -> "LossCurveDisplay":
         """Draw what a fitted VAETransformer's ``history_`` tells.
 
         The training loss is the mean over an epoch, with the `beta` and `free_bits` of training; that of validation
@@ -57,7 +74,7 @@ class LossCurveDisplay(Display):
         fitted_n_features(estimator)
         history = estimator.history_
 
-        def column(key):
+        def column(key: str) -> Floats:
             return np.array([row.get(key, np.nan) for row in history], dtype=float)  # the start was not trained
 
         score = "valid_score" if "valid_score" in history[0] else "train_score"
@@ -69,7 +86,7 @@ class LossCurveDisplay(Display):
             best_epoch=estimator.best_iter_,
         ).plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "LossCurveDisplay":
         """Draw on ax, or on a new figure; kwargs are for ``ax.plot``. Returns self."""
         plt = self._open(ax)
         self.lines_, self.best_line_, self.kl_ax_, self.kl_line_ = [], None, None, None
@@ -77,8 +94,8 @@ class LossCurveDisplay(Display):
             self.lines_ += self.ax_.plot(self.epoch, loss, **style(plt.Line2D, kwargs, color=color, label=name))
         handles = [*self.lines_]
         if self.best_epoch is not None:
-            best = {"color": "0.4", "linestyle": ":", "zorder": 1, "label": f"kept: epoch {self.best_epoch}"}
-            self.best_line_ = self.ax_.axvline(self.best_epoch, **best)
+            label = f"kept: epoch {self.best_epoch}"
+            self.best_line_ = self.ax_.axvline(self.best_epoch, color="0.4", linestyle=":", zorder=1, label=label)
             handles.append(self.best_line_)
         if self.kl is not None:
             self.kl_ax_ = self.ax_.twinx()
@@ -88,6 +105,8 @@ class LossCurveDisplay(Display):
         self.ax_.set(xlabel="epoch (0: the start)", ylabel="loss, nats a row")
         self.ax_.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
         # The axes drawn last hold the legend, above all lines; with KL, where falling and rising lines leave room.
-        last, place = (self.ax_, "best") if self.kl_ax_ is None else (self.kl_ax_, "center right")
-        self.legend_ = last.legend(handles=handles, loc=place)
+        if self.kl_ax_ is None:
+            self.legend_ = self.ax_.legend(handles=handles, loc="best")
+        else:
+            self.legend_ = self.kl_ax_.legend(handles=handles, loc="center right")
         return self

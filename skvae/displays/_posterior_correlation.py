@@ -1,6 +1,15 @@
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
-from ._base import Display, fitted_n_features
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ._base import Display, Fitted, Floats, fitted_n_features
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
+    from matplotlib.image import AxesImage
+    from matplotlib.text import Text
 
 MOST_ANNOTATED = 10
 
@@ -21,11 +30,17 @@ class PosteriorCorrelationDisplay(Display):
     ax_, figure_ : Axes, Figure
     """
 
-    def __init__(self, *, correlation):
+    image_: "AxesImage"
+    texts_: "list[Text]"
+    colorbar_: "Colorbar"
+
+    def __init__(self, *, correlation: Floats) -> None:
         self.correlation = correlation
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, ax=None, **kwargs):
+    def from_estimator(
+        cls, estimator: Fitted, X: ArrayLike, *, ax: "Axes | None" = None, **kwargs: Any
+    ) -> "PosteriorCorrelationDisplay":
         """Draw the correlations of a fitted VAETransformer's posterior.
 
         Parameters
@@ -47,7 +62,7 @@ class PosteriorCorrelationDisplay(Display):
         correlation = covariance / (deviation[:, :, None] * deviation[:, None, :])
         return cls(correlation=correlation.mean(axis=0)).plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "PosteriorCorrelationDisplay":
         """Draw on ax, or on a new figure; kwargs are for ``ax.imshow``. Returns self."""
         plt = self._open(ax)
         self.image_ = self.ax_.imshow(
@@ -58,7 +73,7 @@ class PosteriorCorrelationDisplay(Display):
             for (row, column), value in np.ndenumerate(self.correlation):
                 color = "white" if abs(value) > 0.6 else "black"
                 text = f"{value:.2f}".replace("-0.00", "0.00")
-                place = {"ha": "center", "va": "center", "fontsize": "small", "color": color}
+                place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "small", "color": color}
                 self.texts_.append(self.ax_.text(column, row, text, **place))
         for axis in (self.ax_.xaxis, self.ax_.yaxis):
             axis.set_major_locator(plt.MaxNLocator(integer=True))

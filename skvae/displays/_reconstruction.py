@@ -1,10 +1,17 @@
+from collections.abc import Sequence
 from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ._base import (
     COLORS,
     Display,
+    Fitted,
+    Floats,
+    Indices,
+    Numbers,
     check_image_shape,
     check_indices,
     feature_axis,
@@ -12,6 +19,12 @@ from ._base import (
     style,
     take,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
+    from matplotlib.legend import Legend
+    from matplotlib.lines import Line2D
 
 
 class ReconstructionDisplay(Display):
@@ -41,7 +54,22 @@ class ReconstructionDisplay(Display):
     ax_, figure_ : Axes, Figure
     """
 
-    def __init__(self, *, X, mean, std=None, level=0.9, axis, axis_name="channel", image_shape=None):
+    measured_lines_: "list[Line2D] | None"
+    lines_: "list[Line2D] | None"
+    bands_: "list[PolyCollection] | None"
+    legend_: "Legend | None"
+
+    def __init__(
+        self,
+        *,
+        X: Floats,
+        mean: Floats,
+        std: Floats | None = None,
+        level: float = 0.9,
+        axis: Numbers,
+        axis_name: str = "channel",
+        image_shape: Sequence[int] | None = None,
+    ) -> None:
         self.X = X
         self.mean = mean
         self.std = std
@@ -53,17 +81,17 @@ class ReconstructionDisplay(Display):
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: Fitted,
+        X: ArrayLike,
         *,
-        rows=None,
-        level=0.9,
-        axis=None,
-        axis_name=None,
-        image_shape=None,
-        ax=None,
-        **kwargs,
-    ):
+        rows: Indices | None = None,
+        level: float = 0.9,
+        axis: ArrayLike | None = None,
+        axis_name: str | None = None,
+        image_shape: Sequence[int] | None = None,
+        ax: "Axes | None" = None,
+        **kwargs: Any,
+    ) -> "ReconstructionDisplay":
         """Draw rows of X as a fitted VAETransformer reconstructs them.
 
         Parameters
@@ -94,8 +122,9 @@ class ReconstructionDisplay(Display):
             raise ValueError(f"level must be between 0 and 1, got {level!r}.")
         image_shape = check_image_shape(image_shape, n_features)
         axis, axis_name = feature_axis(estimator, axis, axis_name)
-        rows = range(min(1 if image_shape is None else 10, len(X))) if rows is None else rows
-        X = take(X, check_indices("rows", rows, len(X), "rows"))
+        n_rows = np.shape(X)[0]
+        rows = range(min(1 if image_shape is None else 10, n_rows)) if rows is None else rows
+        X = take(X, check_indices("rows", rows, n_rows, "rows"))
         mean, std = (
             estimator.reconstruct(X, return_std=True) if image_shape is None else (estimator.reconstruct(X), None)
         )
@@ -109,7 +138,7 @@ class ReconstructionDisplay(Display):
             image_shape=image_shape,
         ).plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "ReconstructionDisplay":
         """Draw on ax, or on a new figure; kwargs are for ``ax.plot`` or ``ax.imshow``. Returns self."""
         self.measured_lines_ = self.lines_ = self.bands_ = self.legend_ = self.image_ = None
         if self.image_shape is not None:
@@ -124,13 +153,13 @@ class ReconstructionDisplay(Display):
         for i, (row, mean) in enumerate(zip(self.X, self.mean, strict=True)):
             gap = np.isnan(np.pad(row, 1, constant_values=np.nan))
             alone = np.flatnonzero(~gap[1:-1] & gap[:-2] & gap[2:])  # a channel between two gaps is no line: mark it
-            dots = {"marker": "." if len(alone) else "", "markersize": 3, "markevery": alone.tolist()}
+            dots: dict[str, Any] = {"marker": "." if len(alone) else "", "markersize": 3, "markevery": alone.tolist()}
             self.measured_lines_ += self.ax_.plot(self.axis, row, color="0.15", linewidth=1, label="measured", **dots)
             options = style(plt.Line2D, kwargs, color=COLORS[i % len(COLORS)], linewidth=1, label="reconstruction")
             self.lines_ += self.ax_.plot(self.axis, mean, **options)
             if self.std is not None:
                 half = NormalDist().inv_cdf((1 + self.level) / 2) * self.std[i]
-                band = {"color": self.lines_[-1].get_color(), "alpha": 0.3, "linewidth": 0}
+                band: dict[str, Any] = {"color": self.lines_[-1].get_color(), "alpha": 0.3, "linewidth": 0}
                 band["label"] = f"{100 * self.level:g} % of new readings"
                 self.bands_.append(self.ax_.fill_between(self.axis, mean - half, mean + half, **band))
         self.ax_.set(xlabel=self.axis_name, ylabel="value, units of X")

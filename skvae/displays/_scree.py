@@ -1,6 +1,14 @@
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from ._base import COLORS, Display, fitted_n_features, style
+from ._base import COLORS, Display, Fitted, Floats, fitted_n_features, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.container import BarContainer
+    from matplotlib.legend import Legend
+    from matplotlib.lines import Line2D
 
 
 class ScreeDisplay(Display):
@@ -23,13 +31,25 @@ class ScreeDisplay(Display):
     ax_, figure_ : Axes, Figure
     """
 
-    def __init__(self, *, explained_variance_ratio, pca_explained_variance_ratio=None, name="VAE"):
+    bars_: "list[BarContainer]"
+    lines_: "list[Line2D]"
+    legend_: "Legend"
+
+    def __init__(
+        self,
+        *,
+        explained_variance_ratio: Floats,
+        pca_explained_variance_ratio: Floats | None = None,
+        name: str = "VAE",
+    ) -> None:
         self.explained_variance_ratio = explained_variance_ratio
         self.pca_explained_variance_ratio = pca_explained_variance_ratio
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, pca=None, *, name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls, estimator: Fitted, pca: Any = None, *, name: str | None = None, ax: "Axes | None" = None, **kwargs: Any
+    ) -> "ScreeDisplay":
         """Draw the scree of a fitted VAETransformer.
 
         Parameters
@@ -60,7 +80,7 @@ class ScreeDisplay(Display):
             name=type(estimator).__name__ if name is None else name,
         ).plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "ScreeDisplay":
         """Draw on ax, or on a new figure; kwargs are for ``ax.bar``. Returns self."""
         plt = self._open(ax)
         n = len(self.explained_variance_ratio)
@@ -74,8 +94,8 @@ class ScreeDisplay(Display):
             bar_style = style(plt.Rectangle, kwargs, color=COLORS[i], width=0.9 * width, label=label)
             self.bars_.append(self.ax_.bar(place, ratio, **bar_style))
             # Over the bars' middles, so that lines of nearly the same height stay apart.
-            line = {"color": COLORS[i], "marker": "o", "markersize": 4, "linewidth": 1}
-            self.lines_ += self.ax_.plot(place, np.cumsum(ratio), **line)
+            cumulative = np.cumsum(ratio)
+            self.lines_ += self.ax_.plot(place, cumulative, color=COLORS[i], marker="o", markersize=4, linewidth=1)
         self.ax_.set(xlabel="component", ylabel="explained variance ratio (lines: cumulative)")
         self.ax_.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
         self.legend_ = self.ax_.legend()

@@ -1,6 +1,26 @@
-import numpy as np
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from ._base import Display, check_image_shape, check_index, feature_axis, fitted_n_features, style, take
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ._base import (
+    Display,
+    Fitted,
+    Floats,
+    Numbers,
+    check_image_shape,
+    check_index,
+    feature_axis,
+    fitted_n_features,
+    style,
+    take,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
+    from matplotlib.lines import Line2D
 
 
 class TraversalDisplay(Display):
@@ -28,7 +48,19 @@ class TraversalDisplay(Display):
     ax_, figure_ : Axes, Figure
     """
 
-    def __init__(self, *, decoded, values, component, axis, axis_name="channel", image_shape=None):
+    lines_: "list[Line2D] | None"
+    colorbar_: "Colorbar | None"
+
+    def __init__(
+        self,
+        *,
+        decoded: Floats,
+        values: Floats,
+        component: int,
+        axis: Numbers,
+        axis_name: str = "channel",
+        image_shape: Sequence[int] | None = None,
+    ) -> None:
         self.decoded = decoded
         self.values = values
         self.component = component
@@ -39,18 +71,18 @@ class TraversalDisplay(Display):
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X=None,
+        estimator: Fitted,
+        X: ArrayLike | None = None,
         *,
-        component=0,
-        row=0,
-        values=None,
-        axis=None,
-        axis_name=None,
-        image_shape=None,
-        ax=None,
-        **kwargs,
-    ):
+        component: int = 0,
+        row: int = 0,
+        values: ArrayLike | None = None,
+        axis: ArrayLike | None = None,
+        axis_name: str | None = None,
+        image_shape: Sequence[int] | None = None,
+        ax: "Axes | None" = None,
+        **kwargs: Any,
+    ) -> "TraversalDisplay":
         """Decode along a component of a fitted VAETransformer.
 
         Parameters
@@ -86,7 +118,7 @@ class TraversalDisplay(Display):
         axis, axis_name = feature_axis(estimator, axis, axis_name)
         Z = np.zeros((len(values), estimator.n_components_))
         if X is not None:
-            row = check_index("row", row, len(X), "rows")
+            row = check_index("row", row, np.shape(X)[0], "rows")
             Z[:] = np.asarray(estimator.transform(take(X, [row])))
         Z[:, component] = values
         return cls(
@@ -98,7 +130,7 @@ class TraversalDisplay(Display):
             image_shape=image_shape,
         ).plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "TraversalDisplay":
         """Draw on ax, or on a new figure; kwargs are for ``ax.plot`` or ``ax.imshow``. Returns self."""
         self.lines_ = self.colorbar_ = self.image_ = None
         name = f"component {self.component}"

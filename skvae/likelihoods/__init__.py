@@ -11,7 +11,7 @@ from ._gaussian import (
 )
 from ._poisson import PoissonLikelihood
 
-LIKELIHOODS = {
+LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": GaussianLikelihood,
     "gaussian_isotropic": IsotropicGaussianLikelihood,
     "gaussian_unit": UnitGaussianLikelihood,

@@ -1,8 +1,11 @@
 """What every likelihood p(x | z) provides."""
 
+from typing import ClassVar, Literal
+
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 # Least noise variance of a Gaussian, as a share of the feature's variance. log p is unbounded as a
 # variance goes to 0, which it can: constant or duplicated columns, Heywood cases of factor analysis.
@@ -27,66 +30,66 @@ class Likelihood(nn.Module):
         the decoder starts at `plain_start`.
     """
 
-    standardises = False
-    linear_noise = None
+    standardises: ClassVar[bool] = False
+    linear_noise: ClassVar[Literal["feature", "isotropic", "unit"] | None] = None
 
-    def __init__(self, mean, scale):
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.column_mean, self.column_scale = mean, scale
 
     @staticmethod
-    def n_raw(n_features):
+    def n_raw(n_features: int) -> int:
         """How many numbers the decoder emits a row. By convention the first n_features are the mean's."""
         return n_features
 
     @staticmethod
-    def check(X):
+    def check(X: NDArray[np.floating]) -> None:
         """Raise ValueError unless the values of the array X that are not NaN lie in the support."""
 
-    def inputs(self, u):
+    def inputs(self, u: Tensor) -> Tensor:
         """What the encoder sees of the rows u."""
         return u
 
-    def log_density(self, raw, u):
+    def log_density(self, raw: Tensor, u: Tensor) -> Tensor:
         """log p(u_k | z) of each feature in nats, for raw (..., n_raw) and u broadcasting to (..., n_features)."""
         raise NotImplementedError(f"{type(self).__name__} lacks log_density, which training and rows with NaN need.")
 
-    def log_prob(self, raw, u):
+    def log_prob(self, raw: Tensor, u: Tensor) -> Tensor:
         """log p(u | z) in nats, shape (...): the sum of `log_density`, which a subclass may know a faster way to."""
         return self.log_density(raw, u).sum(-1)
 
-    def mean(self, raw):
+    def mean(self, raw: Tensor) -> Tensor:
         """E[u | z], shape (..., n_features)."""
         raise NotImplementedError(f"{type(self).__name__} lacks mean, which inverse_transform needs.")
 
-    def variance(self, raw):
+    def variance(self, raw: Tensor) -> Tensor:
         """Var[u | z], shape (..., n_features)."""
         raise NotImplementedError(f"{type(self).__name__} lacks variance, which standard deviations of x need.")
 
-    def sample(self, raw, generator):
+    def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
         """One draw of u | z from each row of raw, shape (..., n_features)."""
         raise NotImplementedError(f"{type(self).__name__} lacks sample.")
 
-    def start(self, variance):
+    def start(self, variance: Tensor) -> Tensor:
         """Take the linear optimum's noise ``variance`` (n_features,), in units of u.
 
         Returns the constants of the decoder's outputs after the mean's, shape (n_raw - n_features,).
         """
         return variance.new_empty(0)
 
-    def plain_start(self):
+    def plain_start(self) -> tuple[Tensor, Tensor]:
         """Where the decoder starts if there is no linear optimum: the outputs at which E[x | z] is X's column mean
         for every z, and the size of a change of them that matters; both of shape (n_raw,). By default 0 and 1.
         """
         n_raw = self.n_raw(len(self.column_mean))
         return torch.zeros(n_raw), torch.ones(n_raw)
 
-    def constant_variance(self):
+    def constant_variance(self) -> Tensor | None:
         """Noise variance (n_features,) or (), in units of u, or None where it is not one number a feature."""
         return None
 
 
-def check_range(X, likelihood, low, high):
+def check_range(X: NDArray[np.floating], likelihood: str, low: float, high: float) -> None:
     """Raise ValueError unless the values of the array X that are not NaN lie in [low, high]."""
     least, most = np.fmin.reduce(X, axis=None), np.fmax.reduce(X, axis=None)
     if least < low or most > high:
@@ -95,5 +98,5 @@ def check_range(X, likelihood, low, high):
         )
 
 
-def standard_normal_like(mean, generator):
+def standard_normal_like(mean: Tensor, generator: torch.Generator) -> Tensor:
     return torch.empty_like(mean).normal_(generator=generator)

@@ -1,6 +1,9 @@
 """Bernoulli likelihood for binary features."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from ._base import Likelihood, check_range
@@ -21,22 +24,22 @@ class BernoulliLikelihood(Likelihood):
     """
 
     @staticmethod
-    def check(X):
+    def check(X: NDArray[np.floating]) -> None:
         check_range(X, "bernoulli", 0, 1)
 
-    def log_density(self, raw, u):
+    def log_density(self, raw: Tensor, u: Tensor) -> Tensor:
         # x log sigmoid(r) + (1-x) log sigmoid(-r) = x r - softplus(r)
         return u * raw - functional.softplus(raw)
 
-    def mean(self, raw):
+    def mean(self, raw: Tensor) -> Tensor:
         return torch.sigmoid(raw)
 
-    def variance(self, raw):
+    def variance(self, raw: Tensor) -> Tensor:
         return torch.sigmoid(raw) * torch.sigmoid(-raw)
 
-    def sample(self, raw, generator):
+    def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
         return torch.bernoulli(self.mean(raw), generator=generator)
 
-    def plain_start(self):
+    def plain_start(self) -> tuple[Tensor, Tensor]:
         mean = self.column_mean.clamp(RAREST, 1 - RAREST)
         return torch.logit(mean), torch.ones_like(mean)

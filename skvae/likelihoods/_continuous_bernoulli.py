@@ -1,13 +1,16 @@
 """Continuous Bernoulli likelihood for features between 0 and 1."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ._base import Likelihood, check_range
 
 STEEPEST = 200.0  # |r|, so that means stay 0.005 from 0 and 1: log p of a constant column would grow without end
 
 
-def log_sinhc(r):
+def log_sinhc(r: Tensor) -> Tensor:
     """log(sinh(r / 2) / (r / 2)), even in r, by its series near 0."""
     a = r.abs().clamp(min=0.5)
     large = a / 2 + torch.log(-torch.expm1(-a)) - torch.log(a)
@@ -16,7 +19,7 @@ def log_sinhc(r):
     return torch.where(r.abs() < 0.5, small, large)
 
 
-def mean_of(r):
+def mean_of(r: Tensor) -> Tensor:
     """d/dr log Z(r) = 1 / (1 - exp(-r)) - 1 / r, by its series near 0."""
     a = torch.where(r.abs() < 0.5, 0.5, r)
     far = -1 / torch.expm1(-a) - 1 / a
@@ -25,7 +28,7 @@ def mean_of(r):
     return torch.where(r.abs() < 0.5, near, far)
 
 
-def variance_of(r):
+def variance_of(r: Tensor) -> Tensor:
     """d^2/dr^2 log Z(r) = 1 / r^2 - 1 / (4 sinh(r / 2)^2), by its series near 0."""
     a = torch.where(r.abs() < 0.5, 0.5, r.abs())
     far = 1 / a.square() - torch.exp(-a) / torch.expm1(-a).square()
@@ -46,28 +49,28 @@ class ContinuousBernoulliLikelihood(Likelihood):
     """
 
     @staticmethod
-    def check(X):
+    def check(X: NDArray[np.floating]) -> None:
         check_range(X, "continuous_bernoulli", 0, 1)
 
-    def log_density(self, raw, u):
+    def log_density(self, raw: Tensor, u: Tensor) -> Tensor:
         # log Z(r) = r / 2 + log(sinh(r / 2) / (r / 2))
         r = raw.clamp(-STEEPEST, STEEPEST)
         return (u - 0.5) * r - log_sinhc(r)
 
-    def mean(self, raw):
+    def mean(self, raw: Tensor) -> Tensor:
         return mean_of(raw.clamp(-STEEPEST, STEEPEST))
 
-    def variance(self, raw):
+    def variance(self, raw: Tensor) -> Tensor:
         return variance_of(raw.clamp(-STEEPEST, STEEPEST))
 
-    def sample(self, raw, generator):
+    def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
         """By the inverse of F(x) = (e^(r x) - 1) / (e^r - 1), for |r|; a negative r mirrors it."""
         uniform = torch.empty_like(raw).uniform_(generator=generator)
         a = raw.abs().clamp(1e-3, STEEPEST)  # at 1e-3 it is uniform to 1e-4 of a standard deviation
         x = 1 + torch.log(uniform + (1 - uniform) * torch.exp(-a)) / a
         return torch.where(raw < 0, 1 - x, x).clamp(0, 1)
 
-    def plain_start(self):
+    def plain_start(self) -> tuple[Tensor, Tensor]:
         mean = self.column_mean.clamp(1 / STEEPEST, 1 - 1 / STEEPEST)
         low, high = torch.full_like(mean, -STEEPEST), torch.full_like(mean, STEEPEST)
         for _ in range(60):  # bisection: the mean rises with r and has no inverse in closed form

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ._base import NOISE_FLOOR, Likelihood, standard_normal_like
 
@@ -15,29 +15,29 @@ class _ConstantNoise(Likelihood):
 
     standardises = True
 
-    def log_variance(self):
+    def log_variance(self) -> Tensor:
         """log v, shape (n_features,), in units of u."""
         raise NotImplementedError
 
-    def log_density(self, raw, u):
+    def log_density(self, raw: Tensor, u: Tensor) -> Tensor:
         log_v = self.log_variance()
         return -0.5 * ((u - raw).square() * torch.exp(-log_v) + log_v + LOG_2PI)
 
-    def log_prob(self, raw, u):
+    def log_prob(self, raw: Tensor, u: Tensor) -> Tensor:
         log_v = self.log_variance()
         # One product with 1/v in place of a division and a sum over (..., n_features).
         return -0.5 * ((u - raw).square() @ torch.exp(-log_v) + log_v.sum() + log_v.shape[-1] * LOG_2PI)
 
-    def mean(self, raw):
+    def mean(self, raw: Tensor) -> Tensor:
         return raw
 
-    def variance(self, raw):
+    def variance(self, raw: Tensor) -> Tensor:
         return self.log_variance().exp().expand_as(raw)
 
-    def constant_variance(self):
+    def constant_variance(self) -> Tensor:
         return self.log_variance().exp()
 
-    def sample(self, raw, generator):
+    def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
         return raw + torch.exp(0.5 * self.log_variance()) * standard_normal_like(raw, generator)
 
 
@@ -49,14 +49,14 @@ class GaussianLikelihood(_ConstantNoise):
 
     linear_noise = "feature"
 
-    def __init__(self, mean, scale):
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__(mean, scale)
         self.log_v = nn.Parameter(torch.zeros(len(scale)))
 
-    def log_variance(self):
+    def log_variance(self) -> Tensor:
         return self.log_v.clamp(min=math.log(NOISE_FLOOR))
 
-    def start(self, variance):
+    def start(self, variance: Tensor) -> Tensor:
         self.log_v.data.copy_(variance.clamp(min=NOISE_FLOOR).log())
         return super().start(variance)
 
@@ -68,16 +68,17 @@ class IsotropicGaussianLikelihood(_ConstantNoise):
     """
 
     linear_noise = "isotropic"
+    log_share: Tensor
 
-    def __init__(self, mean, scale):
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__(mean, scale)
         self.log_v = nn.Parameter(torch.zeros(()))  # as a share of the scales' mean square
         self.register_buffer("log_share", (scale.square().mean().log() - 2 * scale.log()).float())
 
-    def log_variance(self):
+    def log_variance(self) -> Tensor:
         return self.log_v.clamp(min=math.log(NOISE_FLOOR)) + self.log_share
 
-    def start(self, variance):
+    def start(self, variance: Tensor) -> Tensor:
         share = (variance.log() - self.log_share).mean().clamp(min=math.log(NOISE_FLOOR))
         self.log_v.data.copy_(share)
         return super().start(variance)
@@ -90,12 +91,13 @@ class UnitGaussianLikelihood(_ConstantNoise):
     """
 
     linear_noise = "unit"
+    log_v: Tensor
 
-    def __init__(self, mean, scale):
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__(mean, scale)
         self.register_buffer("log_v", -2 * scale.log().float())
 
-    def log_variance(self):
+    def log_variance(self) -> Tensor:
         return self.log_v
 
 
@@ -114,32 +116,33 @@ class HeteroscedasticGaussianLikelihood(Likelihood):
 
     standardises = True
     linear_noise = "feature"
+    least: Tensor
 
-    def __init__(self, mean, scale, floor=0.01):
+    def __init__(self, mean: Tensor, scale: Tensor, floor: float = 0.01) -> None:
         super().__init__(mean, scale)
         self.floor = floor
         self.register_buffer("least", torch.full((len(scale),), NOISE_FLOOR))
 
     @staticmethod
-    def n_raw(n_features):
+    def n_raw(n_features: int) -> int:
         return 2 * n_features
 
-    def variance(self, raw):
+    def variance(self, raw: Tensor) -> Tensor:
         return self.least + raw.tensor_split(2, dim=-1)[1].exp()
 
-    def log_density(self, raw, u):
+    def log_density(self, raw: Tensor, u: Tensor) -> Tensor:
         mean, log_v = raw.tensor_split(2, dim=-1)
         v = self.least + log_v.exp()
         return -0.5 * ((u - mean).square() / v + v.log() + LOG_2PI)
 
-    def mean(self, raw):
+    def mean(self, raw: Tensor) -> Tensor:
         return raw.tensor_split(2, dim=-1)[0]
 
-    def sample(self, raw, generator):
+    def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
         mean = self.mean(raw)
         return mean + self.variance(raw).sqrt() * standard_normal_like(mean, generator)
 
-    def start(self, variance):
+    def start(self, variance: Tensor) -> Tensor:
         variance = variance.clamp(min=NOISE_FLOOR)
         self.least.copy_(self.floor * variance)
         return torch.log((1 - self.floor) * variance)

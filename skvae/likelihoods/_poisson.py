@@ -2,7 +2,10 @@
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ._base import Likelihood, check_range
 
@@ -24,24 +27,27 @@ class PoissonLikelihood(Likelihood):
     Anscombe, The transformation of Poisson, binomial and negative-binomial data, 1948.
     """
 
-    def __init__(self, mean, scale):
+    root_mean: Tensor
+    root_scale: Tensor
+
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__(mean, scale)
         mean = mean.clamp(min=LEAST)
         self.register_buffer("root_mean", self.root(mean).float())
         self.register_buffer("root_scale", (scale / (mean + 0.375).sqrt()).clamp(min=1e-3).float())  # delta method
 
     @staticmethod
-    def root(x):
+    def root(x: Tensor) -> Tensor:
         return 2 * torch.sqrt(x + 0.375)
 
     @staticmethod
-    def check(X):
+    def check(X: NDArray[np.floating]) -> None:
         check_range(X, "poisson", 0, GREATEST)
 
-    def inputs(self, u):
+    def inputs(self, u: Tensor) -> Tensor:
         return (self.root(u) - self.root_mean) / self.root_scale
 
-    def log_density(self, raw, u):
+    def log_density(self, raw: Tensor, u: Tensor) -> Tensor:
         """With r = log x + delta: -x (e^delta - 1 - delta) + c(x), as x r, e^r and log x! nearly cancel in float32."""
         log_rate = self.log_rate(raw)
         x = torch.where(u > 0, u, 1.0)
@@ -51,18 +57,18 @@ class PoissonLikelihood(Likelihood):
         return torch.where(u > 0, c - x * (torch.expm1(delta) - delta), -log_rate.exp())
 
     @staticmethod
-    def log_rate(raw):
+    def log_rate(raw: Tensor) -> Tensor:
         return raw.clamp(max=math.log(GREATEST) + 2)
 
-    def mean(self, raw):
+    def mean(self, raw: Tensor) -> Tensor:
         return self.log_rate(raw).exp()
 
-    def variance(self, raw):
+    def variance(self, raw: Tensor) -> Tensor:
         return self.mean(raw)
 
-    def sample(self, raw, generator):
+    def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
         return torch.poisson(self.mean(raw), generator=generator)
 
-    def plain_start(self):
+    def plain_start(self) -> tuple[Tensor, Tensor]:
         mean = self.column_mean.clamp(min=LEAST)
         return mean.log(), (self.column_scale / mean).clamp(1e-3, 1.0)  # sd(log rate) by the delta method

@@ -8,7 +8,7 @@ from ._linear_path import Alone, LinearPath
 from ._mlp import MLP
 from ._precision import PRECISIONS, training_products
 
-NETWORKS = {"mlp": MLP, "conv1d": Conv1d, "conv2d": Conv2d}
+NETWORKS: dict[str, type[Network]] = {"mlp": MLP, "conv1d": Conv1d, "conv2d": Conv2d}
 
 __all__ = [
     "ACTIVATIONS",

@@ -1,13 +1,15 @@
 """What every kind of network provides, and how its weights are drawn."""
 
 import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
     "logistic": nn.Sigmoid,
     "tanh": nn.Tanh,
@@ -40,46 +42,57 @@ class Network:
         If rows have a shape that this kind does not take.
     """
 
-    def __init__(self, n_features, hidden_layer_sizes, activation, input_shape=None):
+    def __init__(
+        self,
+        n_features: int,
+        hidden_layer_sizes: Sequence[int],
+        activation: str | Callable[[], nn.Module],
+        input_shape: Sequence[int] | None = None,
+    ) -> None:
         self.n_features = n_features
         self.hidden_layer_sizes = tuple(hidden_layer_sizes)
-        self.activation = ACTIVATIONS.get(activation, activation)
+        self.activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
         self.input_shape = input_shape
 
-    def encoder(self, n_out):
+    def encoder(self, n_out: int) -> nn.Module:
         """Module (n, n_features) -> (n, n_out)."""
         raise NotImplementedError
 
-    def decoder(self, n_in, n_out):
+    def decoder(self, n_in: int, n_out: int) -> nn.Module:
         """Module (n, n_in) -> (n, n_out), n_out a multiple of n_features."""
         raise NotImplementedError
 
-    def dense(self, *sizes):
+    def dense(self, *sizes: int) -> list[nn.Module]:
         """List of linear layers of these sizes with an activation between each two."""
-        layers = []
+        layers: list[nn.Module] = []
         for n_in, n_out in pairwise(sizes):
             layers += [blank(nn.Linear, n_in, n_out), self.activation()]
         return layers[:-1]
 
 
-def blank(layer, *sizes, **settings):
+def blank(layer: type[nn.Module], *sizes: int, **settings: int | tuple[int, ...]) -> nn.Module:
     """A layer whose weights are memory as it comes; on the meta device, where shapes are asked for, not even that."""
     return skip_init(layer, *sizes, device="meta" if torch.empty(0).is_meta else "cpu", **settings)
 
 
-def weighted_layers(net):
+def weighted_layers(net: nn.Module) -> list[Any]:  # a Module's attributes are Tensor or Module to torch's types
     """The dense and convolutional layers of a network, first to last."""
-    return [layer for layer in net.modules() if getattr(layer, "weight", None) is not None and layer.weight.ndim > 1]
+    return [layer for layer in net.modules() if getattr(getattr(layer, "weight", None), "ndim", 0) > 1]
 
 
-def fan_in(layer):
+def fan_in(layer: Any) -> float:
     """How many inputs meet in one output."""
     if getattr(layer, "transposed", False):  # an output sees every stride-th weight of the kernel
         return layer.in_channels * math.prod(layer.kernel_size) / math.prod(layer.stride)
     return layer.weight[0].numel()
 
 
-def draw_weights(net, generator, first_variance=None, last_gain=1.0):
+def draw_weights(
+    net: nn.Module,
+    generator: torch.Generator,
+    first_variance: float | None = None,
+    last_gain: float | Tensor = 1.0,
+) -> None:
     """Draw a network's weights: normal with variance 2 / fan-in (He et al., 2015), biases zero.
 
     Parameters

@@ -12,5 +12,5 @@ class Conv1d(Convolution):
     filters = (16, 32)
     kernel, stride, padding = 9, 4, 4  # odd, and half of it rounded down: ceil(L / stride), at least 1
 
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         return 1, self.n_features

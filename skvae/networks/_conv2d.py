@@ -1,6 +1,7 @@
 """Convolutions over images."""
 
 import math
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -18,8 +19,15 @@ class Conv2d(Convolution):
     layer, transposed = nn.Conv2d, nn.ConvTranspose2d
     filters = (64, 128)
     kernel, stride, padding = 4, 2, 1
+    input_shape: tuple[int, ...]
 
-    def __init__(self, n_features, hidden_layer_sizes, activation, input_shape=None):
+    def __init__(
+        self,
+        n_features: int,
+        hidden_layer_sizes: Sequence[int],
+        activation: str | Callable[[], nn.Module],
+        input_shape: Sequence[int] | None = None,
+    ) -> None:
         super().__init__(n_features, hidden_layer_sizes, activation, input_shape)
         if input_shape is None or len(input_shape) != 3 or any(int(n) != n for n in input_shape):
             raise ValueError(f"'conv2d' needs input_shape=(channels, height, width), integers, not {input_shape!r}.")
@@ -31,5 +39,5 @@ class Conv2d(Convolution):
         if min(self.input_shape[1:]) < self.stride ** len(self.filters):
             raise ValueError(f"'conv2d' needs images of 4 x 4 at least, but input_shape={self.input_shape}.")
 
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         return self.input_shape

@@ -1,7 +1,9 @@
 """Convolutions with strides, and the transposed ones that undo their shapes exactly."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 from torch import nn
 
@@ -22,29 +24,36 @@ class Convolution(Network):
     kernel, stride, padding : int
     """
 
-    def shape(self):
+    layer: ClassVar[type[nn.Module]]
+    transposed: ClassVar[type[nn.Module]]
+    filters: ClassVar[tuple[int, ...]]
+    kernel: ClassVar[int]
+    stride: ClassVar[int]
+    padding: ClassVar[int]
+
+    def shape(self) -> tuple[int, ...]:
         """(channels, *lengths) of a row."""
         raise NotImplementedError
 
-    def lengths(self):
+    def lengths(self) -> list[Sequence[int]]:
         """Lengths of the axes before the first convolution and after each."""
-        lengths = [self.shape()[1:]]
+        lengths: list[Sequence[int]] = [self.shape()[1:]]
         for _ in self.filters:
             lengths.append([(n + 2 * self.padding - self.kernel) // self.stride + 1 for n in lengths[-1]])
         return lengths
 
-    def settings(self):
+    def settings(self) -> dict[str, int]:
         return {"kernel_size": self.kernel, "stride": self.stride, "padding": self.padding}
 
-    def encoder(self, n_out):
+    def encoder(self, n_out: int) -> nn.Module:
         channels = self.shape()[0]
-        layers = [nn.Unflatten(1, self.shape())]
+        layers: list[nn.Module] = [nn.Unflatten(1, self.shape())]
         for n_in, n_filters in pairwise((channels, *self.filters)):
             layers += [blank(self.layer, n_in, n_filters, **self.settings()), self.activation()]
         flat = self.filters[-1] * math.prod(self.lengths()[-1])
         return nn.Sequential(*layers, nn.Flatten(), *self.dense(flat, *self.hidden_layer_sizes, n_out))
 
-    def decoder(self, n_in, n_out):
+    def decoder(self, n_in: int, n_out: int) -> nn.Module:
         channels = self.shape()[0] * (n_out // self.n_features)  # a likelihood may ask for several numbers a feature
         lengths = self.lengths()
         filters = (*self.filters[::-1], channels)

@@ -1,9 +1,10 @@
 """Networks of one's own: a callable (n_in, n_out) -> Module."""
 
 import threading
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 BUILDING = threading.Lock()  # torch's layers draw their weights from the global generator
 
@@ -16,16 +17,16 @@ class Gated(nn.Module):
     Bachlechner et al., ReZero is all you need, 2021.
     """
 
-    def __init__(self, net, n_out):
+    def __init__(self, net: nn.Module, n_out: int) -> None:
         super().__init__()
         self.net = net
         self.gate = nn.Parameter(torch.zeros(n_out))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.gate * self.net(x)
 
 
-def custom_network(build, n_in, n_out, seed, name):
+def custom_network(build: Callable[[int, int], nn.Module], n_in: int, n_out: int, seed: int, name: str) -> nn.Module:
     """The Module of a callable, drawn from `seed` while the global generator is put aside.
 
     Raises

@@ -1,7 +1,7 @@
 """Networks in their place: alone, or with a linear path beside them."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ._precision import exact_products, network_products
 
@@ -18,12 +18,12 @@ class Alone(nn.Module):
         Of the matrix products in training.
     """
 
-    def __init__(self, net, precision="float32"):
+    def __init__(self, net: nn.Module, precision: str = "float32") -> None:
         super().__init__()
         self.net = net
         self.precision = precision
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         with network_products(self.precision if self.training else "float32", x.device.type):
             return self.net(x).to(x.dtype)
 
@@ -51,7 +51,19 @@ class LinearPath(nn.Module):
         bf16's 2^-9 is small against the noise; the linear path stays in float32.
     """
 
-    def __init__(self, net, n_in, n_out, n_linear, input_scale=1.0, precision="float32"):
+    start_weight: Tensor
+    start_bias: Tensor
+    unit: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module | None,
+        n_in: int,
+        n_out: int,
+        n_linear: int,
+        input_scale: float = 1.0,
+        precision: str = "float32",
+    ) -> None:
         super().__init__()
         self.register_buffer("start_weight", torch.zeros(n_linear, n_in))
         self.register_buffer("start_bias", torch.zeros(n_out))
@@ -62,11 +74,11 @@ class LinearPath(nn.Module):
         self.input_scale = input_scale
         self.precision = precision
 
-    def matrix(self):
+    def matrix(self) -> Tensor:
         """Weight (n_linear, n_in) of the linear path as it stands."""
         return torch.addcmul(self.start_weight, self.unit.narrow(0, 0, len(self.weight)).unsqueeze(1), self.weight)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         precision = self.precision if self.training else "float32"
         y = torch.addcmul(self.start_bias, self.unit, self.bias)
         if self.net is None:

@@ -5,6 +5,6 @@ from ._elbo import ELBO
 from ._info import KERNELS, InfoVAE
 from ._iwae import IWAE, importance_bound
 
-OBJECTIVES = {"elbo": ELBO, "iwae": IWAE, "info": InfoVAE}
+OBJECTIVES: dict[str, type[Objective]] = {"elbo": ELBO, "iwae": IWAE, "info": InfoVAE}
 
 __all__ = ["ELBO", "IWAE", "KERNELS", "OBJECTIVES", "Draw", "InfoVAE", "Objective", "importance_bound"]

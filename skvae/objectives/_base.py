@@ -1,21 +1,22 @@
 """What every objective provides: a number a row, in nats, that training maximises."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 
 class Draw(NamedTuple):
     """What the model says of n rows, with draws of z along any leading axes (..., n)."""
 
-    log_likelihood: torch.Tensor  # (..., n), log p(x | z)
-    q: object  # Posterior, q(z | x)
-    kl: torch.Tensor  # (n,), KL(q(z | x) || p(z))
-    z: torch.Tensor  # (..., n, d)
-    eps: torch.Tensor  # (..., n, d), the standard normal noise that z was made of
+    log_likelihood: Tensor  # (..., n), log p(x | z)
+    q: Any  # Posterior, q(z | x)
+    kl: Tensor  # (n,), KL(q(z | x) || p(z))
+    z: Tensor  # (..., n, d)
+    eps: Tensor  # (..., n, d), the standard normal noise that z was made of
 
 
-def mean_of_draws(values):
+def mean_of_draws(values: Tensor) -> Tensor:
     """The mean over all axes of values (..., n) but the rows', shape (n,)."""
     return values.flatten(0, -2).mean(0) if values.ndim > 1 else values
 
@@ -39,12 +40,12 @@ class Objective:
     Kingma et al., Improved variational inference with inverse autoregressive flow, 2016, appendix C.8, eq. (15).
     """
 
-    def __init__(self, beta=1.0, free_bits=0.0):
+    def __init__(self, beta: float = 1.0, free_bits: float = 0.0) -> None:
         self.beta = beta
         self.free_bits = free_bits
         self.kl_weight = beta
 
-    def rows(self, draw, share=1.0):
+    def rows(self, draw: Draw, share: float | Tensor = 1.0) -> Tensor:
         """What each row is worth by itself, shape (n,).
 
         Parameters
@@ -55,11 +56,11 @@ class Objective:
         """
         raise NotImplementedError
 
-    def penalty(self, z):
+    def penalty(self, z: Tensor) -> float | Tensor:
         """What the draws z (..., n, d) of n rows cost together, in nats a row. By default 0."""
         return 0.0
 
-    def __call__(self, draw, share=1.0):
+    def __call__(self, draw: Draw, share: float | Tensor = 1.0) -> Tensor:
         """Return what a training step maximises, shape (n,): `rows`, with free bits, less the batch's `penalty`."""
         rows = self.rows(draw, share)
         if self.free_bits:

@@ -1,8 +1,9 @@
 """The evidence lower bound."""
 
 import torch
+from torch import Tensor
 
-from ._base import Objective, mean_of_draws
+from ._base import Draw, Objective, mean_of_draws
 
 
 class ELBO(Objective):
@@ -16,8 +17,8 @@ class ELBO(Objective):
     Higgins et al., beta-VAE, 2017, eq. (4).
     """
 
-    def rows(self, draw, share=1.0):
+    def rows(self, draw: Draw, share: float | Tensor = 1.0) -> Tensor:
         expected, weight = mean_of_draws(draw.log_likelihood), self.kl_weight * share
-        if isinstance(weight, torch.Tensor):
+        if isinstance(weight, Tensor):
             return expected - weight * draw.kl
         return torch.sub(expected, draw.kl, alpha=weight)  # one operation

@@ -1,20 +1,26 @@
 """InfoVAE: the aggregated posterior is drawn to the prior by their maximum mean discrepancy."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from ._elbo import ELBO
 
 ROWS = 1024  # whose pairs are formed at once
 NODES = 32
+Kernel = Callable[[Tensor], Tensor]
+Mixture = tuple[Kernel, ArrayLike, ArrayLike]
 
 
-def rbf(d):
+def rbf(d: int) -> Mixture:
     """k = exp(-|z - z'|^2 / (2 d)), as (k of squared distances, rates, weights)."""
     return (lambda distance: torch.exp(-distance / (2 * d))), [1 / (2 * d)], [1.0]
 
 
-def imq(d):
+def imq(d: int) -> Mixture:
     """k = C / (C + |z - z'|^2), C = 2 d (Tolstikhin et al., Wasserstein auto-encoders, 2018, section 4).
 
     It is the mixture of exp(-t |z - z'|^2), t = s / C, over s ~ Exp(1), to 1e-7: the trapezoidal rule after
@@ -60,7 +66,14 @@ class InfoVAE(ELBO):
     Gretton et al., A kernel two-sample test, 2012, lemma 6.
     """
 
-    def __init__(self, beta=1.0, free_bits=0.0, alpha=0.0, lambda_=1000.0, kernel="imq"):
+    def __init__(
+        self,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        alpha: float = 0.0,
+        lambda_: float = 1000.0,
+        kernel: str = "imq",
+    ) -> None:
         super().__init__(beta, free_bits)
         if alpha > 1 or alpha + lambda_ < 1:
             raise ValueError(
@@ -71,12 +84,13 @@ class InfoVAE(ELBO):
             raise ValueError(f"kernel must be one of {sorted(KERNELS)}, not {kernel!r}.")
         self.kl_weight = beta * (1 - alpha)
         self.alpha, self.lambda_, self.kernel = alpha, lambda_, kernel
-        self.mixture = {}  # (d, dtype, device): tensors, as a captured step may not copy to its device
+        # Tensors by (d, dtype, device), as a captured step may not copy to its device.
+        self.mixture: dict[tuple[int, torch.dtype, torch.device], tuple[Kernel, Tensor, Tensor]] = {}
 
-    def penalty(self, z):
+    def penalty(self, z: Tensor) -> Tensor:
         return (self.alpha + self.lambda_ - 1) * self.mmd(z)
 
-    def mmd(self, z):
+    def mmd(self, z: Tensor) -> Tensor:
         """The squared discrepancy of z (..., n, d), averaged over the draws; 0 of a single row, which has no pairs.
 
         Many rows are taken apart into `ROWS` of all over at most, so that memory grows in proportion to them.
@@ -85,9 +99,10 @@ class InfoVAE(ELBO):
         if n < 2:
             return z.new_zeros(())
         n_parts = -(-n // ROWS)
-        return sum(self._mmd(z[..., i::n_parts, :]) * (len(range(i, n, n_parts)) / n) for i in range(n_parts))
+        parts = (self._mmd(z[..., i::n_parts, :]) * (len(range(i, n, n_parts)) / n) for i in range(n_parts))
+        return sum(parts, z.new_zeros(()))
 
-    def _mmd(self, z):
+    def _mmd(self, z: Tensor) -> Tensor:
         n, d = z.shape[-2:]
         kernel, rate, weight = self._mixture(z)
         square = z.square().sum(-1)  # (..., n)
@@ -97,9 +112,10 @@ class InfoVAE(ELBO):
         prior = (weight * (1 + 4 * rate) ** (-d / 2)).sum()
         return (pairs / max(n * (n - 1), 1) - 2 * near.mean(-1)).mean() + prior
 
-    def _mixture(self, z):
+    def _mixture(self, z: Tensor) -> tuple[Kernel, Tensor, Tensor]:
         key = z.shape[-1], z.dtype, z.device
         if key not in self.mixture:
             kernel, *numbers = KERNELS[self.kernel](key[0])
-            self.mixture[key] = kernel, *(torch.tensor(part, dtype=z.dtype, device=z.device) for part in numbers)
+            rate, weight = (torch.tensor(part, dtype=z.dtype, device=z.device) for part in numbers)
+            self.mixture[key] = kernel, rate, weight
         return self.mixture[key]

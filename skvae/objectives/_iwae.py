@@ -2,10 +2,12 @@
 
 import math
 
-from ._base import Objective, mean_of_draws
+from torch import Tensor
+
+from ._base import Draw, Objective, mean_of_draws
 
 
-def importance_bound(log_likelihood, log_ratio):
+def importance_bound(log_likelihood: Tensor, log_ratio: Tensor) -> Tensor:
     """log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x), shape (..., n), from terms of shape (..., K, n).
 
     A lower bound on log p(x) in expectation, which more draws never lower and which is exact for one
@@ -29,12 +31,12 @@ class IWAE(Objective):
     Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016, eq. (8).
     """
 
-    def __init__(self, beta=1.0, free_bits=0.0):
+    def __init__(self, beta: float = 1.0, free_bits: float = 0.0) -> None:
         if free_bits:
             raise ValueError(f"free_bits={free_bits} needs an objective with a KL term, and 'iwae' has none.")
         super().__init__(beta)
 
-    def rows(self, draw, share=1.0):
+    def rows(self, draw: Draw, share: float | Tensor = 1.0) -> Tensor:
         log_likelihood, log_ratio = draw.log_likelihood, draw.q.log_prior_ratio(draw.z, draw.eps)
         if log_likelihood.ndim == 1:
             return log_likelihood + self.beta * share * log_ratio

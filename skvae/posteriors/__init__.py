@@ -7,7 +7,7 @@ from ._rho import RhoDiagPosterior, RhoPosterior
 from ._tempered import TemperedPosterior
 from ._widened import WidenedPosterior
 
-POSTERIORS = {
+POSTERIORS: dict[str, type[Posterior]] = {
     "diag": DiagPosterior,
     "rho": RhoPosterior,
     "rho_diag": RhoDiagPosterior,

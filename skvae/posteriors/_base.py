@@ -1,8 +1,10 @@
 """What every posterior q(z | x) provides, built from four primitives of its scale matrix."""
 
 import math
+from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -37,56 +39,56 @@ class Posterior:
         Whether the order of the components is part of the family, so that the estimator must not sort them.
     """
 
-    mean: torch.Tensor
-    chained = False
+    mean: Tensor
+    chained: ClassVar[bool] = False
 
-    def __init__(self, raw, n_components):
+    def __init__(self, raw: Tensor, n_components: int) -> None:
         raise NotImplementedError
 
     @staticmethod
-    def n_raw(n_components):
+    def n_raw(n_components: int) -> int:
         raise NotImplementedError
 
-    def scale(self, eps):
+    def scale(self, eps: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def whiten(self, delta):
+    def whiten(self, delta: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def log_det(self):
+    def log_det(self) -> Tensor:
         raise NotImplementedError
 
-    def variance(self):
+    def variance(self) -> Tensor:
         raise NotImplementedError
 
-    def rsample(self, eps):
+    def rsample(self, eps: Tensor) -> Tensor:
         """z = mean + L eps for standard normal ``eps`` (..., d), differentiable in the raw numbers."""
         return self.mean + self.scale(eps)
 
-    def log_prob(self, z):
+    def log_prob(self, z: Tensor) -> Tensor:
         """log q(z | x) in nats, shape (...)."""
         return self._log_density(self.whiten(z - self.mean))
 
-    def log_prob_of_noise(self, eps):
+    def log_prob_of_noise(self, eps: Tensor) -> Tensor:
         """``log_prob(rsample(eps))`` without undoing the sampling: exact however ill-conditioned L is."""
         return self._log_density(eps)
 
-    def log_prior_ratio(self, z, eps):
+    def log_prior_ratio(self, z: Tensor, eps: Tensor) -> Tensor:
         """log p(z) / q(z | x) in nats for z = ``rsample(eps)``, p = N(0, I), shape (...)."""
         return 0.5 * ((eps.square() - z.square()).sum(-1) + self.log_det())
 
-    def _log_density(self, eps):
+    def _log_density(self, eps: Tensor) -> Tensor:
         return -0.5 * (eps.square().sum(-1) + self.log_det() + eps.shape[-1] * LOG_2PI)
 
-    def entropy(self):
+    def entropy(self) -> Tensor:
         """Differential entropy in nats, shape (...)."""
         return 0.5 * (self.log_det() + self.mean.shape[-1] * (1 + LOG_2PI))
 
-    def kl(self):
+    def kl(self) -> Tensor:
         """KL(q || N(0, I)) = 1/2 [tr(L L^T) + |mean|^2 - d - log det(L L^T)] in nats, shape (...)."""
         return 0.5 * ((self.variance() + self.mean.square() - 1).sum(-1) - self.log_det())
 
-    def kl_of_components(self):
+    def kl_of_components(self) -> Tensor:
         """KL(q_j || N(0, 1)) of each component's marginal in nats, shape (..., d).
 
         Their sum and the components' total correlation, KL(q || prod_j q_j), make `kl`.
@@ -95,7 +97,7 @@ class Posterior:
         tiny = torch.finfo(variance.dtype).tiny  # a variance may underflow
         return 0.5 * (variance + self.mean.square() - 1 - variance.clamp(min=tiny).log())
 
-    def covariance(self):
+    def covariance(self) -> Tensor:
         """Dense L L^T, shape (..., d, d)."""
         d = self.mean.shape[-1]
         eye = torch.eye(d, dtype=self.mean.dtype, device=self.mean.device)
@@ -104,7 +106,7 @@ class Posterior:
         return columns @ columns.mT
 
     @classmethod
-    def at_precision(cls, precision):
+    def at_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         r"""Where to start when the exact posterior has precision P = diag(precision) in some rotation.
 
         Returns the rotation V (d, d) of the latent space, the precision p' of the model to start from, and the
@@ -129,7 +131,7 @@ class Posterior:
         raw = torch.zeros(cls.n_raw(d) - d, dtype=precision.dtype, requires_grad=True)
         optimizer = torch.optim.LBFGS([raw], max_iter=200, line_search_fn="strong_wolfe")
 
-        def divergence():
+        def divergence() -> Tensor:
             optimizer.zero_grad()
             q = cls(torch.cat([mean, raw]), d)
             loss = 0.5 * ((q.variance() * precision).sum() - q.log_det())

@@ -1,6 +1,7 @@
 """Independent components: the posterior of Kingma and Welling's Auto-Encoding Variational Bayes."""
 
 import torch
+from torch import Tensor
 
 from ._base import Posterior
 
@@ -13,28 +14,28 @@ class DiagPosterior(Posterior):
     Kingma and Welling, Auto-Encoding Variational Bayes, 2014, appendices B and C.2.
     """
 
-    def __init__(self, raw, n_components):
+    def __init__(self, raw: Tensor, n_components: int) -> None:
         self.mean, self.log_s = raw.chunk(2, dim=-1)
 
     @staticmethod
-    def n_raw(n_components):
+    def n_raw(n_components: int) -> int:
         return 2 * n_components
 
-    def scale(self, eps):
+    def scale(self, eps: Tensor) -> Tensor:
         return torch.exp(0.5 * self.log_s) * eps
 
-    def whiten(self, delta):
+    def whiten(self, delta: Tensor) -> Tensor:
         return torch.exp(-0.5 * self.log_s) * delta
 
-    def kl(self):
+    def kl(self) -> Tensor:
         return 0.5 * (self.log_s.exp() + self.mean.square() - self.log_s - 1).sum(-1)
 
-    def log_det(self):
+    def log_det(self) -> Tensor:
         return self.log_s.sum(-1)
 
-    def variance(self):
+    def variance(self) -> Tensor:
         return self.log_s.exp()
 
     @classmethod
-    def at_precision(cls, precision):
+    def at_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return torch.eye(len(precision), dtype=precision.dtype), precision, -precision.log()

@@ -1,6 +1,7 @@
 """Every covariance: a Cholesky factor from the encoder."""
 
 import torch
+from torch import Tensor
 
 from ._base import Posterior
 
@@ -13,7 +14,7 @@ class FullPosterior(Posterior):
     the posterior. KL to the prior = 1/2 [sum L_ij^2 + |mean|^2 - d - 2 sum log L_ii].
     """
 
-    def __init__(self, raw, n_components):
+    def __init__(self, raw: Tensor, n_components: int) -> None:
         d = n_components
         self.mean, self.log_s, below = raw.tensor_split([d, 2 * d], dim=-1)
         row, column = torch.tril_indices(d, d, -1, device=raw.device)
@@ -22,24 +23,24 @@ class FullPosterior(Posterior):
         self.std = torch.exp(0.5 * self.log_s)
 
     @staticmethod
-    def n_raw(n_components):
+    def n_raw(n_components: int) -> int:
         return n_components + n_components * (n_components + 1) // 2
 
-    def scale(self, eps):
+    def scale(self, eps: Tensor) -> Tensor:
         return self.std * (eps + (self.shape @ eps.unsqueeze(-1)).squeeze(-1))
 
-    def whiten(self, delta):
+    def whiten(self, delta: Tensor) -> Tensor:
         delta = (delta / self.std).unsqueeze(-1)
         return torch.linalg.solve_triangular(self.shape, delta, upper=False, unitriangular=True).squeeze(-1)
 
-    def log_det(self):
+    def log_det(self) -> Tensor:
         return self.log_s.sum(-1)
 
-    def variance(self):
+    def variance(self) -> Tensor:
         return self.log_s.exp() * (1 + self.shape.square().sum(-1))
 
     @classmethod
-    def at_precision(cls, precision):
+    def at_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         d = len(precision)
         raw = torch.cat([-precision.log(), precision.new_zeros(d * (d - 1) // 2)])
         return torch.eye(d, dtype=precision.dtype), precision, raw

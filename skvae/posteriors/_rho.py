@@ -1,14 +1,16 @@
 """AR(1) correlation along the components: one number, or none, more than independence."""
 
 import math
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from ._base import Posterior
 
 
-def ar1(noise, rho):
+def ar1(noise: Tensor, rho: Tensor) -> Tensor:
     """u_j = rho u_{j-1} + noise_j along the last axis, in log2(d) doubling steps, in place.
 
     The recursion is the operator sum_i (rho S)^i, S the shift by one, which factors into
@@ -30,7 +32,7 @@ class StationaryAR1(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, eps, t):
+    def forward(ctx: Any, eps: Tensor, t: Tensor) -> Tensor:
         rho, width = torch.tanh(t), 1 / torch.cosh(t)  # width = sqrt(1 - rho^2), also where tanh rounds to 1
         u = width * eps
         u[..., 0] = eps[..., 0]
@@ -39,7 +41,7 @@ class StationaryAR1(torch.autograd.Function):
         return u
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor]:
         eps, u, rho, width = ctx.saved_tensors
         a = ar1(grad.flip(-1), rho).flip(-1)
         to_rho = torch.addcmul(width * u[..., :-1], rho, eps[..., 1:], value=-1)
@@ -58,39 +60,39 @@ class RhoDiagPosterior(Posterior):
 
     chained = True
 
-    def __init__(self, raw, n_components):
+    def __init__(self, raw: Tensor, n_components: int) -> None:
         d = n_components
         self.mean, self.log_s, self.t = raw.split([d, raw.shape[-1] - 1 - d, 1], dim=-1)
 
     @staticmethod
-    def n_raw(n_components):
+    def n_raw(n_components: int) -> int:
         return 2 * n_components + 1
 
-    def log1m(self):
+    def log1m(self) -> Tensor:
         """log(1 - rho^2) = 2 (log 2 - t - softplus(-2 t)), finite where tanh rounds to 1; shape (..., 1)."""
         return 2 * (math.log(2) - self.t - functional.softplus(-2 * self.t))
 
-    def scale(self, eps):
+    def scale(self, eps: Tensor) -> Tensor:
         return torch.exp(0.5 * self.log_s) * StationaryAR1.apply(eps, self.t)
 
-    def whiten(self, delta):
+    def whiten(self, delta: Tensor) -> Tensor:
         u = torch.exp(-0.5 * self.log_s) * delta
         later = (u[..., 1:] - torch.tanh(self.t) * u[..., :-1]) * torch.exp(-0.5 * self.log1m())
         return torch.cat([u[..., :1], later], dim=-1)
 
-    def log_det(self):
+    def log_det(self) -> Tensor:
         d = self.mean.shape[-1]
         return self.log_s.expand_as(self.mean).sum(-1) + (d - 1) * self.log1m().squeeze(-1)
 
-    def variance(self):
+    def variance(self) -> Tensor:
         return self.log_s.exp().expand_as(self.mean)
 
-    def kl(self):
+    def kl(self) -> Tensor:
         independent = (self.mean.square() + (self.log_s.exp() - self.log_s - 1)).sum(-1)
         return 0.5 * torch.sub(independent, self.log1m().squeeze(-1), alpha=self.mean.shape[-1] - 1)
 
     @classmethod
-    def at_precision(cls, precision):
+    def at_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         raw = torch.cat([-precision.log(), precision.new_zeros(1)])
         return torch.eye(len(precision), dtype=precision.dtype), precision, raw
 
@@ -110,11 +112,11 @@ class RhoPosterior(RhoDiagPosterior):
     """
 
     @staticmethod
-    def n_raw(n_components):
+    def n_raw(n_components: int) -> int:
         return n_components + 2
 
     @classmethod
-    def at_precision(cls, precision):
+    def at_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The joint optimum of the model's precision p', of the rotation and of s and rho.
 
         P^-1 takes the eigenvectors of T(rho), p's largest eigenvalue meeting T's smallest. With e the eigenvalues
@@ -129,10 +131,10 @@ class RhoPosterior(RhoDiagPosterior):
 
         lags = (torch.arange(d)[:, None] - torch.arange(d)).abs().to(precision)
 
-        def correlation(t):
+        def correlation(t: Tensor) -> Tensor:
             return torch.tanh(t)[..., None, None] ** lags
 
-        def optimum(e):
+        def optimum(e: Tensor) -> tuple[Tensor, Tensor]:
             """p' and s for eigenvalues e (..., d), which meet the descending precision."""
             s = (d / (precision * e).sqrt().sum(-1, keepdim=True)).square()
             for _ in range(50):
@@ -140,7 +142,7 @@ class RhoPosterior(RhoDiagPosterior):
                 s = d / (best * e).sum(-1, keepdim=True)
             return best, s
 
-        def divergence(t):
+        def divergence(t: Tensor) -> Tensor:
             e = torch.linalg.eigvalsh(correlation(t)).clamp(min=1e-300)  # ascending
             best, s = optimum(e)
             return (precision / best + s * e * best - (s * e).log()).sum(-1)
