@@ -1,10 +1,12 @@
 """What a fitted estimator does: validated arrays in, arrays out."""
 
 from numbers import Integral, Real
+from typing import Any, Literal, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array, check_random_state, check_scalar
+from sklearn.utils import Tags, check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._build import lookup
@@ -15,6 +17,8 @@ from ._parameters import check_parameters, check_sample_weight
 from ._scaling import has_gaps
 from .likelihoods import LIKELIHOODS
 
+Floats = NDArray[np.floating]
+
 
 class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The methods of `VAETransformer` that need a fitted model.
@@ -23,17 +27,31 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     Rows X (n_samples, n_features) may have NaN, for values that were not measured.
     """
 
-    def transform(self, X):
+    components_: Floats
+    explained_variance_: Floats
+    explained_variance_ratio_: Floats
+    kl_per_component_: Floats
+    n_active_components_: int
+    mean_: Floats
+    noise_variance_: float | Floats | None
+    n_components_: int
+    n_features_in_: int
+    n_iter_: int
+    best_iter_: int
+    history_: list[dict[str, Any]]
+    device_: str
+
+    def transform(self, X: ArrayLike) -> Floats | Any:  # a DataFrame, where set_output asks for one
         """Return the posterior means of z, shape (n_samples, n_components), for X (n_samples, n_features)."""
         X, inference = self._rows(X)
         return inference.transform(X)
 
-    def posterior_covariance(self, X):
+    def posterior_covariance(self, X: ArrayLike) -> Floats:
         """Return the posterior covariances of z, shape (n_samples, n_components, n_components)."""
         X, inference = self._rows(X)
         return inference.covariance(X)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: ArrayLike) -> Floats:
         """Return the means of p(x | z), shape (n_samples, n_features), for latents X (n_samples, n_components)."""
         check_is_fitted(self)
         Z = check_array(X, dtype=[np.float64, np.float32], estimator=self, input_name="X")
@@ -41,7 +59,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             raise ValueError(f"X has {Z.shape[1]} columns, but the model has n_components={self.n_components_}.")
         return self._inference(Z.dtype).inverse_transform(Z)
 
-    def loadings(self, X):
+    def loadings(self, X: ArrayLike) -> Floats:
         """Return how each row's reconstruction changes with each component, d E[x | z] / d z in X's units.
 
         At the posterior means, by automatic differentiation; shape (n_samples, n_components, n_features).
@@ -50,7 +68,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         X, inference = self._rows(X)
         return inference.jacobian(inference.transform(X))
 
-    def score_samples(self, X):
+    def score_samples(self, X: ArrayLike) -> Floats:
         """Return a lower bound on log p(x) of each row, in nats and in the units of X, shape (n_samples,).
 
         log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with K = `n_importance_samples` draws z_k (Burda,
@@ -60,7 +78,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         X, inference = self._rows(X)
         return inference.score_samples(X, self.n_importance_samples, self._seed)
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the mean of `score_samples`: nats a row, comparable with `PCA.score` and `FactorAnalysis.score`.
 
         Weighted by `sample_weight` (n_samples,), if given.
@@ -68,14 +86,20 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         scores = self.score_samples(X).astype(np.float64)
         return float(np.average(scores, weights=check_sample_weight(sample_weight, scores)))
 
-    def sample(self, n_samples=1, random_state=None):
+    def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> Floats:
         """Return rows drawn from the model, noise included, shape (n_samples, n_features)."""
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         seed = check_random_state(random_state).randint(2**31 - 1)
         return self._inference(self.mean_.dtype).sample(n_samples, seed)
 
-    def reconstruct(self, X, return_std=False, n_draws=64):
+    @overload
+    def reconstruct(self, X: ArrayLike, return_std: Literal[False] = False, n_draws: int = 64) -> Floats: ...
+    @overload
+    def reconstruct(self, X: ArrayLike, return_std: Literal[True], n_draws: int = 64) -> tuple[Floats, Floats]: ...
+    @overload
+    def reconstruct(self, X: ArrayLike, return_std: bool, n_draws: int = 64) -> Floats | tuple[Floats, Floats]: ...
+    def reconstruct(self, X: ArrayLike, return_std: bool = False, n_draws: int = 64) -> Floats | tuple[Floats, Floats]:
         """Return what the model expects to measure again where it measured X: the posterior predictive, in X's units.
 
         Parameters
@@ -95,7 +119,13 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         moments = inference.predictive(X, check_n_draws(n_draws), self._seed, weighted=False, with_std=return_std)
         return (moments[:, 0], moments[:, 1]) if return_std else moments[:, 0]
 
-    def impute(self, X, return_std=False, n_draws=128):
+    @overload
+    def impute(self, X: ArrayLike, return_std: Literal[False] = False, n_draws: int = 128) -> Floats: ...
+    @overload
+    def impute(self, X: ArrayLike, return_std: Literal[True], n_draws: int = 128) -> tuple[Floats, Floats]: ...
+    @overload
+    def impute(self, X: ArrayLike, return_std: bool, n_draws: int = 128) -> Floats | tuple[Floats, Floats]: ...
+    def impute(self, X: ArrayLike, return_std: bool = False, n_draws: int = 128) -> Floats | tuple[Floats, Floats]:
         """Return X with its NaN replaced by their mean given the row's measured values.
 
         The mean under the model's own posterior, not the encoder's: draws of z are weighted by p(x, z) / q(z | x) of
@@ -125,7 +155,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             std[missing] = moments[:, -1][missing[rows]]
         return (filled, std) if return_std else filled
 
-    def get_covariance(self, n_draws=10_000):
+    def get_covariance(self, n_draws: int = 10_000) -> Floats:
         """Return the model's covariance of X's features, shape (n_features, n_features), as `PCA.get_covariance` does.
 
         Cov[E[x | z]] + E[Var[x | z]] over `n_draws` of z whose mean and covariance are exactly the prior's, and so
@@ -135,7 +165,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         dtype = self.mean_.dtype
         return self._inference(dtype).feature_covariance(check_n_draws(n_draws), self._seed).astype(dtype)
 
-    def hotelling_t2(self, X):
+    def hotelling_t2(self, X: ArrayLike) -> Floats:
         """Return Hotelling's T2 of each row, shape (n_samples,): how far its scores lie from the training rows'.
 
         (z - m)^T S^-1 (z - m) with m and S the mean and the covariance of the training rows' posterior means, over the
@@ -144,7 +174,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         return self._monitor_of(X)[0]
 
-    def q_residuals(self, X):
+    def q_residuals(self, X: ArrayLike) -> Floats:
         """Return the Q residual (SPE) of each row, shape (n_samples,): its squared distance from its reconstruction.
 
         In X's units squared, of `inverse_transform` of `transform`; of a row with NaN, n_features times the mean over
@@ -152,7 +182,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         return self._monitor_of(X)[1]
 
-    def hotelling_t2_limit(self, level=0.95):
+    def hotelling_t2_limit(self, level: float = 0.95) -> float:
         """Return the T2 that this share of new rows like the training rows stays under.
 
         d (n^2 - 1) / (n (n - d)) F(level; d, n - d) for n training rows (or the sum of their weights) and d active
@@ -162,7 +192,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_is_fitted(self)
         return float(self._monitor.t2_limit(check_level(level)))
 
-    def q_residuals_limit(self, level=0.95, X=None):
+    def q_residuals_limit(self, level: float = 0.95, X: ArrayLike | None = None) -> float:
         """Return the Q residual that this share of rows stays under.
 
         g chi2(level; h) with the mean g h and the variance 2 g^2 h of rows' Q (Box, 1954; Nomikos and MacGregor, 1995).
@@ -182,22 +212,22 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         q = self.q_residuals(X)
         return float(q_limit(q.mean(), q.var(), level))
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = True
         return tags
 
     @property
-    def _n_features_out(self):
+    def _n_features_out(self) -> int:
         return self.n_components_
 
-    def _monitor_of(self, X):
+    def _monitor_of(self, X: ArrayLike) -> tuple[Floats, Floats]:
         X, inference = self._rows(X)
         Z = inference.transform(X)
         return self._monitor.t2(Z), squared_residuals(X, inference.inverse_transform(Z))
 
-    def _check(self, X, training=False, reset=False):
+    def _check(self, X: Any, training: bool = False, reset: bool = False) -> Floats:
         """X as a checked array; nothing of the estimator changes."""
         options = {
             "dtype": [np.float64, np.float32],
@@ -215,19 +245,19 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         likelihood.check(X)
         return X
 
-    def _rows(self, X):
+    def _rows(self, X: ArrayLike) -> tuple[Floats, Inference]:
         """X as a checked array, and the fitted model for it."""
         check_is_fitted(self)
         X = self._check(X)
         return X, self._inference(X.dtype, has_gaps(X))
 
-    def _inference(self, dtype, gaps=False):
+    def _inference(self, dtype: np.dtype, gaps: bool = False) -> Inference:
         return Inference(self.net_.module_, dtype, gaps)
 
 
-def check_n_draws(n_draws):
+def check_n_draws(n_draws: int) -> int:
     return check_scalar(n_draws, "n_draws", Integral, min_val=1)
 
 
-def check_level(level):
+def check_level(level: float) -> float:
     return check_scalar(level, "level", Real, min_val=0, max_val=1, include_boundaries="neither")

@@ -1,27 +1,31 @@
 """How an estimator is fitted: rows and weights in, a trained net and what it says of them held."""
 
 import warnings
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from ._batches import Selected
 from ._checkpoint import Checkpoint, identity
-from ._fitted import FittedVAE
+from ._fitted import FittedVAE, Floats
 from ._inspection import component_attributes, fitted_attributes, optimism
 from ._monitoring import ACTIVE
 from ._parameters import check_sample_weight, validates_parameters
 from ._scaling import has_gaps, without_values
 from ._training import fit_net, pass_once, streams
 
+Self = TypeVar("Self", bound="FittingVAE")  # typing has its own from Python 3.11 on
+
 
 class FittingVAE(FittedVAE):
     """The methods of `VAETransformer` that train."""
 
     @validates_parameters
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self: Self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the model.
 
         Parameters
@@ -81,7 +85,7 @@ class FittingVAE(FittedVAE):
         return self
 
     @validates_parameters
-    def partial_fit(self, X, y=None, sample_weight=None):
+    def partial_fit(self: Self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Train for one pass over X, from the present weights, at a constant learning rate.
 
         The first call takes scaling and linear start from its X (n_samples, n_features), and all parameters; it also
@@ -99,7 +103,9 @@ class FittingVAE(FittedVAE):
         self._finish(data, weight, net, arrange=first, fewer=8, monitor=before)  # fewer, as a pass takes little time
         return self
 
-    def _training_rows(self, X, sample_weight, reset, check=True):
+    def _training_rows(
+        self, X: ArrayLike, sample_weight: ArrayLike | None, reset: bool, check: bool = True
+    ) -> tuple[Floats | Selected, Floats | None, bool]:
         """Checked rows, but those of weight 0 or with no measured value; their weights; whether they have NaN."""
         data = self._check(X, training=check, reset=reset)
         weight = check_sample_weight(sample_weight, data)
@@ -118,7 +124,7 @@ class FittingVAE(FittedVAE):
         weight = None if weight is None else check_sample_weight(weight[kept], rows)
         return rows, weight, gaps and has_gaps(rows)
 
-    def _take(self, X, data, net, seed):
+    def _take(self, X: ArrayLike, data: Floats | Selected, net: Any, seed: int) -> None:
         """Hold a trained net, and what X tells."""
         validate_data(self, X, reset=True, skip_check_array=True)
         self.net_, self._seed, self._fitted_with = net, seed, self.get_params(deep=False)
@@ -126,10 +132,18 @@ class FittingVAE(FittedVAE):
         self.n_components_ = net.module_.n_components
         self.mean_ = net.module_.likelihood.column_mean.numpy().astype(data.dtype)
 
-    def _finish(self, data, weight, net, held_out=None, arrange=True, **options):
+    def _finish(
+        self,
+        data: Floats | Selected,
+        weight: Floats | None,
+        net: Any,
+        held_out: NDArray[np.integer] | None = None,
+        arrange: bool = True,
+        **options: Any,
+    ) -> None:
         """Read the weights, and the history of the net that was selected; pass an interruption on."""
         options["optimism"] = 1.0 if held_out is None else optimism(net.module_, data, held_out)
-        vars(self).update(fitted_attributes(self.net_.module_, net))
-        vars(self).update(component_attributes(self.net_.module_, data, weight, self.mean_, arrange, **options))
+        self.__dict__.update(fitted_attributes(self.net_.module_, net))
+        self.__dict__.update(component_attributes(self.net_.module_, data, weight, self.mean_, arrange, **options))
         if net.interrupted_:
             raise KeyboardInterrupt("Interrupted: the estimator holds the best weights so far.")

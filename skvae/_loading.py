@@ -2,6 +2,7 @@
 
 import os
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,13 @@ OPTIONAL = {"feature_names_in_", "_sklearn_output_config"}
 REFUSED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-def load(path, device="auto", *, estimator=VAETransformer, **custom):
+def load(
+    path: str | os.PathLike[str],
+    device: str = "auto",
+    *,
+    estimator: type[VAETransformer] = VAETransformer,
+    **custom: Any,
+) -> VAETransformer:
     """Return the fitted estimator that `VAETransformer.save` wrote to a file.
 
     Nothing that the file says is run: it holds arrays, numbers and strings, and is refused unless they fit together.

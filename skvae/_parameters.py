@@ -1,17 +1,20 @@
 """What each parameter may be. All of scikit-learn's private names that the package uses are imported here."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
 from os import PathLike
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
+from torch import nn
 
 from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import ACTIVATIONS, NETWORKS, PRECISIONS
-from .objectives import OBJECTIVES
+from .objectives import OBJECTIVES, Objective
 from .posteriors import POSTERIORS, Posterior
 
 CONSTRAINTS = {
@@ -51,7 +54,15 @@ CONSTRAINTS = {
     "verbose": ["verbose"],
 }
 
-validates_parameters = _fit_context(prefer_skip_nested_validation=True)
+# The parts for type checkers. Their names are any strings, as the tables are open to more.
+PosteriorOption = str | type[Posterior]
+LikelihoodOption = str | type[Likelihood]
+ObjectiveOption = str | Callable[..., Objective]
+NetworkOption = str | Callable[[int, int], nn.Module]
+ActivationOption = str | Callable[[], nn.Module]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+validates_parameters: Callable[[Method], Method] = _fit_context(prefer_skip_nested_validation=True)
 
 
 def resolve_device(device):

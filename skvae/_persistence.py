@@ -1,7 +1,9 @@
 """A fitted estimator as arrays and plain values: for pickle, copy, joblib and skops, and for a file."""
 
 import warnings
+from os import PathLike
 from types import SimpleNamespace
+from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
@@ -25,13 +27,13 @@ LEFT_OUT = ("_version", "device_", "noise_variance_", "_metadata_request")  # wh
 class PersistentVAE(FittingVAE):
     """The methods of `VAETransformer` that keep it. Its state has no object of torch's or of ours in it."""
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_version": __version__}
         if "net_" in state:
             state.update(net_=state_of(self.net_), _monitor=self._monitor.sums)
         return state
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         version = state.pop("_version", None)
         if version != __version__:
@@ -47,7 +49,7 @@ class PersistentVAE(FittingVAE):
             state.update(net_=net, device_=net.device, _monitor=Monitor.of(state["_monitor"]))
         super().__setstate__(state)
 
-    def save(self, path):
+    def save(self, path: str | PathLike[str]) -> None:
         """Write the fitted estimator to a safetensors file, for `skvae.load`.
 
         It holds weights, the state of optimizer and generator, attributes, parameters and history, with the versions of

@@ -1,6 +1,19 @@
 """The scikit-learn face: parameters and attributes."""
 
-from ._parameters import CONSTRAINTS
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any, Literal
+
+import numpy as np
+
+from ._parameters import (
+    CONSTRAINTS,
+    ActivationOption,
+    LikelihoodOption,
+    NetworkOption,
+    ObjectiveOption,
+    PosteriorOption,
+)
 from ._persistence import PersistentVAE
 
 
@@ -144,42 +157,42 @@ class VAETransformer(PersistentVAE):
 
     def __init__(
         self,
-        n_components=2,
+        n_components: int = 2,
         *,
-        posterior="diag",
-        likelihood="gaussian",
-        objective="elbo",
-        beta=1.0,
-        kl_warmup=0,
-        free_bits=0.0,
-        n_draws=1,
-        encoder="mlp",
-        decoder="mlp",
-        input_shape=None,
-        hidden_layer_sizes=(256, 256),
-        activation="silu",
-        init="linear",
-        learning_rate_init=1e-3,
-        weight_decay=0.1,
-        batch_size="auto",
-        max_iter=100,
-        early_stopping=True,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=0.0,
-        refit="auto",
-        n_importance_samples=16,
-        device="auto",
-        precision="float32",
-        compile=False,
-        callbacks=None,
-        net_params=None,
-        warm_start=False,
-        checkpoint=None,
-        checkpoint_every=1,
-        random_state=None,
-        verbose=0,
-    ):
+        posterior: PosteriorOption = "diag",
+        likelihood: LikelihoodOption = "gaussian",
+        objective: ObjectiveOption = "elbo",
+        beta: float = 1.0,
+        kl_warmup: int = 0,
+        free_bits: float = 0.0,
+        n_draws: int = 1,
+        encoder: NetworkOption = "mlp",
+        decoder: NetworkOption = "mlp",
+        input_shape: Sequence[int] | None = None,
+        hidden_layer_sizes: Sequence[int] = (256, 256),
+        activation: ActivationOption = "silu",
+        init: Literal["linear", "random"] = "linear",
+        learning_rate_init: float = 1e-3,
+        weight_decay: float = 0.1,
+        batch_size: int | Literal["auto"] = "auto",
+        max_iter: int = 100,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 0.0,
+        refit: bool | Literal["auto"] = "auto",
+        n_importance_samples: int = 16,
+        device: str = "auto",
+        precision: Literal["float32", "tf32", "bf16"] = "float32",
+        compile: bool = False,
+        callbacks: list[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+        warm_start: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.n_components = n_components
         self.posterior = posterior
         self.likelihood = likelihood
