@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 
-from skvae import VAETransformer
+from skvae import VAETransformer, load
 from skvae._net import one_cycle
 from skvae._step import CapturedStep, Step
 from skvae._training import new_net, start_linear, to_device
@@ -150,6 +151,41 @@ def test_a_pickle_trains_on_where_there_is_no_gpu(spectra, tmp_path):
         "assert np.isfinite(vae.partial_fit(X).score(X))\n"
     )
     subprocess.run([sys.executable, "-c", code, file], env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, check=True)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_file_loads_on_any_device(spectra, tmp_path, device):
+    vae = on_cuda().fit(spectra)
+    vae.save(tmp_path / "vae")
+    twin = load(tmp_path / "vae", device=device)
+    assert twin.net_.device == twin.device_ == device
+    np.testing.assert_allclose(twin.transform(spectra), vae.transform(spectra), atol=1e-3)
+    assert_same_weights(vae.net_, twin.net_)
+    vae.partial_fit(spectra), twin.partial_fit(spectra)
+    if device == "cuda":
+        assert_same_weights(vae.net_, twin.net_)
+    assert np.isfinite(twin.score(spectra))
+
+
+class StopAt(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 4:
+            raise RuntimeError("stopped")
+
+
+class Never(Callback):
+    def __repr__(self):
+        return repr(StopAt())
+
+
+def test_a_checkpoint_goes_on_to_the_weights_of_a_straight_run(spectra, tmp_path):
+    path = tmp_path / "checkpoint"
+    straight = on_cuda(callbacks=[Never()]).fit(spectra)
+    with pytest.raises(RuntimeError):
+        on_cuda(callbacks=[StopAt()], checkpoint=path).fit(spectra)
+    resumed = on_cuda(callbacks=[Never()], checkpoint=path).fit(spectra)
+    assert not path.exists()
+    assert_same_weights(resumed.net_, straight.net_)
 
 
 def test_partial_fit_captures_once(spectra):
