@@ -4,22 +4,18 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 
 from ._inspection import noise_variance
 from ._monitoring import Monitor
 from ._parameters import resolve_device
-from ._persistence import KEPT, blank_net
-from ._state import check_history, check_like, check_state, restore
+from ._persistence import blank_net, check_fitted
+from ._state import check_like, restore, zeros
 from ._tensor_file import Custom, read, reason
 from ._training import module_of
 from ._transformer import VAETransformer
 
 SHAPING = ("posterior", "likelihood", "encoder", "decoder", "activation")  # parameters that may be code with shapes
-OF_COMPONENTS = ("explained_variance_", "explained_variance_ratio_", "kl_per_component_")
-COUNTS = ("n_features_in_", "n_components_", "n_active_components_", "n_iter_", "best_iter_", "_seed")
-OPTIONAL = {"feature_names_in_", "_sklearn_output_config"}
 REFUSED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
@@ -89,8 +85,7 @@ def _estimator(content, device, estimator, custom):
     if not any(name in custom for name in SHAPING):
         _check_shapes(fitted_with, fitted)
     net = blank_net({**fitted_with, "device": resolve_device(device)}, fitted)
-    check_state(net, fitted["net_"])
-    _check_attributes(fitted, len(net.module_.shift), net.module_.n_components)
+    check_fitted(net, fitted)
     restore(net, fitted["net_"])
     vae = estimator(**parameters)
     given = {
@@ -128,38 +123,6 @@ def _check_shapes(params, fitted):
         module = module_of(SimpleNamespace(**params), state["column_mean"], state["column_scale"], seed=0)()
     check_like(
         state["module"],
-        {name: _zeros(str(t.dtype)[6:], *t.shape) for name, t in module.state_dict().items()},
+        {name: zeros(str(t.dtype)[6:], *t.shape) for name, t in module.state_dict().items()},
         "net.module",
     )
-
-
-def _check_attributes(fitted, p, d):
-    """Raise ValueError unless the attributes are those of a model of d components of p features."""
-    unlike = set(fitted) ^ set(KEPT)
-    if unlike - OPTIONAL:
-        raise ValueError(f"attributes are missing or unknown: {', '.join(sorted(unlike))}.")
-    of_X = np.float32 if fitted["mean_"].dtype == np.float32 else np.float64
-    like = {
-        **dict.fromkeys(OF_COMPONENTS, _zeros(np.float64, d)),
-        "mean_": _zeros(of_X, p),
-        "components_": _zeros(of_X, d, p),
-        "_monitor": [0.0, _zeros(np.float64, d), _zeros(np.float64, d, d), 0.0, 0.0],
-    }
-    for name, value in like.items():
-        check_like(fitted[name], value, name)
-    for name in COUNTS:
-        if type(fitted[name]) is not int or fitted[name] < 0:
-            raise ValueError(f"{name} is {fitted[name]!r}.")
-    if (fitted["n_features_in_"], fitted["n_components_"]) != (p, d):
-        raise ValueError(f"n_features_in_ and n_components_ are not {p} and {d}.")
-    names, config = fitted.get("feature_names_in_"), fitted.get("_sklearn_output_config", {})
-    if names is not None and names.shape != (p,):
-        raise ValueError(f"feature_names_in_ are {len(names)}, not {p}.")
-    if not all(isinstance(value, str) for value in config.values()):
-        raise ValueError(f"set_output was not called with {config!r}.")
-    check_history(fitted["history_"])
-
-
-def _zeros(dtype, *shape):
-    """Zeros that take no memory."""
-    return np.broadcast_to(np.zeros((), dtype), shape)

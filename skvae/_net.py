@@ -241,10 +241,17 @@ class VAENet(NeuralNet):
                 ConvergenceWarning,
                 stacklevel=2,
             )
+            self._restart_optimizer()
         if self.diverged_ or valid is not None:
             watch.restore()
         self._set_training(False)
         return self
+
+    def _restart_optimizer(self):
+        """Drop what it knows of steps that diverged, which may not be finite."""
+        groups = self.optimizer_.state_dict()["param_groups"]
+        groups = [{**group, "step": 0.0} if "step" in group else group for group in groups]
+        self.optimizer_.load_state_dict({"state": {}, "param_groups": groups})
 
     def _stops(self, watch, valid):
         """Whether the validation score has not risen for long."""

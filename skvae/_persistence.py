@@ -5,12 +5,13 @@ from os import PathLike
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ._fitting import FittingVAE
 from ._monitoring import Monitor
 from ._parameters import device_here
-from ._state import restore, state_of
+from ._state import check_history, check_like, check_state, restore, state_of, zeros
 from ._tensor_file import Custom, describe, is_plain, write
 from ._training import net_of
 from ._version import __version__
@@ -21,6 +22,9 @@ KEPT = (
     *("components_", "explained_variance_", "explained_variance_ratio_", "kl_per_component_", "n_active_components_"),
     *("history_", "n_iter_", "best_iter_", "_sklearn_output_config"),
 )
+OF_COMPONENTS = ("explained_variance_", "explained_variance_ratio_", "kl_per_component_")
+COUNTS = ("n_features_in_", "n_components_", "n_active_components_", "n_iter_", "best_iter_", "_seed")
+OPTIONAL = {"feature_names_in_", "_sklearn_output_config"}
 LEFT_OUT = ("_version", "device_", "noise_variance_", "_metadata_request")  # what `load` knows without, but the last
 
 
@@ -66,7 +70,7 @@ class PersistentVAE(FittingVAE):
         OSError
             If the file cannot be written.
         ValueError
-            If a subclass has attributes of its own.
+            If a subclass has attributes of its own, or a number is not finite.
         NotFittedError
             If the estimator is not fitted.
         """
@@ -77,6 +81,7 @@ class PersistentVAE(FittingVAE):
         if others:
             raise ValueError(f"A file of skvae's has no place for the attributes {', '.join(sorted(others))}.")
         fitted = {name: fitted[name] for name in KEPT if name in fitted}
+        check_fitted(self.net_, fitted)  # what is written can be read
         fitted["_fitted_with"] = held({k: v for k, v in self._fitted_with.items() if v is not parameters[k]})
         write(path, {"estimator": type(self).__name__, "parameters": held(parameters), "fitted": fitted})
 
@@ -90,3 +95,32 @@ def blank_net(parameters, state):
     """A net made with these parameters and a state's scaling and seed."""
     params, net = SimpleNamespace(**parameters), state["net_"]
     return net_of(params, net["column_mean"], net["column_scale"], net["batch_size"], state["_seed"])
+
+
+def check_fitted(net, fitted):
+    """Raise ValueError unless a state without parameters is that of an estimator with such a net, and finite."""
+    check_state(net, fitted["net_"])
+    p, d = len(net.module_.shift), net.module_.n_components
+    unlike = set(fitted) ^ set(KEPT)
+    if unlike - OPTIONAL:
+        raise ValueError(f"attributes are missing or unknown: {', '.join(sorted(unlike))}.")
+    of_X = np.float32 if fitted["mean_"].dtype == np.float32 else np.float64
+    like = {
+        **dict.fromkeys(OF_COMPONENTS, zeros(np.float64, d)),
+        "mean_": zeros(of_X, p),
+        "components_": zeros(of_X, d, p),
+        "_monitor": [0.0, zeros(np.float64, d), zeros(np.float64, d, d), 0.0, 0.0],
+    }
+    for name, value in like.items():
+        check_like(fitted[name], value, name)
+    for name in COUNTS:
+        if type(fitted[name]) is not int or fitted[name] < 0:
+            raise ValueError(f"{name} is {fitted[name]!r}.")
+    if (fitted["n_features_in_"], fitted["n_components_"]) != (p, d):
+        raise ValueError(f"n_features_in_ and n_components_ are not {p} and {d}.")
+    names, config = fitted.get("feature_names_in_"), fitted.get("_sklearn_output_config", {})
+    if names is not None and names.shape != (p,):
+        raise ValueError(f"feature_names_in_ are {len(names)}, not {p}.")
+    if not all(isinstance(value, str) for value in config.values()):
+        raise ValueError(f"set_output was not called with {config!r}.")
+    check_history(fitted["history_"])

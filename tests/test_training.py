@@ -116,6 +116,9 @@ def test_divergence_keeps_good_weights_and_warns(spectra, early_stopping, rate):
     assert np.isfinite(vae.transform(spectra)).all()
     assert np.isfinite(vae.sample(10, random_state=0)).all()
     assert vae.score(spectra) > start.score(spectra) - 2
+    moments = [tensor for state in vae.net_.optimizer_.state.values() for tensor in state.values()]
+    assert all(tensor.isfinite().all() for tensor in moments)
+    assert np.isfinite(vae.partial_fit(spectra).score(spectra))
 
 
 def fitted_numbers(_=None):
