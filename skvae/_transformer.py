@@ -102,8 +102,8 @@ class VAETransformer(PersistentVAE):
     checkpoint : str, path-like or None, default=None
         File that `fit` keeps what it has reached in, and removes when it is done. If the process is killed, or stopped
         by Ctrl-C, the same call of `fit` goes on from there to the weights of a run that was not: on the CPU, to the
-        bits. The file knows which rows and parameters it belongs to. Callbacks start anew. `partial_fit` does without:
-        call `save` in between.
+        bits. The file knows which rows and parameters it belongs to. Callbacks start anew. A file is one
+        fit's: those of a search would refuse each other's. `partial_fit` does without: call `save` in between.
     checkpoint_every : int, default=1
         Epochs between two writings.
     random_state : int, RandomState or None, default=None
