@@ -187,8 +187,10 @@ def test_mypy_takes_the_package_and_a_user_s_program_and_finds_each_mistake(tmp_
     for name, program in (("accepted.py", ACCEPTED), ("rejected.py", REJECTED)):
         (tmp_path / name).write_text(program)
     options = ["--config-file", CONFIG, "--cache-dir", tmp_path / "cache", "--no-error-summary", "--hide-error-context"]
-    programs = [tmp_path / "accepted.py", tmp_path / "rejected.py"]
-    command = [sys.executable, "-m", "mypy", *options, PACKAGE, *programs]
+    files = [tmp_path / "accepted.py", tmp_path / "rejected.py"]
+    if "site-packages" not in PACKAGE.parts:  # where mypy takes its types and leaves it alone
+        files.append(PACKAGE)
+    command = [sys.executable, "-m", "mypy", *options, *files]
     result = subprocess.run(command, capture_output=True, text=True, cwd=CONFIG.parent)
     found = set(re.findall(r"^(.+):(\d+): error: .*\[([\w-]+)\]$", result.stdout, flags=re.MULTILINE))
     marked = re.finditer(r"  # ([a-z-]+)$", REJECTED, flags=re.MULTILINE)
