@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._arrays import readable
 from ._build import lookup
 from ._inference import Inference, finite
 from ._inspection import squared_residuals
@@ -39,7 +40,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def inverse_transform(self, X):
         """Return the means of p(x | z), shape (n_samples, n_features), for latents X (n_samples, n_components)."""
         check_is_fitted(self)
-        Z = check_array(X, dtype=[np.float64, np.float32], estimator=self, input_name="X")
+        Z = check_array(readable(X), dtype=[np.float64, np.float32], estimator=self, input_name="X")
         if Z.shape[1] != self.n_components_:
             raise ValueError(f"X has {Z.shape[1]} columns, but the model has n_components={self.n_components_}.")
         return self._inference(Z.dtype).inverse_transform(Z)
@@ -213,6 +214,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "ensure_min_samples": 1 + training,
             "ensure_all_finite": "allow-nan",
         }
+        X = readable(X)
         X = (
             check_array(X, estimator=self, input_name="X", **options)
             if reset

@@ -39,7 +39,7 @@ def evenly(n_rows, weight, *arrays):
     """Of each array at most n_rows of the rows, the same ones, evenly spread; and their weights, of sum 1."""
     rows = spread(len(arrays[0]), n_rows)
     weight = np.ones(len(rows)) if weight is None else weight[rows]
-    return *(np.asarray(array[rows]) for array in arrays), weight / weight.sum()
+    return *(np.asarray(array[rows], order="C") for array in arrays), weight / weight.sum()
 
 
 @np.errstate(over="ignore", invalid="ignore")  # said at the end
@@ -125,7 +125,7 @@ def optimism(module, X, held_out, n_rows=1024):
     """How many times greater Q (its geometric mean) is in the rows `held_out` than in the others; at least 1."""
     means = []
     for rows in (np.delete(np.arange(len(X)), held_out), np.sort(held_out)):
-        rows = X[rows[spread(len(rows), n_rows)]]
+        rows = np.asarray(X[rows[spread(len(rows), n_rows)]], order="C")
         inference = Inference(module, X.dtype, has_gaps(rows))
         q = squared_residuals(rows, inference.inverse_transform(inference.transform(rows)))
         means.append(np.exp(np.log(np.maximum(q, max(1e-9 * q.mean(), rounding(module, X)))).mean()))

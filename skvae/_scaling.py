@@ -56,7 +56,7 @@ def moments(X, weight):
     """Mean and variance of each column."""
     scaler = StandardScaler()
     for block in blocks(len(X), rows_per_block(X.shape[1])):
-        rows = np.asarray(X[block], dtype=np.float64)
+        rows = np.asarray(X[block], dtype=np.float64, order="C")  # sums do not depend on X's order
         scaler.partial_fit(rows, sample_weight=None if weight is None else weight[block])
     return scaler.mean_, scaler.var_
 
@@ -68,7 +68,7 @@ def measured_moments(X, weight):
     for power in (1, 2):
         total, count = np.zeros((2, X.shape[1]))
         for block in blocks(len(X), rows_per_block(X.shape[1])):
-            rows = np.asarray(X[block], dtype=np.float64)
+            rows = np.asarray(X[block], dtype=np.float64, order="C")
             total += weight[block] @ np.nan_to_num(rows - mean) ** power
             count += weight[block] @ ~np.isnan(rows)
         if not count.all():

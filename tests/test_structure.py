@@ -12,7 +12,9 @@ FLOORS = {
     "_version": set(),
     "_transformer": {"_fitting", "_parameters"},
     "_fitting": {"_batches", "_fitted", "_inspection", "_monitoring", "_parameters", "_scaling", "_training"},
-    "_fitted": {"_build", "_inference", "_inspection", "_monitoring", "_parameters", "_scaling", "likelihoods"},
+    "_fitted": {
+        "_arrays", "_build", "_inference", "_inspection", "_monitoring", "_parameters", "_scaling", "likelihoods",
+    },
     "_parameters": {"likelihoods", "networks", "objectives", "posteriors"},
     "_training": {
         "_batches", "_build", "_linear_start", "_net", "_parameters", "_progress", "_scaling",
@@ -33,6 +35,7 @@ FLOORS = {
     "_module": {"_gaps", "posteriors"},
     "_gaps": set(),
     "_batches": set(),
+    "_arrays": set(),
 }  # fmt: skip
 
 
