@@ -108,8 +108,11 @@ class Streamed:
         if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
             rows = slice(rows[0], rows[-1] + 1)  # reads through; an index gathers row by row
         dtype = self.X.dtype
-        chunk = (self.X[rows] - self.shift.astype(dtype)) / self.scale.astype(dtype)
-        return torch.from_numpy(chunk.astype(np.float32, copy=False)).to(self.device)
+        with np.errstate(over="ignore"):  # rows far from those of an earlier fit have no finite score
+            chunk = ((self.X[rows] - self.shift.astype(dtype)) / self.scale.astype(dtype)).astype(
+                np.float32, copy=False
+            )
+        return torch.from_numpy(chunk).to(self.device)
 
     def split(self, sizes):
         """Parts of these numbers of rows, as Tensor.split gives them."""

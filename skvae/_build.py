@@ -51,6 +51,7 @@ def build_vae(
     """
     posterior, likelihood = lookup(POSTERIORS, posterior), lookup(LIKELIHOODS, likelihood)
     mean, scale = torch.tensor(mean), torch.tensor(scale)  # copies: the arrays may be read-only
+    scale = likelihood.units(scale)
     likelihood = likelihood(mean, scale)
     if not likelihood.standardises:
         mean, scale = torch.zeros_like(mean), torch.ones_like(scale)

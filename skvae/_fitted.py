@@ -9,8 +9,9 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags, check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._arrays import readable
 from ._build import lookup
-from ._inference import Inference
+from ._inference import Inference, finite
 from ._inspection import squared_residuals
 from ._monitoring import q_limit
 from ._parameters import check_parameters, check_sample_weight
@@ -24,7 +25,9 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     """The methods of `VAETransformer` that need a fitted model.
 
     They read ``net_``, ``mean_``, ``n_components_``, the seed ``_seed`` and the ``_monitor``, which fitting sets.
-    Rows X (n_samples, n_features) may have NaN, for values that were not measured.
+    Rows X (n_samples, n_features) may have NaN, for values that were not measured. What is returned is finite: numbers
+    that exceed the range of X's dtype, such as the score of a row 1e30 standard deviations away in float32, raise
+    ValueError.
     """
 
     components_: Floats
@@ -51,10 +54,11 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         X, inference = self._rows(X)
         return inference.covariance(X)
 
+    @np.errstate(invalid="ignore")  # as in `_check`
     def inverse_transform(self, X: ArrayLike) -> Floats:
         """Return the means of p(x | z), shape (n_samples, n_features), for latents X (n_samples, n_components)."""
         check_is_fitted(self)
-        Z = check_array(X, dtype=[np.float64, np.float32], estimator=self, input_name="X")
+        Z = check_array(readable(X), dtype=[np.float64, np.float32], estimator=self, input_name="X")
         if Z.shape[1] != self.n_components_:
             raise ValueError(f"X has {Z.shape[1]} columns, but the model has n_components={self.n_components_}.")
         return self._inference(Z.dtype).inverse_transform(Z)
@@ -84,7 +88,9 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Weighted by `sample_weight` (n_samples,), if given.
         """
         scores = self.score_samples(X).astype(np.float64)
-        return float(np.average(scores, weights=check_sample_weight(sample_weight, scores)))
+        weight = check_sample_weight(sample_weight, scores)
+        with np.errstate(over="ignore"):
+            return float(finite(np.average(scores, weights=None if weight is None else weight / weight.sum())))
 
     def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> Floats:
         """Return rows drawn from the model, noise included, shape (n_samples, n_features)."""
@@ -163,7 +169,9 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         check_is_fitted(self)
         dtype = self.mean_.dtype
-        return self._inference(dtype).feature_covariance(check_n_draws(n_draws), self._seed).astype(dtype)
+        covariance = self._inference(dtype).feature_covariance(check_n_draws(n_draws), self._seed)
+        with np.errstate(over="ignore"):
+            return finite(covariance.astype(dtype))
 
     def hotelling_t2(self, X: ArrayLike) -> Floats:
         """Return Hotelling's T2 of each row, shape (n_samples,): how far its scores lie from the training rows'.
@@ -172,7 +180,9 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         `n_active_components_`. Where much of those rows was missing their means are shrunken, and complete rows lie
         farther from them than the limit allows for.
         """
-        return self._monitor_of(X)[0]
+        X, inference = self._rows(X)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return finite(self._monitor.t2(inference.transform(X)))
 
     def q_residuals(self, X: ArrayLike) -> Floats:
         """Return the Q residual (SPE) of each row, shape (n_samples,): its squared distance from its reconstruction.
@@ -180,7 +190,10 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         In X's units squared, of `inverse_transform` of `transform`; of a row with NaN, n_features times the mean over
         its measured values.
         """
-        return self._monitor_of(X)[1]
+        X, inference = self._rows(X)
+        reconstruction = inference.inverse_transform(inference.transform(X))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return finite(squared_residuals(X, reconstruction))
 
     def hotelling_t2_limit(self, level: float = 0.95) -> float:
         """Return the T2 that this share of new rows like the training rows stays under.
@@ -210,7 +223,8 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if X is None:
             return float(self._monitor.q_limit(level))
         q = self.q_residuals(X)
-        return float(q_limit(q.mean(), q.var(), level))
+        unit = q.max() or 1.0  # squares of q may be out of range
+        return float(finite(unit * q_limit((q / unit).mean(), (q / unit).var(), level)))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -222,11 +236,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def _n_features_out(self) -> int:
         return self.n_components_
 
-    def _monitor_of(self, X: ArrayLike) -> tuple[Floats, Floats]:
-        X, inference = self._rows(X)
-        Z = inference.transform(X)
-        return self._monitor.t2(Z), squared_residuals(X, inference.inverse_transform(Z))
-
+    @np.errstate(invalid="ignore")  # scikit-learn first looks for infinity in the sum, where inf - inf may be
     def _check(self, X: Any, training: bool = False, reset: bool = False) -> Floats:
         """X as a checked array; nothing of the estimator changes."""
         options = {
@@ -234,6 +244,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             "ensure_min_samples": 1 + training,
             "ensure_all_finite": "allow-nan",
         }
+        X = readable(X)
         X = (
             check_array(X, estimator=self, input_name="X", **options)
             if reset

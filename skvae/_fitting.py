@@ -31,14 +31,17 @@ class FittingVAE(FittedVAE):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            At least two rows. Needs no scaling. NaN is for what was not measured: the likelihood is that of the
-            measured values. A floating array mapped from a file (`np.memmap`) whose size
+            At least two rows. Needs no scaling. NaN, None, NA or a masked value is for what was not measured: the
+            likelihood is that of the measured values. Frames and torch tensors are taken as their values, float32 and
+            float64 as they are, all else as float64. A floating array mapped from a file (`np.memmap`) whose size
             exceeds scikit-learn's `working_memory` (1 GiB) is streamed; of any other, one float32 copy is made.
+            Means and standard deviations of the columns may be as large as 1e100 (1e36 in float32). A column that
+            varies by less than 1e-100 (1e-36), or than rounding, counts as constant.
         y : ignored
         sample_weight : array-like of shape (n_samples,) or None, default=None
             A row of weight 2 counts as the row twice: exactly in the scaling and in the linear start, as a factor of
-            the row's loss in training. A row of weight 0 counts as none, as does one without a measured value. A
-            factor that makes weights less than one in the mean means nothing.
+            the row's loss in training. A row of weight 0, or of less than rounding beside the greatest, counts as none,
+            as does one without a measured value. A factor that makes weights less than one in the mean means nothing.
 
         Returns
         -------
@@ -47,8 +50,8 @@ class FittingVAE(FittedVAE):
         Raises
         ------
         ValueError
-            If X or a parameter is not as it should be, or `checkpoint` is another fit's. What was fitted before is left
-            as it was.
+            If X or a parameter is not as it should be, if numbers exceed the range of X's dtype, or if `checkpoint` is
+            another fit's. What was fitted before is left as it was.
         OSError
             If `checkpoint` cannot be written: at the start, or when the disk is full. The one before stays.
         KeyboardInterrupt
@@ -69,8 +72,7 @@ class FittingVAE(FittedVAE):
             checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every, this, seed)
             seed = checkpoint.seed
         net, selection, held_out = fit_net(self, data, seed, weight, gaps, previous, checkpoint)
-        self._take(X, data, net, seed)
-        self._finish(data, weight, selection, held_out)
+        self._hold(X, data, weight, net, selection, seed, held_out)
         if checkpoint is not None:
             checkpoint.remove()
         inactive = np.flatnonzero(~self._monitor.active)
@@ -97,10 +99,8 @@ class FittingVAE(FittedVAE):
         data, weight, gaps = self._training_rows(X, sample_weight, reset=first, check=first)
         seed = check_random_state(self.random_state).randint(2**31 - 1) if first else self._seed
         net = pass_once(self, data, seed, weight, gaps, previous)
-        if first:
-            self._take(X, data, net, seed)
         before = None if first else self._monitor
-        self._finish(data, weight, net, arrange=first, fewer=8, monitor=before)  # fewer, as a pass takes little time
+        self._hold(X, data, weight, net, net, seed, first=first, fewer=8, monitor=before)  # a pass takes little time
         return self
 
     def _training_rows(
@@ -124,26 +124,37 @@ class FittingVAE(FittedVAE):
         weight = None if weight is None else check_sample_weight(weight[kept], rows)
         return rows, weight, gaps and has_gaps(rows)
 
-    def _take(self, X: ArrayLike, data: Floats | Selected, net: Any, seed: int) -> None:
-        """Hold a trained net, and what X tells."""
-        validate_data(self, X, reset=True, skip_check_array=True)
-        self.net_, self._seed, self._fitted_with = net, seed, self.get_params(deep=False)
-        self.device_ = net.device
-        self.n_components_ = net.module_.n_components
-        self.mean_ = net.module_.likelihood.column_mean.numpy().astype(data.dtype)
-
-    def _finish(
+    def _hold(
         self,
+        X: ArrayLike,
         data: Floats | Selected,
         weight: Floats | None,
         net: Any,
+        selection: Any,
+        seed: int,
         held_out: NDArray[np.integer] | None = None,
-        arrange: bool = True,
+        first: bool = True,
         **options: Any,
     ) -> None:
-        """Read the weights, and the history of the net that was selected; pass an interruption on."""
-        options["optimism"] = 1.0 if held_out is None else optimism(net.module_, data, held_out)
-        self.__dict__.update(fitted_attributes(self.net_.module_, net))
-        self.__dict__.update(component_attributes(self.net_.module_, data, weight, self.mean_, arrange, **options))
-        if net.interrupted_:
+        """Hold a trained net and what it, the history of the one that was selected and X tell, once all is known.
+
+        An interruption is passed on.
+        """
+        module = net.module_
+        mean = module.likelihood.column_mean.numpy().astype(data.dtype) if first else self.mean_
+        options["optimism"] = 1.0 if held_out is None else optimism(selection.module_, data, held_out)
+        attributes = {
+            "net_": net,
+            "_seed": seed,
+            "device_": net.device,
+            "n_components_": module.n_components,
+            "mean_": mean,
+            **fitted_attributes(module, selection),
+            **component_attributes(module, data, weight, mean, arrange=first, **options),
+        }
+        if first:
+            validate_data(self, X, reset=True, skip_check_array=True)
+            attributes["_fitted_with"] = self.get_params(deep=False)
+        self.__dict__.update(attributes)
+        if selection.interrupted_:
             raise KeyboardInterrupt("Interrupted: the estimator holds the best weights so far.")

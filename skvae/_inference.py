@@ -11,6 +11,22 @@ from .objectives import importance_bound
 N_REFILLS = 8
 
 
+def finite(numbers):
+    """The array as it is: no number leaves that its dtype has no room for.
+
+    Raises
+    ------
+    ValueError
+        If one is infinite or NaN.
+    """
+    if not np.isfinite(numbers).all():
+        raise ValueError(
+            f"Numbers exceed the range of {numbers.dtype}: X is too large for it or too far from the training rows, or "
+            "these were trained on with too large a learning_rate_init."
+        )
+    return numbers
+
+
 class Inference:
     """A fitted VAE as functions from arrays to arrays, its components as the user sees them.
 
@@ -34,7 +50,7 @@ class Inference:
         """The slices of X and function(block of X), for blocks with `n_values` numbers a row."""
         for rows in blocks(len(X), rows_per_block(n_values)):
             block = torch.from_numpy(np.array(X[rows], order="C")).to(self.device)
-            yield rows, function(block).cpu().numpy()
+            yield rows, finite(function(block).cpu().numpy())
 
     @torch.no_grad()
     def _map(self, function, X, n_values):

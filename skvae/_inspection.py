@@ -5,7 +5,7 @@ import copy
 import numpy as np
 
 from ._batches import spread
-from ._inference import Inference
+from ._inference import Inference, finite
 from ._monitoring import Monitor
 from ._scaling import has_gaps, n_counted, unbiased
 
@@ -31,7 +31,7 @@ def noise_variance(module):
     variance = copy.deepcopy(module.likelihood).double().constant_variance()
     if variance is None:
         return None
-    variance = (variance.detach() * module.scale**2).cpu().numpy()
+    variance = finite((variance.detach() * module.scale**2).cpu().numpy())
     return variance if module.likelihood.linear_noise == "feature" else float(variance.mean())
 
 
@@ -39,9 +39,10 @@ def evenly(n_rows, weight, *arrays):
     """Of each array at most n_rows of the rows, the same ones, evenly spread; and their weights, of sum 1."""
     rows = spread(len(arrays[0]), n_rows)
     weight = np.ones(len(rows)) if weight is None else weight[rows]
-    return *(np.asarray(array[rows]) for array in arrays), weight / weight.sum()
+    return *(np.asarray(array[rows], order="C") for array in arrays), weight / weight.sum()
 
 
+@np.errstate(over="ignore", invalid="ignore")  # said at the end
 def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1, monitor=None):
     """The estimator's attributes that tell what components carry, read from rows of X.
 
@@ -65,6 +66,11 @@ def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1
     Returns
     -------
     attributes : dict
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
     """
     rows, share = evenly(ROWS // fewer, weight, X)
     inference = Inference(module, X.dtype, has_gaps(rows))
@@ -81,16 +87,18 @@ def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1
     means = {"mean": mean, "variance": variance, "slopes": components, "n_averaged": ROWS_AVERAGED // fewer}
     gains, total_variance = variance_gains(inference, *explained, **means)
     n = n_counted(len(X), weight)
-    ours = Monitor(Z, optimism * squared_residuals(rows, reconstruction), share, n)
+    q = optimism * squared_residuals(rows, reconstruction)
+    ours = Monitor(Z, q, share, n, unit=float((module.scale**2).sum()))
     monitor = ours if monitor is None else monitor + ours
-    return {
+    attributes = {
         "components_": components.astype(X.dtype),
         "explained_variance_ratio_": gains,
         "explained_variance_": gains * total_variance * unbiased(n),
         "kl_per_component_": kl,
-        "n_active_components_": int(monitor.active.sum()),
-        "_monitor": monitor,
     }
+    for numbers in (*attributes.values(), *monitor.sums):
+        finite(np.asarray(numbers))
+    return {**attributes, "n_active_components_": int(monitor.active.sum()), "_monitor": monitor}
 
 
 def arrangement(module, components, carried):
@@ -117,10 +125,10 @@ def optimism(module, X, held_out, n_rows=1024):
     """How many times greater Q (its geometric mean) is in the rows `held_out` than in the others; at least 1."""
     means = []
     for rows in (np.delete(np.arange(len(X)), held_out), np.sort(held_out)):
-        rows = X[rows[spread(len(rows), n_rows)]]
+        rows = np.asarray(X[rows[spread(len(rows), n_rows)]], order="C")
         inference = Inference(module, X.dtype, has_gaps(rows))
         q = squared_residuals(rows, inference.inverse_transform(inference.transform(rows)))
-        means.append(np.exp(np.log(np.maximum(q, max(1e-9 * q.mean(), np.finfo(float).tiny))).mean()))
+        means.append(np.exp(np.log(np.maximum(q, max(1e-9 * q.mean(), rounding(module, X)))).mean()))
     return max(1.0, means[1] / means[0])
 
 
@@ -146,7 +154,13 @@ def variance_gains(inference, X, Z, reconstruction, share, mean, variance, slope
         left.append(mean_square(of_all, share) + curved)
     left.append(mean_square(X - reconstruction, share))
     gains = -np.diff(left)
-    return (gains / left[0] if left[0] else gains), left[0]
+    varies = left[0] > rounding(inference.module, X)
+    return gains / left[0] if varies else 0 * gains, left[0]
+
+
+def rounding(module, X):
+    """Squared distance that is none, in the precision of X."""
+    return float(np.finfo(X.dtype).eps) ** 2 * float((module.scale**2).sum())
 
 
 def mean_square(residual, share):

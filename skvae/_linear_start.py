@@ -107,7 +107,8 @@ def factor_analysis(u, weight, d, scale, floor):
     An iteration costs a product of the scatter with a (p, d) matrix, so many are affordable.
     """
     scatter = Scatter.of(u, weight)
-    fits = [_expectation_maximisation(scatter, w, d, floor) for w in (torch.ones_like(scale), scale)]
+    in_x = (scale / scale.max()).clamp(min=1e-8)  # of less spread, an eigenvector's entries are rounding
+    fits = [_expectation_maximisation(scatter, w, d, floor) for w in (torch.ones_like(scale), in_x)]
     return max(fits, key=lambda fit: fit[0])[1:]
 
 

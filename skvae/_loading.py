@@ -92,7 +92,7 @@ def _estimator(content, device, estimator, custom):
         "net_": net,
         "device_": net.device,
         "_fitted_with": fitted_with,
-        "_monitor": Monitor.of(fitted["_monitor"]),
+        "_monitor": Monitor.of(*fitted["_monitor"]),
     }
     vars(vae).update({**fitted, **given, "noise_variance_": noise_variance(net.module_)})
     return vae

@@ -21,21 +21,30 @@ class Monitor:
         Weights of sum 1.
     n_rows : float
         How many rows were trained on.
+    unit : float, default=1.0
+        Of q, so that its square is a number of ordinary size: the same for Monitors that are added.
     """
 
-    def __init__(self, Z, q, share, n_rows):
-        Z = np.asarray(Z, dtype=np.float64)
+    def __init__(self, Z, q, share, n_rows, unit=1.0):
+        Z, q = np.asarray(Z, dtype=np.float64), q / unit
         moments = 1.0, share @ Z, (share[:, None] * Z).T @ Z, share @ q, share @ q**2
         self.sums = [n_rows * moment for moment in moments]
+        self.unit = unit
 
     @classmethod
-    def of(cls, sums):
+    def of(cls, unit, *sums):
+        """The one whose `state` this is."""
         monitor = object.__new__(cls)
-        monitor.sums = sums
+        monitor.unit, monitor.sums = unit, list(sums)
         return monitor
 
+    @property
+    def state(self):
+        """Its unit and sums, as a list of arrays and numbers."""
+        return [self.unit, *self.sums]
+
     def __add__(self, other):
-        return Monitor.of([ours + theirs for ours, theirs in zip(self.sums, other.sums, strict=True)])
+        return Monitor.of(self.unit, *(ours + theirs for ours, theirs in zip(self.sums, other.sums, strict=True)))
 
     @property
     def active(self):
@@ -56,7 +65,7 @@ class Monitor:
     def q_limit(self, level):
         """See `q_limit`, for the training rows' Q."""
         n, *_, total, square = self.sums
-        return q_limit(total / n, max(square / n - (total / n) ** 2, 0.0), level)
+        return self.unit * q_limit(total / n, max(square / n - (total / n) ** 2, 0.0), level)
 
     def _covariance(self):
         n, total, square = self.sums[:3]

@@ -87,16 +87,20 @@ def device_here(device):
 def check_sample_weight(sample_weight, X):
     """Weights (n,) of the rows of X, float64, or None where all are one.
 
+    One that would be lost in the rounding of their sum is 0, so that no row lies farther from the mean than float32
+    can tell.
+
     Raises
     ------
     ValueError
-        If there is not one a row, or one is negative, not finite or beyond 1e-100 to 1e100, or none is positive.
+        If there is not one a row, or one is negative or not finite, or the greatest is not from 1e-100 to 1e100.
     """
     if sample_weight is None:
         return None
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-    if not ((weight == 0) | (weight >= 1e-100) & (weight <= 1e100)).all() or not weight.any():
-        raise ValueError("sample_weight must be 0 or from 1e-100 to 1e100, and positive for some row.")
+    if not (weight.min() >= 0 and 1e-100 <= weight.max() <= 1e100):
+        raise ValueError("sample_weight must be nonnegative, and its greatest from 1e-100 to 1e100.")
+    weight = np.where(weight < np.finfo(np.float64).eps * weight.max(), 0.0, weight)
     return None if (weight == 1).all() else weight
 
 

@@ -34,7 +34,7 @@ class PersistentVAE(FittingVAE):
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_version": __version__}
         if "net_" in state:
-            state.update(net_=state_of(self.net_), _monitor=self._monitor.sums)
+            state.update(net_=state_of(self.net_), _monitor=self._monitor.state)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -50,7 +50,7 @@ class PersistentVAE(FittingVAE):
             there = {**state["_fitted_with"], "device": device_here(state["device_"])}
             net = blank_net(there, state)
             restore(net, state["net_"])
-            state.update(net_=net, device_=net.device, _monitor=Monitor.of(state["_monitor"]))
+            state.update(net_=net, device_=net.device, _monitor=Monitor.of(*state["_monitor"]))
         super().__setstate__(state)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -109,7 +109,7 @@ def check_fitted(net, fitted):
         **dict.fromkeys(OF_COMPONENTS, zeros(np.float64, d)),
         "mean_": zeros(of_X, p),
         "components_": zeros(of_X, d, p),
-        "_monitor": [0.0, zeros(np.float64, d), zeros(np.float64, d, d), 0.0, 0.0],
+        "_monitor": [1.0, 0.0, zeros(np.float64, d), zeros(np.float64, d, d), 0.0, 0.0],
     }
     for name, value in like.items():
         check_like(fitted[name], value, name)

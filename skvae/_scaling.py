@@ -5,12 +5,16 @@ from sklearn.preprocessing import StandardScaler
 
 from ._batches import blocks, rows_per_block
 
+# Means and standard deviations that training takes: float64's have squares, and float32's sums and differences.
+LARGEST = {np.dtype(np.float64): 1e100, np.dtype(np.float32): 1e36}
+
 
 def column_scaling(X, weight=None, gaps=False):
     """Mean and standard deviation of each column's values, in float64 and in one pass over blocks of rows.
 
     A constant column takes the root mean square deviation of the others, so that it carries no
-    information and its noise has a sensible unit. NaN are left out.
+    information and its noise has a sensible unit. Constant is what varies by no more than rounding, or by less than
+    1 / `LARGEST`. NaN are left out.
 
     Parameters
     ----------
@@ -27,19 +31,24 @@ def column_scaling(X, weight=None, gaps=False):
     Raises
     ------
     ValueError
-        If the square of a deviation is not finite in float64, or a column has no value.
+        If a mean or a standard deviation exceeds `LARGEST`, or a column has no value.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # said below
-        mean, variance = (measured_moments if gaps else moments)(X, weight)
-    if not np.isfinite(variance).all():
-        raise ValueError("X is too large: the variance of a column exceeds the range of float64.")
+    share, largest = None if weight is None else weight / weight.sum(), LARGEST[X.dtype]
+    with np.errstate(over="ignore", invalid="ignore"):  # said below; rounding leaves variances of 0 a little under it
+        mean, variance = (measured_moments if gaps else moments)(X, share)
+    if not (np.abs(mean).max() <= largest and variance.max() <= largest**2):
+        raise ValueError(
+            f"X is too large: means and standard deviations of its columns up to {largest:g} are taken in {X.dtype}."
+        )
+    variance = np.maximum(variance, 0)
     rounding = len(X) * np.finfo(X.dtype).eps * np.abs(mean)
-    constant = variance <= rounding**2
     scale = np.sqrt(variance)
+    constant = scale <= np.maximum(rounding, 1 / largest)
     if constant.all():
-        scale[:] = np.abs(mean).max() or 1.0
+        size = np.abs(mean).max()
+        scale[:] = size if size > 1 / largest else 1.0
     else:
-        scale[constant] = np.sqrt(variance[~constant].mean())
+        scale[constant] = np.maximum(np.sqrt(variance[~constant].mean()), rounding[constant])
     return mean, scale
 
 
@@ -47,7 +56,7 @@ def moments(X, weight):
     """Mean and variance of each column."""
     scaler = StandardScaler()
     for block in blocks(len(X), rows_per_block(X.shape[1])):
-        rows = np.asarray(X[block], dtype=np.float64)
+        rows = np.asarray(X[block], dtype=np.float64, order="C")  # sums do not depend on X's order
         scaler.partial_fit(rows, sample_weight=None if weight is None else weight[block])
     return scaler.mean_, scaler.var_
 
@@ -59,7 +68,7 @@ def measured_moments(X, weight):
     for power in (1, 2):
         total, count = np.zeros((2, X.shape[1]))
         for block in blocks(len(X), rows_per_block(X.shape[1])):
-            rows = np.asarray(X[block], dtype=np.float64)
+            rows = np.asarray(X[block], dtype=np.float64, order="C")
             total += weight[block] @ np.nan_to_num(rows - mean) ** power
             count += weight[block] @ ~np.isnan(rows)
         if not count.all():

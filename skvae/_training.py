@@ -1,6 +1,7 @@
 """From an array and an estimator's parameters to a trained net: scaling, start, selection, refit."""
 
 from functools import partial
+from math import isfinite
 from mmap import mmap
 
 import numpy as np
@@ -126,9 +127,20 @@ def train(net, params, data, weights, description, epochs=None, checkpoint=None)
     if params.verbose:
         net.callbacks_ = [*net.callbacks_, ("progress", ProgressLine(epochs or params.max_iter, description))]
     try:
-        net.partial_fit(data, epochs=epochs, cycle=params.max_iter, weights=weights, stage=stage)
+        learn(net, data, epochs=epochs, cycle=params.max_iter, weights=weights, stage=stage)
     finally:
         net.callbacks_ = [pair for pair in net.callbacks_ if pair[0] != "progress"]
+
+
+def learn(net, data, **options):
+    """`net.partial_fit`, or ValueError if the rows have no finite score to begin with."""
+    net.partial_fit(data, **options)
+    if not isfinite(net.best_score_):
+        raise ValueError(
+            "X has rows so far from the others, or from those of an earlier fit, that their score exceeds the range of "
+            "float32."
+        )
+    return net
 
 
 def go_on_from(module, previous):
@@ -165,7 +177,7 @@ def pass_once(params, X, seed, weight=None, gaps=False, net=None):
     u, w = to_device(net, X), on_device(net, weight)
     if new:
         start_linear(net, params, u, w)
-    return net.partial_fit((u, None), epochs=1, weights=(of_mean_one(w), None))
+    return learn(net, (u, None), epochs=1, weights=(of_mean_one(w), None))
 
 
 def fit_net(params, X, seed, weight=None, gaps=False, previous=None, checkpoint=None):

@@ -19,7 +19,9 @@ FLOORS = {
     "_fitting": {
         "_batches", "_checkpoint", "_fitted", "_inspection", "_monitoring", "_parameters", "_scaling", "_training",
     },
-    "_fitted": {"_build", "_inference", "_inspection", "_monitoring", "_parameters", "_scaling", "likelihoods"},
+    "_fitted": {
+        "_arrays", "_build", "_inference", "_inspection", "_monitoring", "_parameters", "_scaling", "likelihoods",
+    },
     "_parameters": {"likelihoods", "networks", "objectives", "posteriors"},
     "_training": {
         "_batches", "_build", "_linear_start", "_net", "_parameters", "_progress", "_scaling",
@@ -43,6 +45,7 @@ FLOORS = {
     "_module": {"_gaps", "posteriors"},
     "_gaps": set(),
     "_batches": set(),
+    "_arrays": set(),
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ class Likelihood(nn.Module):
     Parameters
     ----------
     mean, scale : Tensor of shape (n_features,), float64
-        Means and standard deviations of X's columns, in X's units.
+        Means of X's columns and their `units`.
 
     Attributes
     ----------
@@ -45,6 +45,17 @@ class Likelihood(nn.Module):
     @staticmethod
     def check(X: NDArray[np.floating]) -> None:
         """Raise ValueError unless the values of the array X that are not NaN lie in the support."""
+
+    @staticmethod
+    def units(scale: Tensor) -> Tensor:
+        """X's units per unit of u (n_features,), where X's columns have standard deviations `scale` (n_features,).
+
+        Raises
+        ------
+        ValueError
+            If the likelihood cannot be computed for such columns.
+        """
+        return scale
 
     def inputs(self, u: Tensor) -> Tensor:
         """What the encoder sees of the rows u."""

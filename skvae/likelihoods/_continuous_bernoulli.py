@@ -21,8 +21,9 @@ def log_sinhc(r: Tensor) -> Tensor:
 
 def mean_of(r: Tensor) -> Tensor:
     """d/dr log Z(r) = 1 / (1 - exp(-r)) - 1 / r, by its series near 0."""
-    a = torch.where(r.abs() < 0.5, 0.5, r)
-    far = -1 / torch.expm1(-a) - 1 / a
+    a = torch.where(r.abs() < 0.5, 0.5, r.abs())
+    low = 1 / a + torch.exp(-a) / torch.expm1(-a)  # of -|r|: exp(|r|) and its slope would overflow float32
+    far = torch.where(r < 0, low, 1 - low)
     b = r.clamp(-0.5, 0.5)
     near = 0.5 + b / 12 - b**3 / 720 + b**5 / 30240 - b**7 / 1209600
     return torch.where(r.abs() < 0.5, near, far)

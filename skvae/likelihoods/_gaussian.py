@@ -70,6 +70,11 @@ class IsotropicGaussianLikelihood(_ConstantNoise):
     linear_noise = "isotropic"
     log_share: Tensor
 
+    @staticmethod
+    def units(scale: Tensor) -> Tensor:
+        """Standard deviations, but at least 1e-6 of their root mean square: what is less, this noise hides."""
+        return scale.clamp(min=1e-6 * scale.square().mean().sqrt())
+
     def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__(mean, scale)
         self.log_v = nn.Parameter(torch.zeros(()))  # as a share of the scales' mean square
@@ -92,6 +97,16 @@ class UnitGaussianLikelihood(_ConstantNoise):
 
     linear_noise = "unit"
     log_v: Tensor
+
+    @staticmethod
+    def units(scale: Tensor) -> Tensor:
+        """Standard deviations, but at least 1e-6: what is less, this noise hides."""
+        if scale.max() > 1e5:
+            raise ValueError(
+                f"likelihood='gaussian_unit' has noise of variance 1 in the units of X, but a column of X has standard "
+                f"deviation {scale.max():g}, beside which float32 does not see it. Scale X by its noise."
+            )
+        return scale.clamp(min=1e-6)
 
     def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__(mean, scale)

@@ -97,13 +97,17 @@ class Posterior:
         tiny = torch.finfo(variance.dtype).tiny  # a variance may underflow
         return 0.5 * (variance + self.mean.square() - 1 - variance.clamp(min=tiny).log())
 
-    def covariance(self) -> Tensor:
-        """Dense L L^T, shape (..., d, d)."""
+    def matrix(self) -> Tensor:
+        """Dense L, shape (..., d, d)."""
         d = self.mean.shape[-1]
         eye = torch.eye(d, dtype=self.mean.dtype, device=self.mean.device)
         eye = eye.reshape(d, *[1] * (self.mean.ndim - 1), d).expand(d, *self.mean.shape)
-        columns = self.scale(eye).movedim(0, -1)  # (..., d, d), the columns of L
-        return columns @ columns.mT
+        return self.scale(eye).movedim(0, -1)
+
+    def covariance(self) -> Tensor:
+        """Dense L L^T, shape (..., d, d)."""
+        L = self.matrix()
+        return L @ L.mT
 
     @classmethod
     def at_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,20 +18,26 @@ class TemperedPosterior(Posterior):
     """
 
     def __init__(self, whole: Posterior, share: Tensor) -> None:
-        self.mean = whole.mean
-        covariance = whole.covariance().double()
-        eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-        precision = eye + share.double()[:, None, None] * (torch.linalg.inv(covariance) - eye)
-        self.factor = torch.linalg.cholesky(precision).to(self.mean.dtype)  # P = factor factor^T
+        self.whole, self.mean = whole, whole.mean
+        self.told = (share > 0).unsqueeze(-1)  # a row without values has P = I
+        L, share = whole.matrix().double(), share.double()[:, None, None]
+        eye = torch.eye(L.shape[-1], dtype=L.dtype, device=L.device)
+        # P = L^-T [(1 - share) L^T L + share I] L^-1: however narrow the posterior, nothing is inverted
+        inner = torch.where(share > 0, (1 - share) * (L.mT @ L) + share * eye, eye)
+        factor, failed = torch.linalg.cholesky_ex(inner)  # which does not raise: a training that diverges meets NaN
+        self.factor = factor.masked_fill(failed.bool()[:, None, None], torch.nan).to(self.mean.dtype)
 
     def scale(self, eps: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(self.factor.mT, eps.unsqueeze(-1), upper=True).squeeze(-1)
+        eps = torch.linalg.solve_triangular(self.factor.mT, eps.unsqueeze(-1), upper=True).squeeze(-1)
+        return torch.where(self.told, self.whole.scale(eps), eps)
 
     def whiten(self, delta: Tensor) -> Tensor:
+        delta = torch.where(self.told, self.whole.whiten(delta), delta)
         return (self.factor.mT @ delta.unsqueeze(-1)).squeeze(-1)
 
     def log_det(self) -> Tensor:
-        return -2 * self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        whole = torch.where(self.told.squeeze(-1), self.whole.log_det(), 0.0)
+        return whole - 2 * self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def variance(self) -> Tensor:
         return self.covariance().diagonal(dim1=-2, dim2=-1)
