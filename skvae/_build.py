@@ -50,7 +50,7 @@ def build_vae(
     seed : int
     """
     posterior, likelihood = lookup(POSTERIORS, posterior), lookup(LIKELIHOODS, likelihood)
-    mean, scale = torch.tensor(mean), torch.tensor(scale)  # copies: the arrays may be read-only
+    mean, scale = torch.tensor(mean, device="cpu"), torch.tensor(scale, device="cpu")  # copies: they may be read-only
     scale = likelihood.units(scale)
     likelihood = likelihood(mean, scale)
     if not likelihood.standardises:

@@ -9,6 +9,7 @@ from ._batches import blocks, rows_per_block
 from .objectives import importance_bound
 
 N_REFILLS = 8
+LANES = 64  # of whose multiples a block has rows, so that a row's result does not depend on the others: `by_columns`
 
 
 def finite(numbers):
@@ -47,10 +48,18 @@ class Inference:
         self.device = module.shift.device
 
     def _results(self, function, X, n_values):
-        """The slices of X and function(block of X), for blocks with `n_values` numbers a row."""
-        for rows in blocks(len(X), rows_per_block(n_values)):
-            block = torch.from_numpy(np.array(X[rows], order="C")).to(self.device)
-            yield rows, finite(function(block).cpu().numpy())
+        """The slices of X and function(block of X), for blocks with `n_values` numbers a row.
+
+        Blocks are filled up to a multiple of `LANES` rows, unless so many would take over 4 times what a block does.
+        """
+        size = rows_per_block(n_values)
+        lanes = LANES if 4 * size >= LANES else 1
+        for rows in blocks(len(X), -(-size // lanes) * lanes):
+            block = np.array(X[rows], order="C")
+            n = len(block)
+            if n % lanes:
+                block = np.concatenate([block, np.repeat(block[:1], -n % lanes, axis=0)])
+            yield rows, finite(function(torch.from_numpy(block).to(self.device))[:n].cpu().numpy())
 
     @torch.no_grad()
     def _map(self, function, X, n_values):

@@ -61,9 +61,9 @@ class VAE(nn.Module):
         self.register_load_state_dict_post_hook(VAE._measure)  # which may have brought another scale
 
     def _measure(self, _=None):
-        if self.shift.is_meta:  # made to see what shapes it has
-            return
         self.log_volume = self.scale.log().sum().item()  # log p(x) = log p(u) - log_volume
+        if self.fill_loadings.is_meta:  # made to see what shapes it has
+            return
         self.has_linear_start = bool(self.fill_loadings.any())
 
     def standardise(self, x):

@@ -15,17 +15,17 @@ WATCHED = ("start", "score", "best_score", "best_epoch", "since_gain")
 
 def state_of(net, watch=None):
     """The state of a net and, in mid-training, of its `Watch`. Arrays share the net's memory where it is the CPU's."""
-    module, optimizer = net.module_, net.optimizer_.state_dict()
+    optimizer, scaling = net.optimizer_.state_dict(), net.module.keywords
     tensors = {
-        "column_mean": module.likelihood.column_mean,
-        "column_scale": module.likelihood.column_scale,
-        "module": dict(module.state_dict()),
+        "module": dict(net.module_.state_dict()),
         "moments": {str(index): dict(moments) for index, moments in optimizer["state"].items()},
         "generator": net.generator_.get_state(),
         "best": [] if watch is None else watch.best,
     }
     return {
         **tree_map_only(torch.Tensor, lambda tensor: tensor.detach().cpu().numpy(), tensors),
+        "column_mean": scaling["mean"],
+        "column_scale": scaling["scale"],
         "param_groups": options_of(net),
         "device": torch.device(net.device).type,
         "batch_size": net.batch_size,
@@ -39,6 +39,7 @@ def restore(net, state, watch=None):
     """Give a new net, made with the same parameters and scaling, the state of another."""
     tensors = tree_map_only(np.ndarray, torch.tensor, state)
     net.module_.load_state_dict(tensors["module"])
+    net.module_.eval()
     moments = {int(index): moments for index, moments in tensors["moments"].items()}
     net.optimizer_.load_state_dict({"state": moments, "param_groups": options_of(net, state)})
     if state["device"] == torch.device(net.device).type:  # else the generator is of another kind, and starts anew

@@ -107,6 +107,7 @@ SETTINGS = {
     "no training": {"max_iter": 0},
     "numpy's numbers": {"beta": np.float64(0.5), "max_iter": np.int64(2), "early_stopping": np.bool_(False)},
     "array": {"hidden_layer_sizes": np.array([4, 4])},
+    "bf16": {"precision": "bf16"},
 }
 
 

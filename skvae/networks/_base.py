@@ -66,8 +66,25 @@ class Network:
         """List of linear layers of these sizes with an activation between each two."""
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(sizes):
-            layers += [blank(nn.Linear, n_in, n_out), self.activation()]
+            layers += [blank(Dense, n_in, n_out), self.activation()]
         return layers[:-1]
+
+
+class Dense(nn.Linear):
+    """A linear layer; outside of training its input lies `by_columns`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input if self.training else by_columns(input))
+
+
+def by_columns(x: Tensor) -> Tensor:
+    """x (n, p) with the rows' values of a column side by side.
+
+    A row's product with a matrix then is the same bits, on one thread, whatever the other rows are, wherever among
+    them it lies and however many they are, as long as that is a multiple of 64: each has a lane of its own in the
+    vectors that are added up. Row after row, the bits depend on how a row is aligned, and on the kernel for so many.
+    """
+    return x.T.contiguous().T
 
 
 def blank(layer: type[nn.Module], *sizes: int, **settings: int | tuple[int, ...]) -> nn.Module:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ._base import by_columns
 from ._precision import exact_products, network_products
 
 CLIP = 3.0
@@ -80,6 +81,7 @@ class LinearPath(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         precision = self.precision if self.training else "float32"
+        x = x if self.training else by_columns(x)
         y = torch.addcmul(self.start_bias, self.unit, self.bias)
         if self.net is None:
             y = y.repeat(len(x), 1)
