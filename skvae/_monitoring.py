@@ -60,7 +60,10 @@ class Monitor:
     def t2_limit(self, level):
         """d (n^2 - 1) / (n (n - d)) F(level; d, n - d), for a row that was not trained on."""
         n, d = self.sums[0], self._precision()[1]
-        return d * (n**2 - 1) / (n * (n - d)) * fdtri(d, n - d, level) if n > d > 0 else np.inf
+        if not n > d > 0:
+            return np.inf
+        # weights may make n so large that fdtri, which has settled long before, is NaN in some versions of scipy
+        return d * (1 - n**-2.0) / (1 - d / n) * fdtri(d, min(n - d, 1e8), level)
 
     def q_limit(self, level):
         """See `q_limit`, for the training rows' Q."""
