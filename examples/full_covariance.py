@@ -74,19 +74,23 @@ def times(train, n_components, turns):
 
 
 def measure(model, train, test, unit):
-    """What held-out rows say of a model fitted to X in units of `unit` %."""
-    model.fit(train / unit)
+    """What held-out rows say of a model fitted to X in units of `unit` %; nothing where its loss is NaN at the start."""
+    try:
+        model.fit(train / unit)
+    except ValueError as refusal:
+        if "not finite" not in str(refusal):
+            raise
+        return {"refused": 1}
     z = model.transform(test / unit)
     linear = isinstance(model, FactorAnalysis)  # which has no inverse_transform
     residual = test - unit * (z @ model.components_ + model.mean_ if linear else model.inverse_transform(z))
     volume = test.shape[1] * np.log(unit)  # so that every score is of a density in %
-    found = {"score": model.score(test / unit) - volume}
+    found = {"refused": 0, "score": model.score(test / unit) - volume}
     found["R2"] = 1 - np.sum(residual**2) / np.sum((test - test.mean(axis=0)) ** 2)
     if isinstance(model, VAETransformer):
         covariance = model.posterior_covariance(test / unit)
         std, log_det = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)), np.linalg.slogdet(covariance)[1]
         found["KL"] = np.mean(np.sum(std**2 + z**2 - 1, axis=1) - log_det) / 2
-        found["lost"] = np.mean(np.isnan(log_det))  # share of rows that have no covariance
         found["correlation"] = covariance / std[:, :, None] / std[:, None, :]
         found["tilt"] = np.mean(np.abs(found["correlation"] - np.eye(D))) * D / (D - 1)
         found["loss"] = volume - np.array([epoch["valid_score"] for epoch in model.history_])
@@ -116,11 +120,11 @@ def draw(splits, path):
 
 
 def report(splits, families, mistakes):
-    forms = {"score": ".1f", "R2": ".4f", "KL": ".1f", "best": ".0f", "finite": ".0f", "lost": ".0%"}
+    forms = {"score": ".1f", "R2": ".4f", "KL": ".1f", "best": ".0f", "finite": ".0f", "refused": ".0%"}
 
     def say(name, key, minus=None):
         """Mean ± standard deviation over the splits, of the difference from another model where one is named."""
-        if key not in splits[0][name]:
+        if not all(key in split[name] for split in splits):
             return ""
         values = [split[name][key] - (split[minus][key] if minus else 0) for split in splits]
         form, sign = forms.get(key, ".2f"), "+" if minus else ""
@@ -143,8 +147,8 @@ The linear start turns z until the linear model's exact posterior is diagonal: i
 What does it cost? An epoch takes {say("full", "time 4")} times diag's with 4 components, {say("full", "time 16")}
 with 16. In a loop over the rows it takes {say("row by row", "time 4")} and {say("row by row", "time 16")}.
 Why did it fail?
-- ELU: from a random start {say("random start, ELU", "lost")} of held-out rows have a negative number on L's diagonal;
-  from a positive one, {say("ELU", "finite")} losses are finite, the start's included.
+- ELU: from a random start L's diagonal has negative numbers, the loss is NaN before the first step, and fit refuses
+  it, in {say("random start, ELU", "refused")} of the splits; from a positive one, {say("ELU", "finite")} losses are finite, the start's included.
 - Noise of variance 1: the learned noise is {say("full", "noise")} %. Where it is taken for 1 %, z tells
   {say(percent, "KL")} nats of a spectrum in place of {say("full", "KL")}, and R2 is {say(percent, "R2")}; for 1 of
   X in [0, 1], {say(unit, "KL")} nats, and R2 is {say(unit, "R2")}.

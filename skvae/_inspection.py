@@ -88,7 +88,8 @@ def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1
     gains, total_variance = variance_gains(inference, *explained, **means)
     n = n_counted(len(X), weight)
     q = optimism * squared_residuals(rows, reconstruction)
-    ours = Monitor(Z, q, share, n, unit=float((module.scale**2).sum()))
+    unit = (float(q.max()) or 1.0) if monitor is None else monitor.unit
+    ours = Monitor(Z, q, share, n, unit)
     monitor = ours if monitor is None else monitor + ours
     attributes = {
         "components_": components.astype(X.dtype),

@@ -51,12 +51,13 @@ class _Moments:
             self.log_likelihood -= 0.5 * (w @ (measured @ log_noise + log_det + exponent)).item()
 
 
-def regular(moments):
-    """Moments (..., d, d) whose diagonal is raised by 1e-12 of itself: rounding cannot make them singular.
+def regular(moments, of):
+    """Moments (..., d, d) with their diagonal raised by 1e-12 of that `of` which they were computed from.
 
-    They are nearly so where one row, far from the others, has nearly all the weight of those with a feature.
+    Rounding then cannot make them singular. They are nearly so where one row, far from the others, has nearly all the
+    weight of those with a feature.
     """
-    return moments + 1e-12 * torch.diag_embed(moments.diagonal(dim1=-2, dim2=-1))
+    return moments + 1e-12 * torch.diag_embed(of.diagonal(dim1=-2, dim2=-1))
 
 
 def pairwise_start(u, weight, d, floor):
@@ -133,15 +134,15 @@ def _expectation_maximisation(u, weight, loadings, noise, noise_shape, unit, flo
             break
         pairs, lacking = moments.pairs.unflatten(1, (d + 1, d + 1)), moments.count == 0  # in these rows, of all
         pairs[lacking] = torch.eye(d + 1, dtype=pairs.dtype, device=pairs.device)
-        coefficients = torch.linalg.solve(regular(pairs), moments.cross.unsqueeze(2)).squeeze(2)  # (p, d + 1)
+        coefficients = torch.linalg.solve(regular(pairs, pairs), moments.cross.unsqueeze(2)).squeeze(2)  # (p, d + 1)
         squares = (moments.square - (coefficients * moments.cross).sum(1)).clamp(min=0)
         if noise_shape is None:
             noise = torch.where(lacking, 1.0, squares / moments.count).clamp(min=floor)
         elif not unit:
             noise = noise_shape * max((squares / noise_shape).sum() / moments.count.sum(), floor)
         latent = (moments.latent / weight.sum()).unflatten(0, (d + 1, d + 1))
-        centre = latent[:d, d]
-        root = torch.linalg.cholesky(regular(latent[:d, :d] - torch.outer(centre, centre)))
+        square, centre = latent[:d, :d], latent[:d, d]
+        root = torch.linalg.cholesky(regular(square - torch.outer(centre, centre), square))
         loadings, offset = coefficients.split([d, 1], dim=1)
         mean = mean + offset.squeeze(1) + loadings @ centre
         loadings = loadings @ root
