@@ -74,7 +74,7 @@ def times(train, n_components, turns):
 
 
 def measure(model, train, test, unit):
-    """What held-out rows say of a model fitted to X in units of `unit` %; nothing where its loss is NaN at the start."""
+    """What held-out rows say of a model fitted to X in units of `unit` %; nothing if its loss is NaN at the start."""
     try:
         model.fit(train / unit)
     except ValueError as refusal:
@@ -147,8 +147,9 @@ The linear start turns z until the linear model's exact posterior is diagonal: i
 What does it cost? An epoch takes {say("full", "time 4")} times diag's with 4 components, {say("full", "time 16")}
 with 16. In a loop over the rows it takes {say("row by row", "time 4")} and {say("row by row", "time 16")}.
 Why did it fail?
-- ELU: from a random start L's diagonal has negative numbers, the loss is NaN before the first step, and fit refuses
-  it, in {say("random start, ELU", "refused")} of the splits; from a positive one, {say("ELU", "finite")} losses are finite, the start's included.
+- ELU: from a random start L's diagonal has negative numbers, and the loss is NaN before the first step: fit refuses
+  {say("random start, ELU", "refused")} of the splits. From a positive one, {say("ELU", "finite")} losses are finite,
+  the start's included.
 - Noise of variance 1: the learned noise is {say("full", "noise")} %. Where it is taken for 1 %, z tells
   {say(percent, "KL")} nats of a spectrum in place of {say("full", "KL")}, and R2 is {say(percent, "R2")}; for 1 of
   X in [0, 1], {say(unit, "KL")} nats, and R2 is {say(unit, "R2")}.
