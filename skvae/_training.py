@@ -137,8 +137,8 @@ def learn(net, data, **options):
     net.partial_fit(data, **options)
     if not isfinite(net.best_score_):
         raise ValueError(
-            "Before the first step the score of X is not finite: X has rows so far from the others, or from those of an "
-            "earlier fit, that their score exceeds the range of float32, or a class that was passed computes NaN."
+            "The score of X is not finite before the first step: X has rows so far from the others, or from those of "
+            "an earlier fit, that their score exceeds the range of float32, or a class that was passed computes NaN."
         )
     return net
 

@@ -199,9 +199,13 @@ def test_mypy_takes_the_package_and_a_user_s_program_and_finds_each_mistake(tmp_
     assert len(mistakes) >= 30
 
 
-def test_the_program_that_mypy_takes_runs():
-    exec(compile(ACCEPTED, "accepted.py", "exec"), {"__name__": "accepted"})
+def test_the_program_that_mypy_takes_runs_and_its_values_are_of_the_types_it_declares():
+    scope = {"__name__": "accepted"}
+    exec(compile(ACCEPTED, "accepted.py", "exec"), scope)
     plt.close("all")
+    declared = {name: get_origin(kind) or kind for name, kind in scope["__annotations__"].items()}
+    assert {"vae", "spread", "rows", "loaded", "lines", "display"} <= set(declared)
+    assert {name: kind for name, kind in declared.items() if not isinstance(scope[name], kind)} == {}
 
 
 def test_the_types_are_shipped():
