@@ -129,24 +129,29 @@ class Streamed:
     def chunks(self, multiple, generator):
         """All rows once, as (u, their places) of `CHUNK` random pieces each; the next is read while one is in use.
 
-        Pieces are a multiple of `multiple` rows, but for the last of the array.
+        Pieces are a multiple of `multiple` rows, but for the last of the array. A chunk is good until the next is asked
+        for: two buffers take turns, as the heap does not shrink by what many are freed of.
         """
         size = max(1, PIECE // self.shape[1] // multiple) * multiple
         pieces = blocks(len(self), size)
         order = torch.randperm(len(pieces), generator=generator, device=generator.device).tolist()
 
-        def read(block):
+        shape = min(CHUNK * size, len(self)), self.shape[1]
+        buffers = [torch.empty(shape, device=self.device) for _ in range(2)]
+
+        def read(turn, block):
             mine = [pieces[i] for i in order[block]]
             sizes = [piece.stop - piece.start for piece in mine]
-            u = torch.empty(sum(sizes), self.shape[1], device=self.device)
+            u = buffers[turn % 2][: sum(sizes)]
             for part, piece in zip(u.split(sizes), mine, strict=True):
                 part.copy_(self[piece])
             return u, torch.cat([torch.arange(piece.start, piece.stop, device=self.device) for piece in mine])
 
         with ThreadPoolExecutor(1) as reader:
             first, *rest = blocks(len(order), CHUNK)
-            ahead = reader.submit(read, first)
-            for block in rest:
-                ready, ahead = ahead, reader.submit(read, block)
-                yield ready.result()
+            ahead = reader.submit(read, 0, first)
+            for turn, block in enumerate(rest, 1):
+                ready = ahead.result()
+                ahead = reader.submit(read, turn, block)
+                yield ready
             yield ahead.result()
