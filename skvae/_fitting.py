@@ -1,27 +1,31 @@
 """How an estimator is fitted: rows and weights in, a trained net and what it says of them held."""
 
+import copy
 import warnings
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from ._batches import Selected
+from ._callbacks import CallbackSupportMixin, FitTask
 from ._checkpoint import Checkpoint, identity
 from ._fitted import FittedVAE, Floats
 from ._inspection import component_attributes, fitted_attributes, optimism
 from ._monitoring import ACTIVE
 from ._parameters import check_sample_weight, validates_parameters
 from ._scaling import has_gaps, without_values
-from ._training import fit_net, pass_once, streams
+from ._training import fit_net, pass_once, refits, streams
 
 Self = TypeVar("Self", bound="FittingVAE")  # typing has its own from Python 3.11 on
 
 
-class FittingVAE(FittedVAE):
+class FittingVAE(CallbackSupportMixin, FittedVAE):
     """The methods of `VAETransformer` that train."""
 
     @validates_parameters
@@ -38,6 +42,7 @@ class FittingVAE(FittedVAE):
             Means and standard deviations of the columns may be as large as 1e100 (1e36 in float32). A column that
             varies by less than 1e-100 (1e-36), or than rounding, counts as constant.
         y : ignored
+            Scikit-learn's callbacks get it.
         sample_weight : array-like of shape (n_samples,) or None, default=None
             A row of weight 2 counts as the row twice: exactly in the scaling and in the linear start, as a factor of
             the row's loss in training. A row of weight 0, or of less than rounding beside the greatest, counts as none,
@@ -71,8 +76,14 @@ class FittingVAE(FittedVAE):
             this = identity(self.get_params(deep=False), data, weight, previous)
             checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every, this, seed)
             seed = checkpoint.seed
-        net, selection, held_out = fit_net(self, data, seed, weight, gaps, previous, checkpoint)
+        task = None
+        if hasattr(self, "_skl_callbacks"):
+            stages = 1 + refits(self, len(data), previous)
+            task = FitTask(self, stages, partial(self._attributes_so_far, X, data, weight, seed), X, y, sample_weight)
+        net, selection, held_out = fit_net(self, data, seed, weight, gaps, previous, checkpoint, task)
         self._hold(X, data, weight, net, selection, seed, held_out)
+        if task is not None:
+            task.end()
         if checkpoint is not None:
             checkpoint.remove()
         inactive = np.flatnonzero(~self._monitor.active)
@@ -140,10 +151,29 @@ class FittingVAE(FittedVAE):
 
         An interruption is passed on.
         """
+        options["optimism"] = 1.0 if held_out is None else optimism(selection.module_, data, held_out)
+        attributes = self._attributes(data, weight, net, selection, seed, first, **options)
+        if first:
+            validate_data(self, X, reset=True, skip_check_array=True)
+            attributes["_fitted_with"] = self.get_params(deep=False)
+        self.__dict__.update(attributes)
+        if selection.interrupted_:
+            raise KeyboardInterrupt("Interrupted: the estimator holds the best weights so far.")
+
+    def _attributes(
+        self,
+        data: Floats | Selected,
+        weight: Floats | None,
+        net: Any,
+        selection: Any,
+        seed: int,
+        first: bool = True,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """The fitted attributes that a net, the history of the one that was selected and rows give."""
         module = net.module_
         mean = module.likelihood.column_mean.numpy().astype(data.dtype) if first else self.mean_
-        options["optimism"] = 1.0 if held_out is None else optimism(selection.module_, data, held_out)
-        attributes = {
+        return {
             "net_": net,
             "_seed": seed,
             "device_": net.device,
@@ -152,9 +182,15 @@ class FittingVAE(FittedVAE):
             **fitted_attributes(module, selection),
             **component_attributes(module, data, weight, mean, arrange=first, **options),
         }
-        if first:
-            validate_data(self, X, reset=True, skip_check_array=True)
-            attributes["_fitted_with"] = self.get_params(deep=False)
-        self.__dict__.update(attributes)
-        if selection.interrupted_:
-            raise KeyboardInterrupt("Interrupted: the estimator holds the best weights so far.")
+
+    def _attributes_so_far(
+        self, X: ArrayLike, data: Floats | Selected, weight: Floats | None, seed: int, net: Any
+    ) -> dict[str, Any]:
+        """All fitted attributes that the present weights of a net in training give: a copy, as training goes on."""
+        there = copy.copy(net)
+        there.module_, there.best_epoch_ = copy.deepcopy(net.module_), len(net.history) - 1
+        there.module_.eval()
+        features = BaseEstimator()
+        validate_data(features, X, reset=True, skip_check_array=True)
+        attributes = self._attributes(data, weight, there, there, seed)
+        return {**vars(features), **attributes, "_fitted_with": self.get_params(deep=False)}

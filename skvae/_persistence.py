@@ -25,7 +25,11 @@ KEPT = (
 OF_COMPONENTS = ("explained_variance_", "explained_variance_ratio_", "kl_per_component_")
 COUNTS = ("n_features_in_", "n_components_", "n_active_components_", "n_iter_", "best_iter_", "_seed")
 OPTIONAL = {"feature_names_in_", "_sklearn_output_config"}
-LEFT_OUT = ("_version", "device_", "noise_variance_", "_metadata_request")  # what `load` knows without, but the last
+# What `load` knows without, and what is no fitted state.
+LEFT_OUT = (
+    *("_version", "device_", "noise_variance_", "_metadata_request"),
+    *("_skl_callbacks", "_skl_callbacks_to_teardown", "_callback_fit_ctx", "_parent_callback_ctx"),
+)
 
 
 class PersistentVAE(FittingVAE):

@@ -121,15 +121,19 @@ def of_mean_one(weight):
     return None if weight is None else (weight / weight.mean()).float()
 
 
-def train(net, params, data, weights, description, epochs=None, checkpoint=None):
-    """Run a net's training loop, on a progress line if verbose."""
+def train(net, params, data, weights, description, epochs=None, checkpoint=None, task=None):
+    """Run a net's training loop, on a progress line if verbose, told to scikit-learn's callbacks if there are any."""
     stage = None if checkpoint is None else checkpoint.stage(description)
+    n_epochs = params.max_iter if epochs is None else epochs
+    kept = net.callbacks_
     if params.verbose:
-        net.callbacks_ = [*net.callbacks_, ("progress", ProgressLine(epochs or params.max_iter, description))]
+        net.callbacks_ = [*net.callbacks_, ("progress", ProgressLine(n_epochs, description))]
+    if task is not None:
+        net.callbacks_ = [*net.callbacks_, ("task", task.stage(description, n_epochs))]
     try:
         learn(net, data, epochs=epochs, cycle=params.max_iter, weights=weights, stage=stage)
     finally:
-        net.callbacks_ = [pair for pair in net.callbacks_ if pair[0] != "progress"]
+        net.callbacks_ = kept
 
 
 def learn(net, data, **options):
@@ -180,7 +184,18 @@ def pass_once(params, X, seed, weight=None, gaps=False, net=None):
     return learn(net, (u, None), epochs=1, weights=(of_mean_one(w), None))
 
 
-def fit_net(params, X, seed, weight=None, gaps=False, previous=None, checkpoint=None):
+def validates(params):
+    """Whether rows are held out."""
+    return params.early_stopping and params.max_iter > 0
+
+
+def refits(params, n_rows, previous=None):
+    """Whether training is repeated on all rows."""
+    refit = n_rows < REFIT_BELOW if params.refit == "auto" else params.refit
+    return refit and validates(params) and previous is None
+
+
+def fit_net(params, X, seed, weight=None, gaps=False, previous=None, checkpoint=None, task=None):
     """Train a net on the rows of X.
 
     Parameters
@@ -195,6 +210,7 @@ def fit_net(params, X, seed, weight=None, gaps=False, previous=None, checkpoint=
     previous : VAENet or None
         Whose weights to go on from.
     checkpoint : Checkpoint or None
+    task : FitTask or None
 
     Returns
     -------
@@ -208,24 +224,23 @@ def fit_net(params, X, seed, weight=None, gaps=False, previous=None, checkpoint=
     net = new_net(params, X, seed, weight, gaps)
     if previous is not None:
         go_on_from(net.module_, previous.module_)
-    validates = params.early_stopping and params.max_iter > 0
-    order, n_training = validation_last(n, params.validation_fraction, seed) if validates else (None, n)
+    tried = validates(params)
+    order, n_training = validation_last(n, params.validation_fraction, seed) if tried else (None, n)
     u = to_device(net, X, order)  # one copy of the data, of which training and validation rows are views
     w = on_device(net, weight, order)
     parts = [n_training, n - n_training]
-    training, validation = u.split(parts) if validates else (u, None)
-    of_training, of_validation = w.split(parts) if validates and w is not None else (w, None)
+    training, validation = u.split(parts) if tried else (u, None)
+    of_training, of_validation = w.split(parts) if tried and w is not None else (w, None)
     if previous is None:
         start_linear(net, params, training, of_training)
     weights = of_mean_one(of_training), of_mean_one(of_validation)
-    train(net, params, (training, validation), weights, "fit", checkpoint=checkpoint)
+    train(net, params, (training, validation), weights, "fit", None, checkpoint, task)
 
     held_out = None if order is None else order[n_training:]
-    refit = n < REFIT_BELOW if params.refit == "auto" else params.refit
-    if not (refit and validates) or previous is not None or net.interrupted_:
+    if not refits(params, n, previous) or net.interrupted_:
         return net, net, held_out
     again = new_net(params, X, seed, weight, gaps)
     start_linear(again, params, u, w)
-    train(again, params, (u, None), (of_mean_one(w), None), "refit", net.best_epoch_, checkpoint)
+    train(again, params, (u, None), (of_mean_one(w), None), "refit", net.best_epoch_, checkpoint, task)
     net.interrupted_ = again.interrupted_
     return (net if again.diverged_ or again.interrupted_ else again), net, held_out
