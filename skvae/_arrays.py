@@ -1,7 +1,10 @@
-"""Tables as people bring them, on their way to scikit-learn's checks."""
+"""Tables as people bring them, on their way to scikit-learn's checks; arrays of other libraries, and back."""
 
 import numpy as np
 import torch
+from sklearn import get_config
+
+from ._sklearn import array_library, array_to_numpy
 
 NUMPYS = (torch.float16, torch.float32, torch.float64)  # floating dtypes that numpy has, too
 
@@ -9,7 +12,8 @@ NUMPYS = (torch.float16, torch.float32, torch.float64)  # floating dtypes that n
 def readable(X):
     """X as what scikit-learn reads rightly, most often itself.
 
-    A torch tensor becomes an array, without its graph; a masked value becomes NaN, which is for what was not measured.
+    A torch tensor becomes an array, without its graph, unless scikit-learn's `array_api_dispatch` is on; a masked value
+    becomes NaN, which is for what was not measured.
 
     Raises
     ------
@@ -17,7 +21,10 @@ def readable(X):
         If X has dates or times, which would be read as nanoseconds.
     """
     if isinstance(X, torch.Tensor):
-        X = X.detach().cpu()
+        X = X.detach()
+        if get_config()["array_api_dispatch"]:
+            return X
+        X = X.cpu()
         return (X.double() if X.is_floating_point() and X.dtype not in NUMPYS else X).numpy()
     if isinstance(X, np.ma.MaskedArray):
         return np.where(np.ma.getmaskarray(X), np.array(np.nan, np.result_type(X.dtype, np.float16)), X.data)
@@ -25,3 +32,34 @@ def readable(X):
     if any(getattr(dtype, "kind", "") in ("M", "m") or getattr(dtype, "is_temporal", bool)() for dtype in dtypes):
         raise TypeError("X has dates or times: make numbers of them, such as seconds since the first.")
     return X
+
+
+def floating(X):
+    """The dtypes that a table X may keep: float64 and float32, of the library that X's results are to be of."""
+    library = array_library(X)[0]
+    return [library.float64, library.float32]
+
+
+def tensor_of(array):
+    """An array as a tensor, of the same memory where that can be."""
+    if isinstance(array, torch.Tensor):
+        return array
+    array = array_to_numpy(array)
+    shared = array.flags.writeable and array.flags.c_contiguous  # torch warns of the one, and lacks negative strides
+    return torch.from_numpy(array if shared else np.array(array, order="C"))
+
+
+def array_of(array):
+    """An array of any library as an ndarray."""
+    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array_to_numpy(array)
+
+
+def like(reference, result):
+    """A tensor as an array of the reference's library and on its device."""
+    if isinstance(reference, torch.Tensor):
+        return result.to(reference.device)
+    result = result.cpu().numpy()
+    if isinstance(reference, np.ndarray):
+        return result
+    library, device = array_library(reference)
+    return library.asarray(result, device=device)

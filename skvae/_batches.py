@@ -5,40 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from ._rows import blocks, rows_per_block
+
 PIECE = 250_000  # numbers that are read from a file at one place: 1 MB as float32
 CHUNK = 32  # pieces from all over the file that are shuffled together
-
-
-def rows_per_block(n_values, budget=1_000_000):
-    """How many rows of `n_values` numbers each make a block of `budget` numbers: 4 or 8 MB, near a cache's size."""
-    return max(1, budget // max(1, n_values))
-
-
-def blocks(n_rows, size):
-    """Slices that cover range(n_rows) in order."""
-    return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
-
-
-def spread(n_rows, at_most):
-    """Places of at most `at_most` of the rows, one at random in each of equal stretches: even steps would meet only
-    every second line of an image, or one replicate of two."""
-    starts = np.arange(0, n_rows, step := -(-n_rows // at_most))
-    return np.minimum(starts + np.random.RandomState(0).randint(step, size=len(starts)), n_rows - 1)
-
-
-class Selected:
-    """Rows of an array at these places, read from it as they are asked for."""
-
-    def __init__(self, X, places):
-        self.base, self.places, self.dtype = X, places, X.dtype
-        self.shape = len(places), X.shape[1]
-        self.size = self.shape[0] * self.shape[1]
-
-    def __len__(self):
-        return len(self.places)
-
-    def __getitem__(self, rows):
-        return self.base[self.places[rows]]
 
 
 class Batches:
@@ -83,41 +53,34 @@ class Batches:
 
 
 class Streamed:
-    """Rows of an array, most likely one mapped from a file, standardised and sent to the device as they are asked for.
+    """Rows, most likely of a file, standardised and sent to the device as they are asked for.
 
     Parameters
     ----------
-    X : ndarray of shape (n, p), floating
-    rows : ndarray of int
-        Mostly stretches of consecutive rows, or reading is slow.
-    shift, scale : ndarray of shape (p,), float64
+    rows : Rows of shape (n, p)
+    shift, scale : Tensor of shape (p,), float64
     device : str
     """
 
-    def __init__(self, X, rows, shift, scale, device):
-        self.X, self.rows = X, rows
-        self.shift, self.scale, self.device = shift, scale, torch.device(device)
-        self.shape = len(rows), X.shape[1]
+    def __init__(self, rows, shift, scale, device):
+        self.rows, self.device = rows, torch.device(device)
+        self.shift, self.scale = (of_columns.to(rows[:0]) for of_columns in (shift, scale))
+        self.shape = rows.shape
 
     def __len__(self):
         return len(self.rows)
 
     def __getitem__(self, block):
         """The rows of a slice as a float32 tensor on the device."""
-        rows = self.rows[block]
-        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
-            rows = slice(rows[0], rows[-1] + 1)  # reads through; an index gathers row by row
-        dtype = self.X.dtype
-        with np.errstate(over="ignore"):  # rows far from those of an earlier fit have no finite score
-            chunk = ((self.X[rows] - self.shift.astype(dtype)) / self.scale.astype(dtype)).astype(
-                np.float32, copy=False
-            )
-        return torch.from_numpy(chunk).to(self.device)
+        return ((self.rows[block] - self.shift) / self.scale).to(self.device, torch.float32)
 
     def split(self, sizes):
         """Parts of these numbers of rows, as Tensor.split gives them."""
         stops = np.cumsum(sizes)
-        return [Streamed(self.X, rows, self.shift, self.scale, self.device) for rows in np.split(self.rows, stops[:-1])]
+        return [
+            Streamed(self.rows.select(places), self.shift, self.scale, self.device)
+            for places in np.split(np.arange(len(self)), stops[:-1])
+        ]
 
     def resident(self):
         """All rows as one tensor on the device, made block by block: there is no other copy."""

@@ -4,13 +4,6 @@ from typing import Any
 
 from skorch.callbacks import Callback
 
-try:
-    from sklearn.callback import CallbackSupportMixin
-except ImportError:
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Before 1.9 estimators have no `set_callbacks`."""
-
 
 class FitTask:
     """One fit, whose subtasks are stages of training, whose subtasks are epochs.

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from ._batches import blocks, rows_per_block
+from ._arrays import array_of
 from ._state import restore, state_of
 from ._tensor_file import describe, read, write
 
@@ -81,11 +81,11 @@ class Stage:
             write(self.checkpoint.path, self.checkpoint.content)
 
 
-def identity(params, X, weight=None, previous=None):
+def identity(params, rows, weight=None, previous=None):
     """What a fit depends on: parameters by name, and the digest of the rows, of their weights and of the net before."""
-    digest = hashlib.sha256(f"{X.dtype.str} {X.shape}".encode())
-    for block in blocks(len(X), rows_per_block(X.shape[1])):
-        digest.update(np.asarray(X[block], order="C").data)
+    digest = hashlib.sha256(f"{rows.dtype.str} {rows.shape}".encode())
+    for _, block in rows.blocks():
+        digest.update(np.asarray(array_of(block), order="C").data)
     if weight is not None:
         digest.update(weight.data)
     if previous is not None:

@@ -4,18 +4,19 @@ from numbers import Integral, Real
 from typing import Any, Literal, overload
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._arrays import readable
+from ._arrays import array_of, floating, like, readable
 from ._build import lookup
 from ._inference import Inference, finite
-from ._inspection import squared_residuals
 from ._monitoring import q_limit
 from ._parameters import check_parameters, check_sample_weight
-from ._scaling import has_gaps
+from ._rows import Rows, has_gaps
+from ._sklearn import check_same_namespace
 from .likelihoods import LIKELIHOODS
 
 Floats = NDArray[np.floating]
@@ -46,22 +47,24 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def transform(self, X: ArrayLike) -> Floats | Any:  # a DataFrame, where set_output asks for one
         """Return the posterior means of z, shape (n_samples, n_components), for X (n_samples, n_features)."""
-        X, inference = self._rows(X)
+        X, inference = self._rows(X, "transform")
         return inference.transform(X)
 
     def posterior_covariance(self, X: ArrayLike) -> Floats:
         """Return the posterior covariances of z, shape (n_samples, n_components, n_components)."""
-        X, inference = self._rows(X)
+        X, inference = self._rows(X, "posterior_covariance")
         return inference.covariance(X)
 
     @np.errstate(invalid="ignore")  # as in `_check`
     def inverse_transform(self, X: ArrayLike) -> Floats:
         """Return the means of p(x | z), shape (n_samples, n_features), for latents X (n_samples, n_components)."""
         check_is_fitted(self)
-        Z = check_array(readable(X), dtype=[np.float64, np.float32], estimator=self, input_name="X")
+        X = readable(X)
+        Z = Rows(check_array(X, dtype=floating(X), estimator=self, input_name="X"))
+        check_same_namespace(Z.X, self, attribute="components_", method="inverse_transform")
         if Z.shape[1] != self.n_components_:
             raise ValueError(f"X has {Z.shape[1]} columns, but the model has n_components={self.n_components_}.")
-        return self._inference(Z.dtype).inverse_transform(Z)
+        return Inference(self.net_.module_, Z.dtype).inverse_transform(Z)
 
     def loadings(self, X: ArrayLike) -> Floats:
         """Return how each row's reconstruction changes with each component, d E[x | z] / d z in X's units.
@@ -69,8 +72,8 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         At the posterior means, by automatic differentiation; shape (n_samples, n_components, n_features).
         In a linear model every row has the loadings `components_`.
         """
-        X, inference = self._rows(X)
-        return inference.jacobian(inference.transform(X))
+        X, inference = self._rows(X, "loadings")
+        return inference.jacobian(Rows(inference.transform(X)))
 
     def score_samples(self, X: ArrayLike) -> Floats:
         """Return a lower bound on log p(x) of each row, in nats and in the units of X, shape (n_samples,).
@@ -79,7 +82,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Grosse and Salakhutdinov, 2016, eq. 8), exact at the linear start and tighter the more draws. Of a row with
         NaN it is the density of its measured values.
         """
-        X, inference = self._rows(X)
+        X, inference = self._rows(X, "score_samples")
         return inference.score_samples(X, self.n_importance_samples, self._seed)
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
@@ -87,8 +90,8 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
         Weighted by `sample_weight` (n_samples,), if given.
         """
-        scores = self.score_samples(X).astype(np.float64)
-        weight = check_sample_weight(sample_weight, scores)
+        scores = array_of(self.score_samples(X)).astype(np.float64)
+        weight = check_sample_weight(sample_weight, len(scores))
         with np.errstate(over="ignore"):
             return float(finite(np.average(scores, weights=None if weight is None else weight / weight.sum())))
 
@@ -97,7 +100,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         seed = check_random_state(random_state).randint(2**31 - 1)
-        return self._inference(self.mean_.dtype).sample(n_samples, seed)
+        return like(self.mean_, Inference(self.net_.module_, Rows(self.components_).dtype).sample(n_samples, seed))
 
     @overload
     def reconstruct(self, X: ArrayLike, return_std: Literal[False] = False, n_draws: int = 64) -> Floats: ...
@@ -121,9 +124,9 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         std : ndarray of shape (n_samples, n_features)
             Of noise and of z given x together. If `return_std`.
         """
-        X, inference = self._rows(X)
+        X, inference = self._rows(X, "reconstruct")
         moments = inference.predictive(X, check_n_draws(n_draws), self._seed, weighted=False, with_std=return_std)
-        return (moments[:, 0], moments[:, 1]) if return_std else moments[:, 0]
+        return (moments[:, 0, ...], moments[:, 1, ...]) if return_std else moments[:, 0, ...]
 
     @overload
     def impute(self, X: ArrayLike, return_std: Literal[False] = False, n_draws: int = 128) -> Floats: ...
@@ -151,15 +154,17 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         std : ndarray of shape (n_samples, n_features)
             Standard deviation of each missing value, noise included; 0 where one was measured. If `return_std`.
         """
-        X, inference = self._rows(X)
+        X, inference = self._rows(X, "impute")
         check_n_draws(n_draws)
-        missing = np.isnan(X)
-        filled, std, rows = X.copy(), np.zeros_like(X), missing.any(axis=1)
+        filled = X[:].clone()
+        missing, std = filled.isnan(), torch.zeros_like(filled)
+        rows = missing.any(1)
         if rows.any():
-            moments = inference.predictive(X[rows], n_draws, self._seed, weighted=True, with_std=return_std)
-            filled[missing] = moments[:, 0][missing[rows]]
+            lacking = Rows(filled[rows])
+            moments = inference.predictive(lacking, n_draws, self._seed, weighted=True, with_std=return_std)
             std[missing] = moments[:, -1][missing[rows]]
-        return (filled, std) if return_std else filled
+            filled[missing] = moments[:, 0][missing[rows]]
+        return (X.like(filled), X.like(std)) if return_std else X.like(filled)
 
     def get_covariance(self, n_draws: int = 10_000) -> Floats:
         """Return the model's covariance of X's features, shape (n_features, n_features), as `PCA.get_covariance` does.
@@ -168,10 +173,10 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         exactly the closed form where the model is linear.
         """
         check_is_fitted(self)
-        dtype = self.mean_.dtype
-        covariance = self._inference(dtype).feature_covariance(check_n_draws(n_draws), self._seed)
+        dtype = Rows(self.components_).dtype
+        covariance = Inference(self.net_.module_, dtype).feature_covariance(check_n_draws(n_draws), self._seed)
         with np.errstate(over="ignore"):
-            return finite(covariance.astype(dtype))
+            return like(self.mean_, torch.from_numpy(finite(covariance.astype(dtype))))
 
     def hotelling_t2(self, X: ArrayLike) -> Floats:
         """Return Hotelling's T2 of each row, shape (n_samples,): how far its scores lie from the training rows'.
@@ -180,9 +185,9 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         `n_active_components_`. Where much of those rows was missing their means are shrunken, and complete rows lie
         farther from them than the limit allows for.
         """
-        X, inference = self._rows(X)
+        X, inference = self._rows(X, "hotelling_t2")
         with np.errstate(over="ignore", invalid="ignore"):
-            return finite(self._monitor.t2(inference.transform(X)))
+            return X.like(torch.from_numpy(finite(self._monitor.t2(array_of(inference.transform(X))))))
 
     def q_residuals(self, X: ArrayLike) -> Floats:
         """Return the Q residual (SPE) of each row, shape (n_samples,): its squared distance from its reconstruction.
@@ -190,10 +195,8 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         In X's units squared, of `inverse_transform` of `transform`; of a row with NaN, n_features times the mean over
         its measured values.
         """
-        X, inference = self._rows(X)
-        reconstruction = inference.inverse_transform(inference.transform(X))
-        with np.errstate(over="ignore", invalid="ignore"):
-            return finite(squared_residuals(X, reconstruction))
+        X, inference = self._rows(X, "q_residuals")
+        return inference.squared_residuals(X)
 
     def hotelling_t2_limit(self, level: float = 0.95) -> float:
         """Return the T2 that this share of new rows like the training rows stays under.
@@ -222,7 +225,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_level(level)
         if X is None:
             return float(self._monitor.q_limit(level))
-        q = self.q_residuals(X)
+        q = array_of(self.q_residuals(X))
         unit = q.max() or 1.0  # squares of q may be out of range
         return float(finite(unit * q_limit((q / unit).mean(), (q / unit).var(), level)))
 
@@ -230,6 +233,7 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = True
+        tags.array_api_support = True
         return tags
 
     @property
@@ -237,33 +241,28 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return self.n_components_
 
     @np.errstate(invalid="ignore")  # scikit-learn first looks for infinity in the sum, where inf - inf may be
-    def _check(self, X: Any, training: bool = False, reset: bool = False) -> Floats:
-        """X as a checked array; nothing of the estimator changes."""
-        options = {
-            "dtype": [np.float64, np.float32],
-            "ensure_min_samples": 1 + training,
-            "ensure_all_finite": "allow-nan",
-        }
+    def _check(self, X: Any, training: bool = False, reset: bool = False) -> Rows:
+        """X as checked rows; nothing of the estimator changes."""
         X = readable(X)
+        options = {"dtype": floating(X), "ensure_min_samples": 1 + training, "ensure_all_finite": "allow-nan"}
         X = (
             check_array(X, estimator=self, input_name="X", **options)
             if reset
             else validate_data(self, X, reset=False, **options)
         )
+        rows = Rows(X)
         if training:
-            check_parameters(self, len(X))
+            check_parameters(self, len(rows))
         likelihood = lookup(LIKELIHOODS, self.likelihood) if training else self.net_.module_.likelihood
-        likelihood.check(X)
-        return X
+        likelihood.check(X if isinstance(X, np.ndarray) else rows.extremes())
+        return rows
 
-    def _rows(self, X: ArrayLike) -> tuple[Floats, Inference]:
-        """X as a checked array, and the fitted model for it."""
+    def _rows(self, X: ArrayLike, method: str) -> tuple[Rows, Inference]:
+        """X as checked rows, and the fitted model for them, in the method of this name."""
         check_is_fitted(self)
-        X = self._check(X)
-        return X, self._inference(X.dtype, has_gaps(X))
-
-    def _inference(self, dtype: np.dtype, gaps: bool = False) -> Inference:
-        return Inference(self.net_.module_, dtype, gaps)
+        rows = self._check(X)
+        check_same_namespace(rows.X, self, attribute="components_", method=method)
+        return rows, Inference(self.net_.module_, rows.dtype, has_gaps(rows))
 
 
 def check_n_draws(n_draws: int) -> int:

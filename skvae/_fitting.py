@@ -6,21 +6,23 @@ from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
-from ._batches import Selected
-from ._callbacks import CallbackSupportMixin, FitTask
+from ._arrays import array_of
+from ._callbacks import FitTask
 from ._checkpoint import Checkpoint, identity
 from ._fitted import FittedVAE, Floats
 from ._inspection import component_attributes, fitted_attributes, optimism
 from ._monitoring import ACTIVE
 from ._parameters import check_sample_weight, validates_parameters
-from ._scaling import has_gaps, without_values
-from ._training import fit_net, pass_once, refits, streams
+from ._rows import Rows, has_gaps, without_values
+from ._sklearn import CallbackSupportMixin
+from ._training import fit_net, pass_once, refits
 
 Self = TypeVar("Self", bound="FittingVAE")  # typing has its own from Python 3.11 on
 
@@ -116,10 +118,10 @@ class FittingVAE(CallbackSupportMixin, FittedVAE):
 
     def _training_rows(
         self, X: ArrayLike, sample_weight: ArrayLike | None, reset: bool, check: bool = True
-    ) -> tuple[Floats | Selected, Floats | None, bool]:
+    ) -> tuple[Rows, Floats | None, bool]:
         """Checked rows, but those of weight 0 or with no measured value; their weights; whether they have NaN."""
         data = self._check(X, training=check, reset=reset)
-        weight = check_sample_weight(sample_weight, data)
+        weight = check_sample_weight(sample_weight, len(data))
         kept = np.ones(len(data), dtype=bool) if weight is None else weight > 0
         gaps = has_gaps(data)
         if gaps:
@@ -131,14 +133,14 @@ class FittingVAE(CallbackSupportMixin, FittedVAE):
             raise ValueError(
                 f"X has {kept.sum()} rows with a value that is not NaN and a positive sample_weight; {least}."
             )
-        rows = Selected(data, np.flatnonzero(kept)) if streams(data) else data[kept]
-        weight = None if weight is None else check_sample_weight(weight[kept], rows)
+        rows = data.select(np.flatnonzero(kept))
+        weight = None if weight is None else check_sample_weight(weight[kept], len(rows))
         return rows, weight, gaps and has_gaps(rows)
 
     def _hold(
         self,
         X: ArrayLike,
-        data: Floats | Selected,
+        data: Rows,
         weight: Floats | None,
         net: Any,
         selection: Any,
@@ -162,7 +164,7 @@ class FittingVAE(CallbackSupportMixin, FittedVAE):
 
     def _attributes(
         self,
-        data: Floats | Selected,
+        data: Rows,
         weight: Floats | None,
         net: Any,
         selection: Any,
@@ -172,8 +174,8 @@ class FittingVAE(CallbackSupportMixin, FittedVAE):
     ) -> dict[str, Any]:
         """The fitted attributes that a net, the history of the one that was selected and rows give."""
         module = net.module_
-        mean = module.likelihood.column_mean.numpy().astype(data.dtype) if first else self.mean_
-        return {
+        mean = module.likelihood.column_mean.numpy().astype(data.dtype) if first else array_of(self.mean_)
+        attributes = {
             "net_": net,
             "_seed": seed,
             "device_": net.device,
@@ -182,9 +184,11 @@ class FittingVAE(CallbackSupportMixin, FittedVAE):
             **fitted_attributes(module, selection),
             **component_attributes(module, data, weight, mean, arrange=first, **options),
         }
+        arrays = {name: torch.from_numpy(value) for name, value in attributes.items() if isinstance(value, np.ndarray)}
+        return {**attributes, **{name: data.like(tensor) for name, tensor in arrays.items()}}
 
     def _attributes_so_far(
-        self, X: ArrayLike, data: Floats | Selected, weight: Floats | None, seed: int, net: Any
+        self, X: ArrayLike, data: Rows, weight: Floats | None, seed: int, net: Any
     ) -> dict[str, Any]:
         """All fitted attributes that the present weights of a net in training give: a copy, as training goes on."""
         there = copy.copy(net)

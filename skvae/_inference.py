@@ -5,7 +5,8 @@ import copy
 import numpy as np
 import torch
 
-from ._batches import blocks, rows_per_block
+from ._arrays import array_of
+from ._rows import blocks, rows_of, rows_per_block
 from .objectives import importance_bound
 
 N_REFILLS = 8
@@ -13,14 +14,14 @@ LANES = 64  # of whose multiples a block has rows, so that a row's result does n
 
 
 def finite(numbers):
-    """The array as it is: no number leaves that its dtype has no room for.
+    """The array or tensor as it is: no number leaves that its dtype has no room for.
 
     Raises
     ------
     ValueError
         If one is infinite or NaN.
     """
-    if not np.isfinite(numbers).all():
+    if not (torch if isinstance(numbers, torch.Tensor) else np).isfinite(numbers).all():
         raise ValueError(
             f"Numbers exceed the range of {numbers.dtype}: X is too large for it or too far from the training rows, or "
             "these were trained on with too large a learning_rate_init."
@@ -28,8 +29,16 @@ def finite(numbers):
     return numbers
 
 
+def squared_residuals(x, reconstruction):
+    """Of each row (n, p): p times the mean over its measured values, float64."""
+    n_measured = (~x.isnan()).sum(1).clamp(min=1)
+    return (x.double() - reconstruction).square().nansum(1) * x.shape[1] / n_measured
+
+
 class Inference:
-    """A fitted VAE as functions from arrays to arrays, its components as the user sees them.
+    """A fitted VAE as functions from rows to arrays of their kind, its components as the user sees them.
+
+    Rows X and Z are Rows or ndarrays.
 
     Parameters
     ----------
@@ -55,20 +64,21 @@ class Inference:
         size = rows_per_block(n_values)
         lanes = LANES if 4 * size >= LANES else 1
         for rows in blocks(len(X), -(-size // lanes) * lanes):
-            block = np.array(X[rows], order="C")
+            block = X[rows].to(self.device)
             n = len(block)
             if n % lanes:
-                block = np.concatenate([block, np.repeat(block[:1], -n % lanes, axis=0)])
-            yield rows, finite(function(torch.from_numpy(block).to(self.device))[:n].cpu().numpy())
+                block = torch.cat([block, block[:1].expand(-n % lanes, -1)])
+            yield rows, finite(function(block)[:n])
 
     @torch.no_grad()
     def _map(self, function, X, n_values):
-        """Stack function(block of X)."""
-        out = None
+        """Stack function(block of X), as an array of X's kind."""
+        out, X = None, rows_of(X)
         for rows, result in self._results(function, X, n_values):
-            out = np.empty((len(X), *result.shape[1:]), dtype=result.dtype) if out is None else out
+            if out is None:
+                out = result.new_empty((len(X), *result.shape[1:]), device=X[:0].device)
             out[rows] = result
-        return out
+        return X.like(out)
 
     def _encode(self, x):
         return self.module.encode(self.module.standardise(x))
@@ -110,7 +120,8 @@ class Inference:
     def mean_jacobian(self, Z, weight):
         """Means over the rows of d E[x | z] / d z (d, p) and of its squared length (d,), for weights of sum 1."""
         mean, square = 0.0, 0.0
-        for rows, result in self._results(self._jacobian, Z, 2 * Z.shape[1] * len(self.module.shift)):
+        for rows, result in self._results(self._jacobian, rows_of(Z), 2 * Z.shape[1] * len(self.module.shift)):
+            result = array_of(result)
             mean = mean + np.einsum("n, ndp -> dp", weight[rows], result)
             square = square + np.einsum("n, ndp, ndp -> d", weight[rows], result, result)
         return mean, square
@@ -180,6 +191,11 @@ class Inference:
         covariance = (second - np.outer(total, total) / n_draws + np.diag(noise)) / n_draws
         return scale[:, None] * covariance * scale
 
+    def squared_residuals(self, X):
+        """Squared distances (n,) of rows from their reconstructions, float64."""
+        arranged = self.module.arranged
+        return self._map(lambda x: squared_residuals(x, self._decode(arranged(self._encode(x).mean))), X, self.n_values)
+
     def sample(self, n_samples, seed):
         """Rows (n_samples, p) drawn from the model."""
         module = self.module
@@ -190,4 +206,4 @@ class Inference:
 
         shape = n_samples, module.n_components
         z = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
-        return self._map(draw, z.cpu().numpy(), len(module.shift))
+        return torch.from_numpy(self._map(draw, z.cpu().numpy(), len(module.shift)))

@@ -3,11 +3,12 @@
 import copy
 
 import numpy as np
+import torch
 
-from ._batches import spread
-from ._inference import Inference, finite
+from ._inference import Inference, finite, squared_residuals
 from ._monitoring import Monitor
-from ._scaling import has_gaps, n_counted, unbiased
+from ._rows import Rows, has_gaps, rows_of, spread
+from ._scaling import n_counted, unbiased
 
 ROWS = 8192  # training rows, evenly spread, that statistics rest on at most
 ROWS_EXPLAINED = 2048  # and those whose variance is explained
@@ -39,7 +40,7 @@ def evenly(n_rows, weight, *arrays):
     """Of each array at most n_rows of the rows, the same ones, evenly spread; and their weights, of sum 1."""
     rows = spread(len(arrays[0]), n_rows)
     weight = np.ones(len(rows)) if weight is None else weight[rows]
-    return *(np.asarray(array[rows], order="C") for array in arrays), weight / weight.sum()
+    return *(rows_of(array).array(rows) for array in arrays), weight / weight.sum()
 
 
 @np.errstate(over="ignore", invalid="ignore")  # said at the end
@@ -50,7 +51,7 @@ def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1
     ----------
     module : VAE
         Its `order` and `sign` are set, if `arrange`.
-    X : ndarray of shape (n, p)
+    X : Rows of shape (n, p)
     weight : ndarray of shape (n,) or None
     mean : ndarray of shape (p,)
         Of X's columns.
@@ -73,7 +74,7 @@ def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1
         If a number is not finite.
     """
     rows, share = evenly(ROWS // fewer, weight, X)
-    inference = Inference(module, X.dtype, has_gaps(rows))
+    inference = Inference(module, X.dtype, has_gaps(Rows(rows)))
     Z, kl = inference.transform(rows), share @ inference.kl_of_components(rows)
     variance = share @ (Z - share @ Z) ** 2
     components, squared_length = inference.mean_jacobian(*evenly(ROWS_DIFFERENTIATED // fewer, share, Z))
@@ -87,7 +88,7 @@ def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1
     means = {"mean": mean, "variance": variance, "slopes": components, "n_averaged": ROWS_AVERAGED // fewer}
     gains, total_variance = variance_gains(inference, *explained, **means)
     n = n_counted(len(X), weight)
-    q = optimism * squared_residuals(rows, reconstruction)
+    q = optimism * squared_residuals(torch.from_numpy(rows), torch.from_numpy(reconstruction)).numpy()
     unit = (float(q.max()) or 1.0) if monitor is None else monitor.unit
     ours = Monitor(Z, q, share, n, unit)
     monitor = ours if monitor is None else monitor + ours
@@ -116,19 +117,12 @@ def arrangement(module, components, carried):
     return order, sign
 
 
-def squared_residuals(X, reconstruction):
-    """Of each row: p times the mean over its measured values, float64."""
-    n_measured = np.count_nonzero(~np.isnan(X), axis=1)
-    return np.nansum((X.astype(np.float64) - reconstruction) ** 2, axis=1) * X.shape[1] / np.maximum(n_measured, 1)
-
-
 def optimism(module, X, held_out, n_rows=1024):
     """How many times greater Q (its geometric mean) is in the rows `held_out` than in the others; at least 1."""
     means = []
     for rows in (np.delete(np.arange(len(X)), held_out), np.sort(held_out)):
-        rows = np.asarray(X[rows[spread(len(rows), n_rows)]], order="C")
-        inference = Inference(module, X.dtype, has_gaps(rows))
-        q = squared_residuals(rows, inference.inverse_transform(inference.transform(rows)))
+        rows = Rows(X.array(rows[spread(len(rows), n_rows)]))
+        q = Inference(module, X.dtype, has_gaps(rows)).squared_residuals(rows)
         means.append(np.exp(np.log(np.maximum(q, max(1e-9 * q.mean(), rounding(module, X)))).mean()))
     return max(1.0, means[1] / means[0])
 

@@ -11,8 +11,8 @@ import math
 
 import torch
 
-from ._batches import blocks, rows_per_block, spread
 from ._gaps import Conditional
+from ._rows import blocks, rows_per_block, spread
 
 ROWS = 20_000  # that an iteration looks at, at most: it is a start, and costs rows x features x components^2
 FEATURES = 1024  # that `pairwise_start` looks at, at most: it costs rows x features^2

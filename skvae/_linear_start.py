@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ._batches import blocks, rows_per_block
 from ._linear_gaps import em_with_gaps
+from ._rows import blocks, rows_per_block
 from ._scaling import n_counted, unbiased
 
 

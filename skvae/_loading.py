@@ -9,7 +9,7 @@ import torch
 from ._inspection import noise_variance
 from ._monitoring import Monitor
 from ._parameters import resolve_device
-from ._persistence import blank_net, check_fitted
+from ._persistence import blank_net, check_fitted, give_tensors
 from ._state import check_like, restore, zeros
 from ._tensor_file import Custom, read, reason
 from ._training import module_of
@@ -94,7 +94,9 @@ def _estimator(content, device, estimator, custom):
         "_fitted_with": fitted_with,
         "_monitor": Monitor.of(*fitted["_monitor"]),
     }
-    vars(vae).update({**fitted, **given, "noise_variance_": noise_variance(net.module_)})
+    fitted.update(given, noise_variance_=noise_variance(net.module_))
+    give_tensors(fitted)
+    vars(vae).update(fitted)
     return vae
 
 

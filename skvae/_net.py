@@ -20,7 +20,8 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from ._adamw import AdamW
-from ._batches import Batches, blocks, rows_per_block
+from ._batches import Batches
+from ._rows import blocks, rows_per_block
 from ._step import draw_of, make_step
 from ._watch import Watch
 from .objectives import ELBO

@@ -1,4 +1,4 @@
-"""What each parameter may be. All of scikit-learn's private names that the package uses are imported here."""
+"""What each parameter may be."""
 
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -7,11 +7,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from sklearn.base import _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight
 from torch import nn
 
+from ._arrays import array_of
+from ._sklearn import Interval, StrOptions, _check_sample_weight, _fit_context
 from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import ACTIVATIONS, NETWORKS, PRECISIONS
 from .objectives import OBJECTIVES, Objective
@@ -84,8 +83,8 @@ def device_here(device):
         return "cpu"
 
 
-def check_sample_weight(sample_weight, X):
-    """Weights (n,) of the rows of X, float64, or None where all are one.
+def check_sample_weight(sample_weight, n_rows):
+    """Weights (n_rows,), float64, or None where all are one.
 
     One that would be lost in the rounding of their sum is 0, so that no row lies farther from the mean than float32
     can tell.
@@ -97,7 +96,9 @@ def check_sample_weight(sample_weight, X):
     """
     if sample_weight is None:
         return None
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if hasattr(sample_weight, "shape"):
+        sample_weight = array_of(sample_weight)
+    weight = _check_sample_weight(sample_weight, np.empty((n_rows, 0)), dtype=np.float64)
     if not (weight.min() >= 0 and 1e-100 <= weight.max() <= 1e100):
         raise ValueError("sample_weight must be nonnegative, and its greatest from 1e-100 to 1e100.")
     weight = np.where(weight < np.finfo(np.float64).eps * weight.max(), 0.0, weight)

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.utils.validation import check_is_fitted
 
+from ._arrays import array_of
 from ._fitting import FittingVAE
 from ._monitoring import Monitor
 from ._parameters import device_here
@@ -20,11 +22,12 @@ from ._version import __version__
 KEPT = (
     *("net_", "_seed", "_fitted_with", "_monitor", "n_features_in_", "feature_names_in_", "n_components_", "mean_"),
     *("components_", "explained_variance_", "explained_variance_ratio_", "kl_per_component_", "n_active_components_"),
-    *("history_", "n_iter_", "best_iter_", "_sklearn_output_config"),
+    *("history_", "n_iter_", "best_iter_", "_sklearn_output_config", "_tensors_on"),
 )
 OF_COMPONENTS = ("explained_variance_", "explained_variance_ratio_", "kl_per_component_")
+ARRAYS = ("mean_", "components_", "noise_variance_", *OF_COMPONENTS)
 COUNTS = ("n_features_in_", "n_components_", "n_active_components_", "n_iter_", "best_iter_", "_seed")
-OPTIONAL = {"feature_names_in_", "_sklearn_output_config"}
+OPTIONAL = {"feature_names_in_", "_sklearn_output_config", "_tensors_on"}
 # What `load` knows without, and what is no fitted state.
 LEFT_OUT = (
     *("_version", "device_", "noise_variance_", "_metadata_request"),
@@ -39,6 +42,9 @@ class PersistentVAE(FittingVAE):
         state = {**super().__getstate__(), "_version": __version__}
         if "net_" in state:
             state.update(net_=state_of(self.net_), _monitor=self._monitor.state)
+            if isinstance(self.mean_, torch.Tensor):
+                state["_tensors_on"] = str(self.mean_.device)
+            state.update({name: array_of(state[name]) for name in ARRAYS if hasattr(state[name], "shape")})
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -55,6 +61,7 @@ class PersistentVAE(FittingVAE):
             net = blank_net(there, state)
             restore(net, state["net_"])
             state.update(net_=net, device_=net.device, _monitor=Monitor.of(*state["_monitor"]))
+            give_tensors(state)
         super().__setstate__(state)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -88,6 +95,14 @@ class PersistentVAE(FittingVAE):
         check_fitted(self.net_, fitted)  # what is written can be read
         fitted["_fitted_with"] = held({k: v for k, v in self._fitted_with.items() if v is not parameters[k]})
         write(path, {"estimator": type(self).__name__, "parameters": held(parameters), "fitted": fitted})
+
+
+def give_tensors(state):
+    """Make tensors of the attributes of a state that were fitted to tensors, on their device if this machine has it."""
+    device = state.pop("_tensors_on", None)
+    if device is not None:
+        arrays = {name: torch.from_numpy(state[name]) for name in ARRAYS if isinstance(state[name], np.ndarray)}
+        state.update({name: array.to(device_here(device)) for name, array in arrays.items()})
 
 
 def held(parameters):
@@ -127,4 +142,6 @@ def check_fitted(net, fitted):
         raise ValueError(f"feature_names_in_ are {len(names)}, not {p}.")
     if not all(isinstance(value, str) for value in config.values()):
         raise ValueError(f"set_output was not called with {config!r}.")
+    if not isinstance(fitted.get("_tensors_on", ""), str):
+        raise ValueError(f"_tensors_on is {fitted['_tensors_on']!r}.")
     check_history(fitted["history_"])

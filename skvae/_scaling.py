@@ -1,15 +1,15 @@
 """Centre, scale and spread of the columns."""
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
+import torch
 
-from ._batches import blocks, rows_per_block
+from ._arrays import array_of
 
 # Means and standard deviations that training takes: float64's have squares, and float32's sums and differences.
 LARGEST = {np.dtype(np.float64): 1e100, np.dtype(np.float32): 1e36}
 
 
-def column_scaling(X, weight=None, gaps=False):
+def column_scaling(rows, weight=None, gaps=False):
     """Mean and standard deviation of each column's values, in float64 and in one pass over blocks of rows.
 
     A constant column takes the root mean square deviation of the others, so that it carries no
@@ -18,11 +18,11 @@ def column_scaling(X, weight=None, gaps=False):
 
     Parameters
     ----------
-    X : ndarray of shape (n, p)
+    rows : Rows of shape (n, p)
     weight : ndarray of shape (n,) or None
         Of the rows, positive.
     gaps : bool, default=False
-        Whether X has NaN.
+        Whether rows have NaN.
 
     Returns
     -------
@@ -33,15 +33,13 @@ def column_scaling(X, weight=None, gaps=False):
     ValueError
         If a mean or a standard deviation exceeds `LARGEST`, or a column has no value.
     """
-    share, largest = None if weight is None else weight / weight.sum(), LARGEST[X.dtype]
-    with np.errstate(over="ignore", invalid="ignore"):  # said below; rounding leaves variances of 0 a little under it
-        mean, variance = (measured_moments if gaps else moments)(X, share)
+    share, largest = None if weight is None else weight / weight.sum(), LARGEST[rows.dtype]
+    mean, variance = moments(rows, share, gaps)
     if not (np.abs(mean).max() <= largest and variance.max() <= largest**2):
         raise ValueError(
-            f"X is too large: means and standard deviations of its columns up to {largest:g} are taken in {X.dtype}."
+            f"X is too large: means and standard deviations of its columns up to {largest:g} are taken in {rows.dtype}."
         )
-    variance = np.maximum(variance, 0)
-    rounding = len(X) * np.finfo(X.dtype).eps * np.abs(mean)
+    rounding = len(rows) * np.finfo(rows.dtype).eps * np.abs(mean)
     scale = np.sqrt(variance)
     constant = scale <= np.maximum(rounding, 1 / largest)
     if constant.all():
@@ -52,30 +50,25 @@ def column_scaling(X, weight=None, gaps=False):
     return mean, scale
 
 
-def moments(X, weight):
-    """Mean and variance of each column."""
-    scaler = StandardScaler()
-    for block in blocks(len(X), rows_per_block(X.shape[1])):
-        rows = np.asarray(X[block], dtype=np.float64, order="C")  # sums do not depend on X's order
-        scaler.partial_fit(rows, sample_weight=None if weight is None else weight[block])
-    return scaler.mean_, scaler.var_
+def moments(rows, share, gaps):
+    """Mean and variance of each column's values, as sums about the mean that are merged block by block.
 
-
-def measured_moments(X, weight):
-    """Mean and variance of each column's values that are not NaN: StandardScaler fails on blocks that lack a column."""
-    weight = np.ones(len(X)) if weight is None else weight
-    mean = np.zeros(X.shape[1])
-    for power in (1, 2):
-        total, count = np.zeros((2, X.shape[1]))
-        for block in blocks(len(X), rows_per_block(X.shape[1])):
-            rows = np.asarray(X[block], dtype=np.float64, order="C")
-            total += weight[block] @ np.nan_to_num(rows - mean) ** power
-            count += weight[block] @ ~np.isnan(rows)
-        if not count.all():
-            raise ValueError(f"X has no measured value in column {np.argmin(count)}: all its values are NaN.")
-        if power == 1:
-            mean = total / count
-    return mean, total / count
+    (Chan, Golub and LeVeque, Algorithms for computing the sample variance, 1983, eq. 1.5.)
+    """
+    mean, square, total = torch.zeros(3, rows.shape[1], dtype=torch.float64, device=rows[:0].device)
+    for block, x in rows.blocks():
+        x = x.double()
+        weight = x.new_ones(len(x)) if share is None else torch.from_numpy(share[block]).to(x)
+        n = weight @ (~x.isnan()).double() if gaps else weight.sum().expand_as(mean)
+        centre = (weight @ x.nan_to_num() if gaps else weight @ x) / torch.where(n > 0, n, 1.0)
+        deviation = (x - centre).nan_to_num_() if gaps else x - centre
+        total = total + n
+        part, apart = n / torch.where(total > 0, total, 1.0), centre - mean
+        square = square + weight @ deviation.square_() + apart.square() * (total - n) * part
+        mean = mean + apart * part
+    if not total.all():
+        raise ValueError(f"X has no measured value in column {int(total.argmin())}: all its values are NaN.")
+    return array_of(mean), array_of(square / total)
 
 
 def n_counted(n_rows, weight):
@@ -86,19 +79,3 @@ def n_counted(n_rows, weight):
 def unbiased(n):
     """n / (n - 1), by which PCA's variances exceed the mean of squares; for one row 2."""
     return n / max(n - 1, n / 2)
-
-
-def has_gaps(X):
-    """Whether X has NaN: their sum has, and no array of X's size is made."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return any(np.isnan(np.sum(X[block], dtype=np.float64)) for block in blocks(len(X), rows_per_block(X.shape[1])))
-
-
-def without_values(X):
-    """Whether each row of X is NaN throughout; shape (n,)."""
-    empty = np.isnan(X[:, 0])
-    for column in range(1, X.shape[1]):
-        if not empty.any():
-            break
-        empty[empty] = np.isnan(X[empty, column])
-    return empty

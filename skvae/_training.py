@@ -1,12 +1,10 @@
-"""From an array and an estimator's parameters to a trained net: scaling, start, selection, refit."""
+"""From rows and an estimator's parameters to a trained net: scaling, start, selection, refit."""
 
 from functools import partial
 from math import isfinite
-from mmap import mmap
 
 import numpy as np
 import torch
-from sklearn import get_config
 
 from ._batches import Streamed
 from ._build import build_vae, lookup
@@ -28,10 +26,10 @@ def batch_size(params, n_rows):
     return int(np.clip(2 ** round(np.log2(max(1, n_rows / 32))), 16, 256))
 
 
-def new_net(params, X, seed, weight=None, gaps=False):
-    """An initialised net with the scaling of X, without the linear start."""
-    mean, scale = column_scaling(X, weight, gaps)
-    net = net_of(params, mean, scale, batch_size(params, len(X)), seed)
+def new_net(params, rows, seed, weight=None, gaps=False):
+    """An initialised net with the scaling of the rows, without the linear start."""
+    mean, scale = column_scaling(rows, weight, gaps)
+    net = net_of(params, mean, scale, batch_size(params, len(rows)), seed)
     net.module_.gaps = gaps
     return net
 
@@ -84,21 +82,11 @@ def net_of(params, mean, scale, n_rows_a_batch, seed):
     return VAENet(module_of(params, mean, scale, seed), objective, **options).initialize()
 
 
-def streams(X):
-    """Whether X is mapped from a file and its float32 copy would exceed scikit-learn's `working_memory`."""
-    array, mapped = X, False
-    while array is not None and not mapped:
-        mapped = isinstance(array, np.memmap | mmap)
-        array = getattr(array, "base", None)
-    return mapped and 4 * X.size > get_config()["working_memory"] * 2**20
-
-
-def to_device(net, X, order=None):
-    """The rows of X, standardised, in this order: a tensor on the net's device, or Streamed."""
+def to_device(net, rows, order=None):
+    """The rows, standardised, in this order: a tensor on the net's device, or Streamed."""
     module = net.module_
-    order = np.arange(len(X)) if order is None else order
-    rows = Streamed(X, order, module.shift.cpu().numpy(), module.scale.cpu().numpy(), net.device)
-    return rows if streams(X) else rows.resident()
+    u = Streamed(rows if order is None else rows.select(order), module.shift, module.scale, net.device)
+    return u if rows.streams else u.resident()
 
 
 def on_device(net, weight, order=None):
@@ -172,13 +160,13 @@ def validation_last(n_rows, fraction, seed):
     return order, n_rows - n_held_out
 
 
-def pass_once(params, X, seed, weight=None, gaps=False, net=None):
-    """Train a net for one pass over the rows of X at a constant rate; without one, a new net from their start."""
+def pass_once(params, rows, seed, weight=None, gaps=False, net=None):
+    """Train a net for one pass over the rows at a constant rate; without one, a new net from their start."""
     new = net is None
     if new:
-        net = new_net(params, X, seed, weight, gaps)
+        net = new_net(params, rows, seed, weight, gaps)
     net.module_.gaps = gaps
-    u, w = to_device(net, X), on_device(net, weight)
+    u, w = to_device(net, rows), on_device(net, weight)
     if new:
         start_linear(net, params, u, w)
     return learn(net, (u, None), epochs=1, weights=(of_mean_one(w), None))
@@ -195,18 +183,18 @@ def refits(params, n_rows, previous=None):
     return refit and validates(params) and previous is None
 
 
-def fit_net(params, X, seed, weight=None, gaps=False, previous=None, checkpoint=None, task=None):
-    """Train a net on the rows of X.
+def fit_net(params, rows, seed, weight=None, gaps=False, previous=None, checkpoint=None, task=None):
+    """Train a net on rows.
 
     Parameters
     ----------
     params : object with the parameters of `VAETransformer` as attributes
-    X : ndarray of shape (n, p)
+    rows : Rows of shape (n, p)
     seed : int
     weight : ndarray of shape (n,) or None
         Of the rows, positive.
     gaps : bool, default=False
-        Whether X has NaN.
+        Whether they have NaN.
     previous : VAENet or None
         Whose weights to go on from.
     checkpoint : Checkpoint or None
@@ -220,13 +208,13 @@ def fit_net(params, X, seed, weight=None, gaps=False, previous=None, checkpoint=
     held_out : ndarray of int or None
         The validation rows.
     """
-    n = len(X)
-    net = new_net(params, X, seed, weight, gaps)
+    n = len(rows)
+    net = new_net(params, rows, seed, weight, gaps)
     if previous is not None:
         go_on_from(net.module_, previous.module_)
     tried = validates(params)
     order, n_training = validation_last(n, params.validation_fraction, seed) if tried else (None, n)
-    u = to_device(net, X, order)  # one copy of the data, of which training and validation rows are views
+    u = to_device(net, rows, order)  # one copy of the data, of which training and validation rows are views
     w = on_device(net, weight, order)
     parts = [n_training, n - n_training]
     training, validation = u.split(parts) if tried else (u, None)
@@ -239,7 +227,7 @@ def fit_net(params, X, seed, weight=None, gaps=False, previous=None, checkpoint=
     held_out = None if order is None else order[n_training:]
     if not refits(params, n, previous) or net.interrupted_:
         return net, net, held_out
-    again = new_net(params, X, seed, weight, gaps)
+    again = new_net(params, rows, seed, weight, gaps)
     start_linear(again, params, u, w)
     train(again, params, (u, None), (of_mean_one(w), None), "refit", net.best_epoch_, checkpoint, task)
     net.interrupted_ = again.interrupted_

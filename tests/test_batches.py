@@ -9,8 +9,8 @@ import sklearn
 import torch
 
 from skvae import VAETransformer, _batches
-from skvae._batches import Batches, Streamed, spread
-from skvae._training import streams
+from skvae._batches import Batches, Streamed
+from skvae._rows import Rows, spread
 
 from .conftest import curved_spectra, small
 
@@ -25,7 +25,7 @@ def mapped(tmp_path):
 
 def streamed(X, rows=None):
     rows = np.arange(len(X)) if rows is None else rows
-    return Streamed(X, rows, np.zeros(X.shape[1]), np.ones(X.shape[1]), "cpu")
+    return Streamed(Rows(X, rows), torch.zeros(X.shape[1]), torch.ones(X.shape[1]), "cpu")
 
 
 @pytest.mark.parametrize("n, batch_size", [(1, 4), (64, 16), (103, 16), (1000, 7)])
@@ -57,7 +57,8 @@ def test_spread_takes_one_row_of_each_stretch(n_rows, at_most):
 def test_streamed_rows_are_the_resident_ones(mapped):
     file, X = mapped
     rows = np.r_[100:200, 0:30, 399, 250]
-    scaled = Streamed(file, rows, X.mean(0, dtype=float), X.std(0, dtype=float), "cpu")
+    mean, std = torch.from_numpy(X.mean(0, dtype=float)), torch.from_numpy(X.std(0, dtype=float))
+    scaled = Streamed(Rows(file, rows), mean, std, "cpu")
     expected = torch.from_numpy(((X - X.mean(0)) / X.std(0))[rows])
     assert len(scaled) == len(rows) and scaled.shape == (132, X.shape[1])
     torch.testing.assert_close(scaled.resident(), expected, rtol=1e-4, atol=1e-5)
@@ -69,9 +70,9 @@ def test_streamed_rows_are_the_resident_ones(mapped):
 
 def test_only_large_mapped_arrays_are_streamed(mapped):
     file, X = mapped
-    assert not streams(file) and not streams(X)
+    assert not Rows(file).streams and not Rows(X).streams
     with sklearn.config_context(working_memory=0):
-        assert streams(file) and streams(file[10:]) and streams(np.asarray(file)) and not streams(X)
+        assert all(Rows(part).streams for part in (file, file[10:], np.asarray(file))) and not Rows(X).streams
 
 
 def test_streamed_fits_start_at_the_same_optimum_and_train_as_well(mapped):

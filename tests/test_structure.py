@@ -15,37 +15,43 @@ FLOORS = {
         "_transformer",
     },
     "_transformer": {"_parameters", "_persistence"},
-    "_persistence": {"_fitting", "_monitoring", "_parameters", "_state", "_tensor_file", "_training", "_version"},
+    "_persistence": {
+        "_arrays", "_fitting", "_monitoring", "_parameters", "_state", "_tensor_file", "_training", "_version",
+    },
     "_fitting": {
-        "_batches", "_checkpoint", "_fitted", "_inspection", "_monitoring", "_parameters", "_scaling", "_training",
+        "_arrays", "_callbacks", "_checkpoint", "_fitted", "_inspection", "_monitoring", "_parameters", "_rows",
+        "_sklearn", "_training",
     },
     "_fitted": {
-        "_arrays", "_build", "_inference", "_inspection", "_monitoring", "_parameters", "_scaling", "likelihoods",
+        "_arrays", "_build", "_inference", "_monitoring", "_parameters", "_rows", "_sklearn", "likelihoods",
     },
-    "_parameters": {"likelihoods", "networks", "objectives", "posteriors"},
+    "_parameters": {"_arrays", "_sklearn", "likelihoods", "networks", "objectives", "posteriors"},
     "_training": {
         "_batches", "_build", "_linear_start", "_net", "_parameters", "_progress", "_scaling",
         "likelihoods", "objectives",
     },
-    "_inspection": {"_batches", "_inference", "_monitoring", "_scaling"},
+    "_inspection": {"_inference", "_monitoring", "_rows", "_scaling"},
     "_monitoring": {"_scaling"},
-    "_inference": {"_batches", "objectives"},
+    "_inference": {"_arrays", "_rows", "objectives"},
     "_build": {"_module", "likelihoods", "networks", "posteriors"},
-    "_checkpoint": {"_batches", "_state", "_tensor_file"},
+    "_checkpoint": {"_arrays", "_state", "_tensor_file"},
     "_tensor_file": {"_version"},
     "_state": {"_adamw"},
-    "_net": {"_adamw", "_batches", "_step", "_watch", "objectives"},
+    "_net": {"_adamw", "_batches", "_rows", "_step", "_watch", "objectives"},
     "_watch": set(),
     "_step": {"_adamw", "networks", "objectives"},
     "_adamw": set(),
     "_progress": set(),
-    "_linear_start": {"_batches", "_linear_gaps", "_scaling"},
-    "_linear_gaps": {"_batches", "_gaps"},
-    "_scaling": {"_batches"},
+    "_linear_start": {"_linear_gaps", "_rows", "_scaling"},
+    "_linear_gaps": {"_gaps", "_rows"},
+    "_scaling": {"_arrays"},
     "_module": {"_gaps", "posteriors"},
     "_gaps": set(),
-    "_batches": set(),
-    "_arrays": set(),
+    "_batches": {"_rows"},
+    "_rows": {"_arrays"},
+    "_arrays": {"_sklearn"},
+    "_callbacks": set(),
+    "_sklearn": set(),
 }  # fmt: skip
 
 
@@ -94,16 +100,16 @@ def test_libraries_are_known_where_they_belong():
     for path in ROOT.rglob("*.py"):
         for module, _ in imports(path):
             if module.startswith("skorch"):
-                assert path.stem in {"_net", "_progress"}
+                assert path.stem in {"_callbacks", "_net", "_progress"}
             if module.startswith("safetensors"):
                 assert path.stem == "_tensor_file"
             if module.startswith("sklearn.utils"):
                 assert (
-                    path.stem in {"_fitted", "_fitting", "_parameters", "_persistence"}
+                    path.stem in {"_fitted", "_fitting", "_persistence", "_sklearn"}
                     or path.parent.name == "displays"
                 )
             if module.startswith("sklearn.") and "._" in module:
-                assert path.stem == "_parameters"
+                assert path.stem == "_sklearn"
 
 
 def test_nothing_runs_what_a_file_or_a_string_says():

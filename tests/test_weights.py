@@ -9,9 +9,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skvae import VAETransformer, _batches
-from skvae._batches import Batches, Selected, Streamed
+from skvae._batches import Batches, Streamed
+from skvae._rows import Rows
 from skvae._step import Step
-from skvae._training import new_net, start_linear, streams, to_device
+from skvae._training import new_net, start_linear, to_device
 from skvae.likelihoods import LIKELIHOODS
 from skvae.objectives import OBJECTIVES
 
@@ -102,7 +103,7 @@ def test_training_follows_the_weights():
 def test_batches_carry_each_row_s_weight(stream, monkeypatch):
     monkeypatch.setattr(_batches, "PIECE", 40)  # numbers, so that chunks are many
     X = np.arange(2 * 103, dtype=np.float32).reshape(103, 2)
-    u = Streamed(X, np.arange(103), np.zeros(2), np.ones(2), "cpu") if stream else torch.from_numpy(X)
+    u = Streamed(Rows(X), torch.zeros(2), torch.ones(2), "cpu") if stream else torch.from_numpy(X)
     weight = torch.from_numpy(X[:, 0] + 0.5)
     batches = Batches(u, 16, 1, 3, torch.Generator().manual_seed(0), weight)
     rows, weights = (torch.cat(parts) for parts in zip(*((u, w) for u, _, w in batches), strict=True))
@@ -183,7 +184,7 @@ def test_a_weight_of_zero_does_not_load_a_streamed_file(tmp_path, spectra):
     with sklearn.config_context(working_memory=0.01):
         streamed = VAETransformer(2, **small(max_iter=0)).fit(X, sample_weight=weight)
         rows, *_ = streamed._training_rows(X, weight, reset=False)
-        assert isinstance(rows, Selected) and streams(rows)
+        assert rows.streams and len(rows) == 200
         trained = VAETransformer(2, **small()).fit(X, sample_weight=weight)
     resident = VAETransformer(2, **small(max_iter=0)).fit(spectra, sample_weight=weight)
     np.testing.assert_allclose(streamed.transform(spectra), resident.transform(spectra), atol=1e-4)
