@@ -20,6 +20,7 @@ import torch
 from competitors import EPOCHS, RATE, by_hand, dense, pythae_as_it_comes, row_by_row, skorch_as_it_comes
 
 from skvae import VAETransformer
+from skvae._rows import Rows
 from skvae._training import new_net, start_linear, to_device
 from skvae._watch import Watch
 from skvae.posteriors import POSTERIORS
@@ -57,8 +58,8 @@ def engine(case, posterior, X, **options):
         random_state=0,
         **options,
     )
-    net = new_net(params, X, 0)
-    u = to_device(net, X)
+    net = new_net(params, Rows(X), 0)
+    u = to_device(net, Rows(X))
     start_linear(net, params, u)
 
     def run():
@@ -148,7 +149,7 @@ def rest_of_fit(turns):
     runs = {}
     for likelihood in ("gaussian", "gaussian_isotropic"):
         model = VAETransformer(10, likelihood=likelihood, max_iter=0, random_state=0).fit(X)
-        u = to_device(model.net_, X)
+        u = to_device(model.net_, Rows(X))
         watch = Watch(model.net_, u[500:], u[:500])
         runs[f"{likelihood}, scaling, linear optimum and net"] = partial(model.fit, X)
         runs[f"{likelihood}, validation pass"] = partial(watch.look, 1)

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from skvae import VAETransformer
 from skvae._batches import blocks
+from skvae._rows import Rows
 from skvae._step import Step
 from skvae._training import new_net, start_linear, to_device
 from skvae.networks import PRECISIONS, training_products
@@ -79,7 +80,7 @@ def net_of(case, X, device, **options):
     params = VAETransformer(
         case["d"], hidden_layer_sizes=case["hidden"], batch_size=case["batch"], random_state=0, **settings
     )
-    return new_net(params, X, 0), params
+    return new_net(params, Rows(X), 0), params
 
 
 def without_capture(net):
@@ -142,7 +143,7 @@ def epochs(sizes, device, name, compiled):
     runs = {}
     for label, options in variants.items():
         net, params = net_of(case, X, device, **options)
-        u = to_device(net, X)
+        u = to_device(net, Rows(X))
         start_linear(net, params, u)
         if not runs:
             loops = {BY_HAND: loaded(u.cpu(), case["batch"])}
@@ -288,7 +289,7 @@ def no_synchronisation(sizes, device):
     table("posterior", "steps", "waited for the device")
     for posterior in POSTERIORS:
         net, _ = net_of(case, X, device, posterior=posterior)
-        u = to_device(net, X)
+        u = to_device(net, Rows(X))
         net.fit_loop((u, None), epochs=1, cycle=3)
         batches = net.get_iterator(u, training=True)
         try:

@@ -45,7 +45,8 @@ def tensor_of(array):
     if isinstance(array, torch.Tensor):
         return array
     array = array_to_numpy(array)
-    shared = array.flags.writeable and array.flags.c_contiguous  # torch warns of the one, and lacks negative strides
+    flags = array.flags  # torch warns of memory that is read-only, and has no negative strides, even of one row
+    shared = flags.writeable and flags.c_contiguous and min(array.strides, default=0) >= 0
     return torch.from_numpy(array if shared else np.array(array, order="C"))
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from skvae import VAETransformer
+from skvae._rows import Rows
 from skvae._training import to_device
 from skvae.likelihoods import LIKELIHOODS
 from skvae.networks import NETWORKS
@@ -58,7 +59,8 @@ def test_trains(objective, posterior, likelihood, network):
         random_state=0,
     )
     before, after = (
-        vae.set_params(max_iter=steps).fit(rows).net_.evaluate(to_device(vae.net_, rows), NOISE) for steps in (0, 60)
+        vae.set_params(max_iter=steps).fit(rows).net_.evaluate(to_device(vae.net_, Rows(rows)), NOISE)
+        for steps in (0, 60)
     )
     assert after > before
     z = vae.transform(rows)

@@ -9,10 +9,15 @@ import sys
 import numpy as np
 import pytest
 import torch
+from sklearn import config_context
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 from skvae import VAETransformer, load
 from skvae._net import one_cycle
+from skvae._rows import Rows
 from skvae._step import CapturedStep, Step
 from skvae._training import new_net, start_linear, to_device
 from skvae.posteriors import POSTERIORS
@@ -29,8 +34,8 @@ def on_cuda(**params):
 def net_at_start(X, capture=True, **params):
     """A net at its linear start, and its rows; without capture it takes each step as a CPU does."""
     params = on_cuda(**params)
-    net = new_net(params, X, seed=0)
-    u = to_device(net, X)
+    net = new_net(params, Rows(X), seed=0)
+    u = to_device(net, Rows(X))
     start_linear(net, params, u)
     if not capture:
         options = net.compile_step, net.precision, net.training_step_.share
@@ -246,3 +251,18 @@ def test_gaps_and_weights_on_cuda(spectra, posterior):
         vae = on_cuda(posterior=posterior).fit(rows, sample_weight=weight)
         assert np.isfinite(vae.score(gaps)) and np.isfinite(vae.loadings(gaps)).all()
         assert vae.get_covariance().shape == (60, 60) and (vae.hotelling_t2(gaps) >= 0).all()
+
+
+@pytest.mark.parametrize("model", [PCA(2), VAETransformer(2, **small(device="auto"))])
+def test_a_pipeline_over_tensors_on_the_gpu_stays_there(spectra, model):
+    pytest.importorskip("sklearn", minversion="1.9")
+    X = torch.from_numpy(spectra).cuda()
+    with config_context(array_api_dispatch=True):
+        pipeline = make_pipeline(StandardScaler(), model).fit(X)
+        Z = pipeline.transform(X)
+        assert Z.is_cuda and pipeline.inverse_transform(Z).is_cuda and pipeline[-1].components_.is_cuda
+        host = make_pipeline(StandardScaler(), model).fit(spectra)
+        assert pipeline.score(X) == pytest.approx(host.score(spectra), abs=2)
+    if isinstance(model, VAETransformer):
+        twin = pickle.loads(pickle.dumps(pipeline[-1]))
+        assert twin.components_.is_cuda and torch.equal(twin.components_, pipeline[-1].components_)

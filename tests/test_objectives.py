@@ -11,6 +11,7 @@ from scipy.integrate import quad
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from skvae import VAETransformer, _net
+from skvae._rows import Rows
 from skvae._training import to_device
 from skvae.objectives import ELBO, IWAE, KERNELS, OBJECTIVES, Draw, InfoVAE, Objective, importance_bound
 from skvae.posteriors import POSTERIORS
@@ -207,7 +208,7 @@ def test_scores_do_not_depend_on_how_rows_are_taken_in_blocks(objective, monkeyp
     """Rows in order, as a stretch of a time series is: what is of all rows together is computed of all together."""
     X = np.sort(curved_spectra(300), axis=0)
     vae = VAETransformer(2, objective=objective, **small(n_draws=2, max_iter=1, early_stopping=False)).fit(X)
-    u, eps = to_device(vae.net_, X), torch.randn(3, 2, 300, 2, generator=torch.Generator().manual_seed(0))
+    u, eps = to_device(vae.net_, Rows(X)), torch.randn(3, 2, 300, 2, generator=torch.Generator().manual_seed(0))
     whole = vae.net_.evaluate(u, eps)
     monkeypatch.setattr(_net, "rows_per_block", lambda n_values: 7)
     assert vae.net_.evaluate(u, eps) == pytest.approx(whole, abs=1e-3)

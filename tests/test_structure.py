@@ -105,8 +105,7 @@ def test_libraries_are_known_where_they_belong():
                 assert path.stem == "_tensor_file"
             if module.startswith("sklearn.utils"):
                 assert (
-                    path.stem in {"_fitted", "_fitting", "_persistence", "_sklearn"}
-                    or path.parent.name == "displays"
+                    path.stem in {"_fitted", "_fitting", "_persistence", "_sklearn"} or path.parent.name == "displays"
                 )
             if module.startswith("sklearn.") and "._" in module:
                 assert path.stem == "_sklearn"

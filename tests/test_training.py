@@ -17,6 +17,7 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from skvae import VAETransformer
 from skvae._net import one_cycle
+from skvae._rows import Rows
 from skvae._training import fit_net, new_net, start_linear, to_device, validation_last
 
 from .conftest import curved_spectra, small
@@ -25,8 +26,8 @@ from .conftest import curved_spectra, small
 def test_engine_takes_the_steps_of_a_plain_torch_loop(spectra):
     """Same weights, rows and noise: the same weights after two epochs, to rounding."""
     params = VAETransformer(3, **small(max_iter=2, early_stopping=False, weight_decay=0.1))
-    net = new_net(params, spectra, seed=5)
-    u = to_device(net, spectra)
+    net = new_net(params, Rows(spectra), seed=5)
+    u = to_device(net, Rows(spectra))
     start_linear(net, params, u)
     plain = copy.deepcopy(net.module_)
     net.fit_loop((u, None), epochs=2, cycle=2)
@@ -86,9 +87,9 @@ def test_the_kept_weights_are_the_best_on_validation_rows(spectra):
 
 
 def test_refit_uses_all_rows_for_the_best_number_of_epochs(spectra):
-    net, selection, _ = fit_net(VAETransformer(2, **small(refit=True)), spectra, seed=0)
+    net, selection, _ = fit_net(VAETransformer(2, **small(refit=True)), Rows(spectra), seed=0)
     assert net is not selection and len(net.history) - 1 == selection.best_epoch_
-    net, selection, held_out = fit_net(VAETransformer(2, **small(refit=False)), spectra, seed=0)
+    net, selection, held_out = fit_net(VAETransformer(2, **small(refit=False)), Rows(spectra), seed=0)
     assert net is selection and len(np.unique(held_out)) == np.ceil(0.1 * len(spectra))
 
 

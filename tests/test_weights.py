@@ -67,8 +67,8 @@ def test_the_gradient_of_a_weighted_batch_is_that_of_rows_repeated(objective):
     X = curved_spectra(40)
     weight, repeated = counted(X)
     vae = VAETransformer(2, objective=objective, n_draws=3, **small())
-    net = new_net(vae, X, 0)
-    start_linear(net, vae, to_device(net, X))
+    net = new_net(vae, Rows(X), 0)
+    start_linear(net, vae, to_device(net, Rows(X)))
     eps = torch.randn(3, 40, 2, generator=torch.Generator().manual_seed(0))
     step = Step(net.module_, net.criterion_, net.optimizer_)
     gradients = []
@@ -76,7 +76,7 @@ def test_the_gradient_of_a_weighted_batch_is_that_of_rows_repeated(objective):
         (X, eps, torch.from_numpy(weight / weight.mean()).float()),
         (repeated, eps.repeat_interleave(torch.from_numpy(weight).long(), dim=1), None),
     ):
-        step.gradients(to_device(net, rows), noise, *(() if weights is None else (weights,)))
+        step.gradients(to_device(net, Rows(rows)), noise, *(() if weights is None else (weights,)))
         gradients.append([p.grad.clone() for p in net.module_.parameters() if p.grad is not None])
         net.module_.zero_grad()
     for ours, theirs in zip(*gradients, strict=True):
