@@ -74,11 +74,11 @@ class VAE(nn.Module):
 
     def arranged(self, z):
         """z (..., d) as the user sees it."""
-        return z[..., self.order] * self.sign.to(z.dtype)
+        return z.index_select(-1, self.order) * self.sign.to(z.dtype)
 
     def disarranged(self, z):
         """The module's z (..., d) of the user's."""
-        return (z * self.sign.to(z.dtype))[..., self.order.argsort()]
+        return (z * self.sign.to(z.dtype)).index_select(-1, self.order.argsort())
 
     def encode(self, u):
         """q(z | x) of each row of u (n, p)."""

@@ -1,0 +1,76 @@
+"""ONNX graphs give what the estimator gives, in ONNX Runtime, alone and inside a converted Pipeline."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import skl2onnx
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from skvae import VAETransformer, register_onnx, to_onnx
+from skvae.likelihoods import LIKELIHOODS
+from skvae.posteriors import POSTERIORS
+
+from ..conftest import curved_spectra, in_support, small
+
+
+def run(model, array):
+    """The first output of an ONNX model, which must be valid, in ONNX Runtime."""
+    onnx.checker.check_model(model)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: array})[0]
+
+
+def assert_close(ours, theirs):
+    """To 1e-5 of the spread of each column."""
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    assert np.abs(ours - theirs).max() <= 1e-5 * max(np.abs(theirs).max(), theirs.std())
+
+
+MODELS = [{"posterior": name} for name in POSTERIORS]
+MODELS += [{"likelihood": name} for name in LIKELIHOODS]
+MODELS += [
+    {"encoder": "conv1d", "decoder": "conv1d"},
+    {"encoder": "conv2d", "decoder": "conv2d", "input_shape": (1, 8, 8)},
+    {"encoder": lambda n_in, n_out: nn.Sequential(nn.Linear(n_in, 8), nn.GELU(), nn.Dropout(), nn.Linear(8, n_out))},
+    {"init": "random", "activation": "tanh", "hidden_layer_sizes": (16, 8)},
+]
+
+
+@pytest.mark.parametrize("params", MODELS, ids=str)
+def test_encoder_and_decoder_agree_with_the_estimator(params):
+    X = in_support(params.get("likelihood", "gaussian"), curved_spectra(90, 64)).astype(np.float32)
+    vae = VAETransformer(3, **{**small(max_iter=3), **params}).fit(X)
+    encoder, decoder = to_onnx(vae)
+    Z = vae.transform(X)
+    for n in (1, 7, 90):
+        assert_close(run(encoder, X[:n]), Z[:n])
+        assert_close(run(decoder, Z[:n]), vae.inverse_transform(Z[:n]))
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+def test_opsets(opset):
+    X = curved_spectra(60, 12).astype(np.float32)
+    vae = VAETransformer(2, **small(max_iter=1)).fit(X)
+    encoder, _ = to_onnx(vae, opset=opset)
+    assert [o.version for o in encoder.opset_import if o.domain == ""] == [opset]
+    assert_close(run(encoder, X), vae.transform(X))
+    with pytest.raises(ValueError, match="opset=17 is too old"):
+        to_onnx(vae, opset=17)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_converted_pipeline(dtype):
+    """float64 goes through a Pipeline as such until the VAE, which is float32 in ONNX."""
+    register_onnx()
+    X = curved_spectra(120, 20).astype(dtype)
+    y = X[:, 3] * 0.01
+    pipeline = make_pipeline(StandardScaler(), VAETransformer(3, posterior="rho", **small()), LinearRegression())
+    pipeline.fit(X, y)
+    model = skl2onnx.to_onnx(pipeline, X[:1])
+    np.testing.assert_allclose(run(model, X).ravel(), pipeline.predict(X), rtol=1e-4, atol=1e-4)
+    two = make_pipeline(VAETransformer(4, **small()), StandardScaler(), VAETransformer(2, **small())).fit(X)
+    np.testing.assert_allclose(run(skl2onnx.to_onnx(two, X[:1]), X), two.transform(X), atol=1e-4)
