@@ -10,7 +10,7 @@ from ._state import restore, state_of
 from ._tensor_file import describe, read, write
 
 # Parameters that change no weight.
-IRRELEVANT = {"checkpoint", "checkpoint_every", "device", "verbose", "n_importance_samples"}
+IRRELEVANT = {"checkpoint", "checkpoint_every", "device", "distributed", "verbose", "n_importance_samples"}
 
 
 class Checkpoint:
@@ -25,6 +25,8 @@ class Checkpoint:
         What tells this fit from others: see `identity`.
     seed : int
         To begin with, if there is no file yet.
+    writes : bool
+        Whether this process writes and removes the file.
 
     Raises
     ------
@@ -32,8 +34,8 @@ class Checkpoint:
         If the file is no checkpoint, or another fit's.
     """
 
-    def __init__(self, path, every, fit, seed):
-        self.path, self.every = path, every
+    def __init__(self, path, every, fit, seed, writes=True):
+        self.path, self.every, self.writes = path, every, writes
         self.content = {"fit": fit, "seed": seed, "stages": {}}
         if os.path.exists(path):
             there = read(path)
@@ -57,7 +59,8 @@ class Checkpoint:
 
     def remove(self):
         """The fit is whole."""
-        os.remove(self.path)
+        if self.writes:
+            os.remove(self.path)
 
 
 class Stage:
@@ -78,7 +81,8 @@ class Stage:
         """Write the net and its watch, if it is an epoch to write or the last."""
         if over or (len(net.history) - 1) % self.checkpoint.every == 0:
             self.stages[self.name] = {"net": state_of(net, watch), "over": over}
-            write(self.checkpoint.path, self.checkpoint.content)
+            if self.checkpoint.writes:
+                write(self.checkpoint.path, self.checkpoint.content)
 
 
 def identity(params, rows, weight=None, previous=None):

@@ -10,24 +10,25 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from ._arrays import array_of
 from ._callbacks import FitTask
 from ._checkpoint import Checkpoint, identity
-from ._fitted import FittedVAE, Floats
+from ._diagnostics import DiagnosticVAE
+from ._fitted import Floats
 from ._inspection import component_attributes, fitted_attributes, optimism
 from ._monitoring import ACTIVE
 from ._parameters import check_sample_weight, validates_parameters
+from ._processes import writes
 from ._rows import Rows, has_gaps, without_values
 from ._sklearn import CallbackSupportMixin
-from ._training import fit_net, pass_once, refits
+from ._training import draw_seed, fit_net, pass_once, refits
 
 Self = TypeVar("Self", bound="FittingVAE")  # typing has its own from Python 3.11 on
 
 
-class FittingVAE(CallbackSupportMixin, FittedVAE):
+class FittingVAE(CallbackSupportMixin, DiagnosticVAE):
     """The methods of `VAETransformer` that train."""
 
     @validates_parameters
@@ -52,7 +53,8 @@ class FittingVAE(CallbackSupportMixin, FittedVAE):
 
         Returns
         -------
-        self
+        self : VAETransformer
+            The estimator.
 
         Raises
         ------
@@ -72,11 +74,11 @@ class FittingVAE(CallbackSupportMixin, FittedVAE):
         """
         previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
         data, weight, gaps = self._training_rows(X, sample_weight, reset=previous is None)
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        seed = draw_seed(self)
         checkpoint = None
         if self.checkpoint is not None:
             this = identity(self.get_params(deep=False), data, weight, previous)
-            checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every, this, seed)
+            checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every, this, seed, writes(self))
             seed = checkpoint.seed
         task = None
         if hasattr(self, "_skl_callbacks"):
@@ -106,11 +108,25 @@ class FittingVAE(CallbackSupportMixin, FittedVAE):
         The first call takes scaling and linear start from its X (n_samples, n_features), and all parameters; it also
         settles the order and the signs of the components. What attributes say of rows, they say of the last call's;
         `n_active_components_` and the limits of T2 and Q are of the rows of all calls.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            As in `fit`; of later calls, at least one row.
+        y : ignored
+            For scikit-learn's conventions.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            As in `fit`.
+
+        Returns
+        -------
+        self : VAETransformer
+            The estimator.
         """
         previous = getattr(self, "net_", None)
         first = previous is None
         data, weight, gaps = self._training_rows(X, sample_weight, reset=first, check=first)
-        seed = check_random_state(self.random_state).randint(2**31 - 1) if first else self._seed
+        seed = draw_seed(self) if first else self._seed
         net = pass_once(self, data, seed, weight, gaps, previous)
         before = None if first else self._monitor
         self._hold(X, data, weight, net, net, seed, first=first, fewer=8, monitor=before)  # a pass takes little time

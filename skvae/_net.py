@@ -106,10 +106,11 @@ class VAENet(NeuralNet):
         super().initialize()
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
         share = torch.zeros((), device=self.device) if self.kl_warmup else 1.0
-        self.training_step_ = make_step(
-            self.module_, self.criterion_, self.optimizer_, self.compile_step, self.precision, share
-        )
+        self.training_step_ = self._step(self.criterion_, self.optimizer_, self.compile_step, self.precision, share)
         return self
+
+    def _step(self, *options):
+        return make_step(self.module_, *options)
 
     def get_split_datasets(self, X, y=None, **fit_params):
         return X
@@ -157,9 +158,14 @@ class VAENet(NeuralNet):
                 totals, terms = totals + sums(terms), []
         if terms:
             totals = totals + sums(terms)
+        totals, n_rows = self._of_all_rows(totals, n_rows)
         objective, kl = (totals / n_rows).tolist()
         self.history.record(f"{prefix}_loss", self.module_.log_volume - objective)
         self.history.record(f"{prefix}_kl", kl)
+
+    def _of_all_rows(self, totals, n_rows):
+        """Sums over the rows of an epoch, and their number, where this process had a part of them."""
+        return totals, n_rows
 
     def _set_learning_rate(self, share):
         for group in self.optimizer_.param_groups:

@@ -12,6 +12,7 @@ from ._transformer import VAETransformer
 LEAST_OPSET = 18
 FLOAT = 1  # onnx.TensorProto.FLOAT
 
+
 class OnnxModels(NamedTuple):
     """`transform` and `inverse_transform` as ``onnx.ModelProto``."""
 

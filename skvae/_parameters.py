@@ -44,6 +44,7 @@ CONSTRAINTS = {
     "device": [str],
     "precision": [StrOptions(set(PRECISIONS))],
     "compile": ["boolean"],
+    "distributed": ["boolean"],
     "callbacks": [list, None],
     "net_params": [dict, None],
     "warm_start": ["boolean"],

@@ -13,6 +13,7 @@ from ._arrays import array_of
 from ._fitting import FittingVAE
 from ._monitoring import Monitor
 from ._parameters import device_here
+from ._processes import writes
 from ._state import check_history, check_like, check_state, restore, state_of, zeros
 from ._tensor_file import Custom, describe, is_plain, write
 from ._training import net_of
@@ -74,7 +75,7 @@ class PersistentVAE(FittingVAE):
         Parameters
         ----------
         path : str or path-like
-            Replaced in whole or not at all.
+            Replaced in whole or not at all. Of several processes that trained one model, the first writes it.
 
         Raises
         ------
@@ -94,7 +95,8 @@ class PersistentVAE(FittingVAE):
         fitted = {name: fitted[name] for name in KEPT if name in fitted}
         check_fitted(self.net_, fitted)  # what is written can be read
         fitted["_fitted_with"] = held({k: v for k, v in self._fitted_with.items() if v is not parameters[k]})
-        write(path, {"estimator": type(self).__name__, "parameters": held(parameters), "fitted": fitted})
+        if writes(self):
+            write(path, {"estimator": type(self).__name__, "parameters": held(parameters), "fitted": fitted})
 
 
 def give_tensors(state):

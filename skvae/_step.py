@@ -45,12 +45,15 @@ class Step:
         self.precision = precision
         self.share = share
 
-    def gradients(self, u, eps, weight=None):
-        """Fill the parameters' gradients; return objective and KL of each row, times its weight."""
+    def gradients(self, u, eps, weight=None, n_rows=None):
+        """Fill the parameters' gradients; return objective and KL of each row, times its weight.
+
+        The mean is the sum over `n_rows`, by default the batch's.
+        """
         with training_products(self.precision):
             objective, kl = self.terms(self.module, self.objective, u, eps, self.share)
-            n = len(objective)
-            of_rows = objective.new_full((n,), -1 / n) if weight is None else -weight / n
+            n = len(objective) if n_rows is None else n_rows
+            of_rows = torch.full_like(objective, -1 / n) if weight is None else -weight / n
             objective.backward(of_rows)  # of minus the mean, with no mean to undo
         objective, kl = objective.detach(), kl.detach()
         return (objective, kl) if weight is None else (objective * weight, kl * weight)

@@ -5,12 +5,14 @@ from math import isfinite
 
 import numpy as np
 import torch
+from sklearn.utils import check_random_state
 
 from ._batches import Streamed
 from ._build import build_vae, lookup
 from ._linear_start import linear_start
 from ._net import VAENet
 from ._parameters import resolve_device
+from ._processes import several
 from ._progress import ProgressLine
 from ._scaling import column_scaling
 from .likelihoods import NOISE_FLOOR
@@ -79,7 +81,13 @@ def net_of(params, mean, scale, n_rows_a_batch, seed):
         **given,
     }
     objective = partial(lookup(OBJECTIVES, params.objective), beta=params.beta, free_bits=params.free_bits)
-    return VAENet(module_of(params, mean, scale, seed), objective, **options).initialize()
+    kind = VAENet
+    if several(params):
+        from ._distributed import DistributedNet, accelerator_for
+
+        options["accelerator"] = accelerator_for(params)
+        kind, options["device"] = DistributedNet, str(options["accelerator"].device)
+    return kind(module_of(params, mean, scale, seed), objective, **options).initialize()
 
 
 def to_device(net, rows, order=None):
@@ -170,6 +178,16 @@ def pass_once(params, rows, seed, weight=None, gaps=False, net=None):
     if new:
         start_linear(net, params, u, w)
     return learn(net, (u, None), epochs=1, weights=(of_mean_one(w), None))
+
+
+def draw_seed(params):
+    """A seed from `random_state`, the same in all processes."""
+    seed = check_random_state(params.random_state).randint(2**31 - 1)
+    if several(params):
+        from ._distributed import of_first_process
+
+        seed = of_first_process(seed, params)
+    return seed
 
 
 def validates(params):

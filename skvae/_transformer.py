@@ -92,6 +92,11 @@ class VAETransformer(PersistentVAE):
         Convolutions on CUDA follow torch's own setting, ``torch.backends.cudnn``, which allows tf32.
     compile : bool, default=False
         Whether torch.compile fuses a step's operations: faster for small networks, after 10 to 30 seconds.
+    distributed : bool, default=False
+        Whether the processes that ``torchrun`` or ``accelerate launch`` started share each batch's rows (extra
+        ``distributed``). All call `fit` with the same X, all end with the same model; the steps are those of one
+        process with this `batch_size`, to rounding. (A penalty on z, as InfoVAE's, is of each process's rows.) In a
+        process that is alone it changes nothing.
     callbacks : list of skorch callbacks or None, default=None
     net_params : dict or None, default=None
         Further parameters of `skorch.NeuralNet`, such as ``{"optimizer": torch.optim.SGD}``. An optimizer
@@ -185,6 +190,7 @@ class VAETransformer(PersistentVAE):
         device: str = "auto",
         precision: Literal["float32", "tf32", "bf16"] = "float32",
         compile: bool = False,
+        distributed: bool = False,
         callbacks: list[Any] | None = None,
         net_params: dict[str, Any] | None = None,
         warm_start: bool = False,
@@ -220,6 +226,7 @@ class VAETransformer(PersistentVAE):
         self.device = device
         self.precision = precision
         self.compile = compile
+        self.distributed = distributed
         self.callbacks = callbacks
         self.net_params = net_params
         self.warm_start = warm_start

@@ -8,7 +8,8 @@ import skvae
 ROOT = Path(skvae.__file__).parent
 # A room may import ours from the rooms listed here.
 FLOORS = {
-    "__init__": {"_loading", "_transformer", "_version"},
+    "__init__": {"_loading", "_onnx", "_transformer", "_version"},
+    "_onnx": {"_transformer"},
     "_version": set(),
     "_loading": {
         "_inspection", "_monitoring", "_parameters", "_persistence", "_state", "_tensor_file", "_training",
@@ -16,19 +17,21 @@ FLOORS = {
     },
     "_transformer": {"_parameters", "_persistence"},
     "_persistence": {
-        "_arrays", "_fitting", "_monitoring", "_parameters", "_state", "_tensor_file", "_training", "_version",
+        "_arrays", "_fitting", "_monitoring", "_parameters", "_processes", "_state", "_tensor_file", "_training",
+        "_version",
     },
     "_fitting": {
-        "_arrays", "_callbacks", "_checkpoint", "_fitted", "_inspection", "_monitoring", "_parameters", "_rows",
-        "_sklearn", "_training",
+        "_arrays", "_callbacks", "_checkpoint", "_diagnostics", "_fitted", "_inspection", "_monitoring", "_parameters",
+        "_processes", "_rows", "_sklearn", "_training",
     },
+    "_diagnostics": {"_arrays", "_fitted", "_inference", "_monitoring", "_rows"},
     "_fitted": {
-        "_arrays", "_build", "_inference", "_monitoring", "_parameters", "_rows", "_sklearn", "likelihoods",
+        "_arrays", "_build", "_inference", "_parameters", "_rows", "_sklearn", "likelihoods",
     },
     "_parameters": {"_arrays", "_sklearn", "likelihoods", "networks", "objectives", "posteriors"},
     "_training": {
-        "_batches", "_build", "_linear_start", "_net", "_parameters", "_progress", "_scaling",
-        "likelihoods", "objectives",
+        "_batches", "_build", "_distributed", "_linear_start", "_net", "_parameters", "_processes", "_progress",
+        "_rows", "_scaling", "likelihoods", "objectives",
     },
     "_inspection": {"_inference", "_monitoring", "_rows", "_scaling"},
     "_monitoring": {"_scaling"},
@@ -51,6 +54,8 @@ FLOORS = {
     "_rows": {"_arrays"},
     "_arrays": {"_sklearn"},
     "_callbacks": set(),
+    "_distributed": {"_net", "_step"},
+    "_processes": set(),
     "_sklearn": set(),
 }  # fmt: skip
 
@@ -100,13 +105,12 @@ def test_libraries_are_known_where_they_belong():
     for path in ROOT.rglob("*.py"):
         for module, _ in imports(path):
             if module.startswith("skorch"):
-                assert path.stem in {"_callbacks", "_net", "_progress"}
+                assert path.stem in {"_callbacks", "_distributed", "_net", "_progress"}
             if module.startswith("safetensors"):
                 assert path.stem == "_tensor_file"
             if module.startswith("sklearn.utils"):
-                assert (
-                    path.stem in {"_fitted", "_fitting", "_persistence", "_sklearn"} or path.parent.name == "displays"
-                )
+                public = {"_diagnostics", "_fitted", "_fitting", "_onnx", "_persistence", "_sklearn", "_training"}
+                assert path.stem in public or path.parent.name == "displays"
             if module.startswith("sklearn.") and "._" in module:
                 assert path.stem == "_sklearn"
 

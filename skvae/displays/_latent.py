@@ -117,7 +117,20 @@ class LatentDisplay(Display):
         return display.plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "LatentDisplay":
-        """Draw on ax, or on a new figure; kwargs are for ``ax.scatter``. Returns self."""
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            Where; None: on a new figure.
+        **kwargs : dict
+            For ``ax.scatter``.
+
+        Returns
+        -------
+        display : LatentDisplay
+            The display itself.
+        """
         plt = self._open(ax)
         self.colorbar_ = self.legend_ = self.ellipses_ = None
         options = style(plt.matplotlib.collections.PathCollection, kwargs, s=12, linewidths=0)

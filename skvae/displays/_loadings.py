@@ -103,7 +103,20 @@ class LoadingsDisplay(Display):
         return cls(mean=mean, std=std, components=components, axis=axis, axis_name=axis_name).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "LoadingsDisplay":
-        """Draw on ax, or on a new figure; kwargs are for ``ax.plot``. Returns self."""
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            Where; None: on a new figure.
+        **kwargs : dict
+            For ``ax.plot``.
+
+        Returns
+        -------
+        display : LoadingsDisplay
+            The display itself.
+        """
         plt = self._open(ax)
         self.lines_, self.bands_ = [], []
         self.ax_.axhline(0, color="0.7", linewidth=0.8, zorder=0)

@@ -87,7 +87,20 @@ class LossCurveDisplay(Display):
         ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "LossCurveDisplay":
-        """Draw on ax, or on a new figure; kwargs are for ``ax.plot``. Returns self."""
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            Where; None: on a new figure.
+        **kwargs : dict
+            For ``ax.plot``.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            The display itself.
+        """
         plt = self._open(ax)
         self.lines_, self.best_line_, self.kl_ax_, self.kl_line_ = [], None, None, None
         for color, (name, loss) in zip(COLORS, self.losses.items(), strict=False):

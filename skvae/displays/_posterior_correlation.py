@@ -63,7 +63,20 @@ class PosteriorCorrelationDisplay(Display):
         return cls(correlation=correlation.mean(axis=0)).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "PosteriorCorrelationDisplay":
-        """Draw on ax, or on a new figure; kwargs are for ``ax.imshow``. Returns self."""
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            Where; None: on a new figure.
+        **kwargs : dict
+            For ``ax.imshow``.
+
+        Returns
+        -------
+        display : PosteriorCorrelationDisplay
+            The display itself.
+        """
         plt = self._open(ax)
         self.image_ = self.ax_.imshow(
             self.correlation, **{"cmap": "RdBu_r", "vmin": -1, "vmax": 1, "aspect": "equal", **kwargs}

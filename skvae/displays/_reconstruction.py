@@ -139,7 +139,20 @@ class ReconstructionDisplay(Display):
         ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "ReconstructionDisplay":
-        """Draw on ax, or on a new figure; kwargs are for ``ax.plot`` or ``ax.imshow``. Returns self."""
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            Where; None: on a new figure.
+        **kwargs : dict
+            For ``ax.plot`` or ``ax.imshow``.
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+            The display itself.
+        """
         self.measured_lines_ = self.lines_ = self.bands_ = self.legend_ = self.image_ = None
         if self.image_shape is not None:
             if "norm" not in kwargs:  # what is brighter or darker than any original does not dim the originals

@@ -81,7 +81,20 @@ class ScreeDisplay(Display):
         ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "ScreeDisplay":
-        """Draw on ax, or on a new figure; kwargs are for ``ax.bar``. Returns self."""
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            Where; None: on a new figure.
+        **kwargs : dict
+            For ``ax.bar``.
+
+        Returns
+        -------
+        display : ScreeDisplay
+            The display itself.
+        """
         plt = self._open(ax)
         n = len(self.explained_variance_ratio)
         series = {self.name: self.explained_variance_ratio}

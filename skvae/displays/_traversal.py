@@ -131,7 +131,20 @@ class TraversalDisplay(Display):
         ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "TraversalDisplay":
-        """Draw on ax, or on a new figure; kwargs are for ``ax.plot`` or ``ax.imshow``. Returns self."""
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None, default=None
+            Where; None: on a new figure.
+        **kwargs : dict
+            For ``ax.plot`` or ``ax.imshow``.
+
+        Returns
+        -------
+        display : TraversalDisplay
+            The display itself.
+        """
         self.lines_ = self.colorbar_ = self.image_ = None
         name = f"component {self.component}"
         if self.image_shape is not None:

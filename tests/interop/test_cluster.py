@@ -1,4 +1,4 @@
-"""Searches on dask clusters of separate processes: loky's results, one torch thread a worker, and a worker that dies."""
+"""Searches on dask clusters of separate processes: loky's results, one thread each, and one that dies."""
 
 import os
 import signal
@@ -27,7 +27,9 @@ GRID = {"n_components": [1, 2, 3], "posterior": ["diag", "rho"]}
 def local_cluster(folder):
     """Two worker processes of one thread, which dask starts and looks after."""
     with (
-        LocalCluster(2, processes=True, threads_per_worker=1, dashboard_address=None, local_directory=folder) as cluster,
+        LocalCluster(
+            2, processes=True, threads_per_worker=1, dashboard_address=None, local_directory=folder
+        ) as cluster,
         Client(cluster) as client,
     ):
         yield client

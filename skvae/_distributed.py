@@ -1,0 +1,92 @@
+"""One model trained by several processes, each on its share of every batch: Hugging Face Accelerate, by skorch's mixin.
+
+Every process is given all rows, most sensibly as a mapped file, draws the same batches and takes every k-th row of
+them; gradients are averaged. The steps are those of one process with the same batches, to rounding.
+"""
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast, broadcast_object_list, reduce
+from skorch.hf import AccelerateMixin
+
+from ._net import VAENet
+from ._step import Step
+
+
+def accelerator_for(params):
+    """The Accelerator of this process: on its own GPU, or the CPU."""
+    plugged_in = any(not isinstance(option, str) for option in (params.encoder, params.decoder, params.likelihood))
+    gradients = DistributedDataParallelKwargs(find_unused_parameters=plugged_in)  # ours have none
+    return Accelerator(cpu=params.device == "cpu", kwargs_handlers=[gradients], device_placement=False)
+
+
+def of_first_process(value, params):
+    """A number as the first process has it."""
+    accelerator_for(params)  # the first connects the processes
+    return broadcast_object_list([value])[0]
+
+
+class Shares:
+    """One process's share of batches, with the number of rows of the whole batch."""
+
+    def __init__(self, batches, rank, n_processes):
+        self.batches, self.rows = batches, slice(rank, None, n_processes)
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        for u, eps, *weight in self.batches:
+            share = [w[self.rows] for w in weight] or [None]
+            yield u[self.rows], eps[..., self.rows, :], *share, len(u)
+
+
+class SharedStep(Step):
+    """A step of which this process computes its share."""
+
+    def __init__(self, n_processes, *args):
+        super().__init__(*args)
+        self.n_processes = n_processes
+
+    def gradients(self, u, eps, weight, n_rows):
+        return super().gradients(u, eps, weight, n_rows / self.n_processes)  # the processes' gradients are averaged
+
+
+class DistributedNet(AccelerateMixin, VAENet):
+    """A `VAENet` whose steps several processes share.
+
+    Of skorch's mixin it has the accelerator, and that processes wait for each other. What the accelerator prepares is
+    the module of the training step alone, which averages gradients (`DistributedDataParallel`): all else knows the
+    bare one.
+
+    Parameters
+    ----------
+    accelerator : accelerate.Accelerator
+    """
+
+    def initialize(self):
+        return VAENet.initialize(self)  # without the mixin's own wrapping
+
+    def _initialize_callbacks(self):
+        return VAENet._initialize_callbacks(self)  # without its print_log, which there is not
+
+    def _step(self, *options):
+        prepared = self.accelerator.prepare(self.module_)
+        return SharedStep(self.accelerator.num_processes, prepared, *options)
+
+    def get_iterator(self, dataset, training=False, weight=None):
+        batches = VAENet.get_iterator(self, dataset, training, weight)
+        return Shares(batches, self.accelerator.process_index, self.accelerator.num_processes)
+
+    def _of_all_rows(self, totals, n_rows):
+        return reduce(totals, "sum"), int(reduce(torch.tensor(n_rows, device=self.device), "sum"))
+
+    def evaluate(self, *args):
+        """Each process scores all rows; their mean is the same number in each, so that they stop at the same epoch."""
+        score = torch.tensor(super().evaluate(*args), dtype=torch.float64, device=self.device)
+        return float(reduce(score, "mean"))
+
+    def fit_loop(self, *args, **kwargs):
+        for tensor in self.module_.state_dict().values():
+            tensor.copy_(broadcast(tensor))  # starts may differ in rounding
+        return super().fit_loop(*args, **kwargs)
