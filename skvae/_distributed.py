@@ -1,4 +1,4 @@
-"""One model trained by several processes, each on its share of every batch: Hugging Face Accelerate, by skorch's mixin.
+"""One model trained by several processes, each on its share of every batch, by Hugging Face Accelerate.
 
 Every process is given all rows, most sensibly as a mapped file, draws the same batches and takes every k-th row of
 them; gradients are averaged. The steps are those of one process with the same batches, to rounding.
@@ -7,7 +7,6 @@ them; gradients are averaged. The steps are those of one process with the same b
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast, broadcast_object_list, reduce
-from skorch.hf import AccelerateMixin
 
 from ._net import VAENet
 from ._step import Step
@@ -52,30 +51,28 @@ class SharedStep(Step):
         return super().gradients(u, eps, weight, n_rows / self.n_processes)  # the processes' gradients are averaged
 
 
-class DistributedNet(AccelerateMixin, VAENet):
+class DistributedNet(VAENet):
     """A `VAENet` whose steps several processes share.
 
-    Of skorch's mixin it has the accelerator, and that processes wait for each other. What the accelerator prepares is
-    the module of the training step alone, which averages gradients (`DistributedDataParallel`): all else knows the
-    bare one.
+    skorch's `AccelerateMixin` wraps net.module_, which then lacks the VAE's attributes, and has data come from a
+    DataLoader. Here the accelerator prepares the module of the training step alone (`DistributedDataParallel`, which
+    averages gradients), and all else knows the bare one.
 
     Parameters
     ----------
     accelerator : accelerate.Accelerator
     """
 
-    def initialize(self):
-        return VAENet.initialize(self)  # without the mixin's own wrapping
-
-    def _initialize_callbacks(self):
-        return VAENet._initialize_callbacks(self)  # without its print_log, which there is not
+    def __init__(self, module, *args, accelerator, **kwargs):
+        super().__init__(module, *args, **kwargs)
+        self.accelerator = accelerator
 
     def _step(self, *options):
         prepared = self.accelerator.prepare(self.module_)
         return SharedStep(self.accelerator.num_processes, prepared, *options)
 
     def get_iterator(self, dataset, training=False, weight=None):
-        batches = VAENet.get_iterator(self, dataset, training, weight)
+        batches = super().get_iterator(dataset, training, weight)
         return Shares(batches, self.accelerator.process_index, self.accelerator.num_processes)
 
     def _of_all_rows(self, totals, n_rows):

@@ -1,6 +1,7 @@
 """What a fitted estimator does: validated arrays in, arrays out."""
 
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     that exceed the range of X's dtype, such as the score of a row 1e30 standard deviations away in float32, raise
     ValueError.
     """
+
+    _doc_link_module = "skvae"  # of the HTML representation: the docstrings that are installed
+    _doc_link_template = Path(__file__).with_name("_transformer.py").as_uri()
 
     components_: Floats
     explained_variance_: Floats

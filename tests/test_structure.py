@@ -105,7 +105,7 @@ def test_libraries_are_known_where_they_belong():
     for path in ROOT.rglob("*.py"):
         for module, _ in imports(path):
             if module.startswith("skorch"):
-                assert path.stem in {"_callbacks", "_distributed", "_net", "_progress"}
+                assert path.stem in {"_callbacks", "_net", "_progress"}
             if module.startswith("safetensors"):
                 assert path.stem == "_tensor_file"
             if module.startswith("sklearn.utils"):

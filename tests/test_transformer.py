@@ -2,6 +2,10 @@
 
 import copy
 import math
+import re
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import joblib
 import numpy as np
@@ -269,3 +273,12 @@ def test_odd_data_give_finite_numbers(name, dtype, likelihood):
         vae.inverse_transform(vae.transform(X)),
     ):
         assert np.isfinite(array).all()
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_the_html_representation_links_to_docstrings_that_are_there(spectra, fitted):
+    vae = VAETransformer(3, max_iter=0)
+    html = (vae.fit(spectra) if fitted else vae)._repr_html_()
+    link = re.search(r'href="(file://[^"]+)"', html)[1]
+    assert "class VAETransformer" in Path(url2pathname(urlparse(link).path)).read_text()
+    assert "n_components" in html
