@@ -1,5 +1,8 @@
 """Tables as people bring them, on their way to scikit-learn's checks; arrays of other libraries, and back."""
 
+import tempfile
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from sklearn import get_config
@@ -13,7 +16,7 @@ def readable(X):
     """X as what scikit-learn reads rightly, most often itself.
 
     A torch tensor becomes an array, without its graph, unless scikit-learn's `array_api_dispatch` is on; a masked value
-    becomes NaN, which is for what was not measured.
+    becomes NaN, which is for what was not measured; a dask array and blocks of rows become a mapped file.
 
     Raises
     ------
@@ -28,10 +31,52 @@ def readable(X):
         return (X.double() if X.is_floating_point() and X.dtype not in NUMPYS else X).numpy()
     if isinstance(X, np.ma.MaskedArray):
         return np.where(np.ma.getmaskarray(X), np.array(np.nan, np.result_type(X.dtype, np.float16)), X.data)
+    X = one_table(X)
     dtypes = X.dtypes if hasattr(X, "columns") else [getattr(X, "dtype", None)]
     if any(getattr(dtype, "kind", "") in ("M", "m") or getattr(dtype, "is_temporal", bool)() for dtype in dtypes):
         raise TypeError("X has dates or times: make numbers of them, such as seconds since the first.")
     return X
+
+
+def one_table(X):
+    """X itself or, of a dask array, an iterator or a list of tables, `mapped`, the rows of its blocks."""
+    if hasattr(X, "dask") and hasattr(X, "blocks") and X.ndim == 2:
+        return mapped(X.blocks[i].compute() for i in range(X.numblocks[0]))
+    tables = isinstance(X, list | tuple) and len(X) and getattr(X[0], "ndim", 0) == 2
+    return mapped(X) if tables or isinstance(X, Iterator) else X
+
+
+def mapped(blocks):
+    """Blocks of rows, one after another, as one array that is mapped from a temporary file.
+
+    So that each is asked for once, whatever it takes to make, and rows may be read in any order. The file is in
+    `tempfile.gettempdir()`, takes as much as the rows do, and is gone with the array.
+
+    Raises
+    ------
+    ValueError
+        If a block is no table of numbers, or of other columns than the first.
+    OSError
+        If the disk is full.
+    """
+    first, dtype, shape = None, None, (0, 0)
+    with tempfile.TemporaryFile() as file:
+        for i, block in enumerate(blocks):
+            block = np.asarray(readable(block))
+            if first is None:
+                dtype = np.dtype(np.float32 if block.dtype == np.float32 else np.float64)
+                first, shape = block, (0, *block.shape[1:])
+            if block.ndim != 2 or block.shape[1:] != shape[1:] or block.dtype.kind not in "fiub":
+                raise ValueError(
+                    f"X is an iterable of blocks, but block {i} of shape {block.shape} and dtype {block.dtype} is no "
+                    f"table of numbers with as many columns as the first, of shape {first.shape}."
+                )
+            file.write(np.ascontiguousarray(block, dtype=dtype).data)
+            shape = (shape[0] + len(block), shape[1])
+        file.flush()
+        if not shape[0]:
+            raise ValueError("X is an iterable of blocks, but there are no rows in it.")
+        return np.memmap(file, dtype=dtype, mode="r", shape=shape)
 
 
 def floating(X):

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 
-from ._arrays import array_of
+from ._arrays import array_of, one_table
 from ._callbacks import FitTask
 from ._checkpoint import Checkpoint, identity
 from ._diagnostics import DiagnosticVAE
@@ -72,6 +72,7 @@ class FittingVAE(CallbackSupportMixin, DiagnosticVAE):
             If training diverged: the best weights before that are kept. If posteriors collapsed: components whose
             posterior means hardly vary over the training rows carry nothing of X.
         """
+        X = one_table(X)
         previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
         data, weight, gaps = self._training_rows(X, sample_weight, reset=previous is None)
         seed = draw_seed(self)
@@ -123,6 +124,7 @@ class FittingVAE(CallbackSupportMixin, DiagnosticVAE):
         self : VAETransformer
             The estimator.
         """
+        X = one_table(X)
         previous = getattr(self, "net_", None)
         first = previous is None
         data, weight, gaps = self._training_rows(X, sample_weight, reset=first, check=first)

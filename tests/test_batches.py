@@ -135,3 +135,37 @@ def test_inference_does_not_depend_on_its_blocks(spectra, monkeypatch):
     for a, b in zip(whole, in_blocks, strict=False):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
     assert vae.sample(50, random_state=0).shape == whole[3].shape
+
+
+def test_an_iterator_of_blocks_is_asked_once_and_trains_as_the_array(mapped):
+    """Blocks come from a generator that cannot start anew; small ones are resident, larger ones streamed."""
+    _, X = mapped
+    asked = []
+
+    def blocks():
+        for rows in np.array_split(np.arange(len(X)), 7):
+            asked.append(len(rows))
+            yield X[rows]
+
+    expected = VAETransformer(2, **small()).fit(X)
+    vae = VAETransformer(2, **small()).fit(blocks())
+    assert sum(asked) == len(X) and len(asked) == 7
+    np.testing.assert_array_equal(vae.transform(blocks()), expected.transform(X))
+    with sklearn.config_context(working_memory=0.01):
+        streamed = VAETransformer(2, **small()).fit(blocks())
+    assert streamed.score(X) == pytest.approx(expected.score(X), abs=0.1 * X.shape[1])
+    assert VAETransformer(2, **small()).partial_fit(blocks()).n_features_in_ == X.shape[1]
+
+
+@pytest.mark.parametrize(
+    "blocks, reason",
+    [
+        ([np.zeros((5, 3)), np.zeros((5, 4))], r"block 1 of shape \(5, 4\)"),
+        ([np.zeros((5, 3)), np.zeros(3)], r"block 1 of shape \(3,\)"),
+        ([np.array([["a", "b"]])], "block 0 .* is no table of numbers"),
+        (iter([]), "there are no rows in it"),
+    ],
+)
+def test_blocks_that_are_no_table_are_refused(blocks, reason):
+    with pytest.raises(ValueError, match=reason):
+        VAETransformer().fit(blocks)

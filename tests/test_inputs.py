@@ -67,6 +67,7 @@ SAME = {
     "polars": pl.DataFrame,
     "polars of integers": lambda X: pl.DataFrame(X.astype(int)),
     "dask": dask,
+    "list of tables": lambda X: [X[:7], pd.DataFrame(X[7:9]), X[9:]],
     "masked array, nothing masked": np.ma.masked_array,
 }
 SAME_WITH_GAPS = {
@@ -83,6 +84,7 @@ SAME_WITH_GAPS = {
     "polars with null": lambda X: pl.DataFrame(X).fill_nan(None),
     "polars of integers with null": lambda X: pl.DataFrame(X).fill_nan(None).cast(pl.Int64),
     "dask": dask,
+    "list of tables": lambda X: [X[:7], X[7:]],
     "masked array": np.ma.masked_invalid,
     "masked array of integers": lambda X: np.ma.masked_array(np.nan_to_num(X).astype(int), np.isnan(X)),
 }

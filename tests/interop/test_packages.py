@@ -117,3 +117,17 @@ def test_chemotools_preprocesses_in_front(X, step):
     preprocessed = step.fit_transform(X)
     np.testing.assert_allclose(Z, VAETransformer(3, **small()).fit(np.asarray(preprocessed)).transform(preprocessed))
     assert np.isfinite(pipeline.score(X))
+
+
+def test_a_dask_array_is_fitted_as_its_values_each_block_computed_once(X):
+    computed = []
+
+    def block(rows):
+        computed.append(len(rows))
+        return rows
+
+    lazy = dask.array.from_array(X, chunks=(40, 24)).map_blocks(block, meta=np.empty((0, 0)))
+    vae, expected = VAETransformer(2, **small()).fit(lazy), VAETransformer(2, **small()).fit(X)
+    assert computed == [40, 40, 40, 30]
+    assert_array_equal(vae.transform(X), expected.transform(X))
+    assert_array_equal(vae.transform(dask.array.from_array(X, chunks=(64, 5))), expected.transform(X))
