@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,8 @@ def mapped(blocks):
     OSError
         If the disk is full.
     """
-    first, dtype, shape = None, None, (0, 0)
+    first, shape = None, (0, 0)
+    dtype: np.dtype[Any] = np.dtype(np.float64)
     with tempfile.TemporaryFile() as file:
         for i, block in enumerate(blocks):
             block = np.asarray(readable(block))

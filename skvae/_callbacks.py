@@ -39,22 +39,23 @@ class StageTask(Callback):
 
     def __init__(self, fit, name, n_epochs):
         self.fit, self.name, self.n_epochs = fit, name, n_epochs
+        self.epoch_: Any = None
 
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, net, **kwargs):
         self.context_ = self.fit.context.subcontext(self.name, max_subtasks=self.n_epochs)
         self.context_.call_on_fit_task_begin(**self.fit.given)
         self.epoch_ = None
 
-    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_begin(self, net, **kwargs):
         self.epoch_ = self.context_.subcontext("epoch")
         self.epoch_.call_on_fit_task_begin(**self.fit.given)
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net, **kwargs):
         epoch, self.epoch_ = self.epoch_, None
         if self._ended(epoch, net):
             raise KeyboardInterrupt  # how skorch's callbacks stop training
 
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+    def on_train_end(self, net, **kwargs):
         if self.epoch_ is not None:  # it was not whole
             self.epoch_.call_on_fit_task_end(**self.fit.given)
         self._ended(self.context_, net)

@@ -35,8 +35,8 @@ class DiagnosticVAE(FittedVAE):
         loadings : ndarray of shape (n_samples, n_components, n_features)
             In X's units per unit of z.
         """
-        X, inference = self._rows(X, "loadings")
-        return inference.jacobian(Rows(inference.transform(X)))
+        table, inference = self._rows(X, "loadings")
+        return inference.jacobian(Rows(inference.transform(table)))
 
     @overload
     def reconstruct(self, X: ArrayLike, return_std: Literal[False] = False, n_draws: int = 64) -> Floats: ...
@@ -61,8 +61,8 @@ class DiagnosticVAE(FittedVAE):
         std : ndarray of shape (n_samples, n_features)
             Of noise and of z given x together. If `return_std`.
         """
-        X, inference = self._rows(X, "reconstruct")
-        moments = inference.predictive(X, check_n_draws(n_draws), self._seed, weighted=False, with_std=return_std)
+        table, inference = self._rows(X, "reconstruct")
+        moments = inference.predictive(table, check_n_draws(n_draws), self._seed, weighted=False, with_std=return_std)
         return (moments[:, 0, ...], moments[:, 1, ...]) if return_std else moments[:, 0, ...]
 
     @overload
@@ -92,9 +92,9 @@ class DiagnosticVAE(FittedVAE):
         std : ndarray of shape (n_samples, n_features)
             Standard deviation of each missing value, noise included; 0 where one was measured. If `return_std`.
         """
-        X, inference = self._rows(X, "impute")
+        table, inference = self._rows(X, "impute")
         check_n_draws(n_draws)
-        filled = X[:].clone()
+        filled = table[:].clone()
         missing, std = filled.isnan(), torch.zeros_like(filled)
         rows = missing.any(1)
         if rows.any():
@@ -102,7 +102,7 @@ class DiagnosticVAE(FittedVAE):
             moments = inference.predictive(lacking, n_draws, self._seed, weighted=True, with_std=return_std)
             std[missing] = moments[:, -1][missing[rows]]
             filled[missing] = moments[:, 0][missing[rows]]
-        return (X.like(filled), X.like(std)) if return_std else X.like(filled)
+        return (table.like(filled), table.like(std)) if return_std else table.like(filled)
 
     def get_covariance(self, n_draws: int = 10_000) -> Floats:
         """Return the model's covariance of X's features, as `PCA.get_covariance` does.
@@ -143,9 +143,9 @@ class DiagnosticVAE(FittedVAE):
         t2 : ndarray of shape (n_samples,)
             Without unit.
         """
-        X, inference = self._rows(X, "hotelling_t2")
+        table, inference = self._rows(X, "hotelling_t2")
         with np.errstate(over="ignore", invalid="ignore"):
-            return X.like(torch.from_numpy(finite(self._monitor.t2(array_of(inference.transform(X))))))
+            return table.like(torch.from_numpy(finite(self._monitor.t2(array_of(inference.transform(table))))))
 
     def q_residuals(self, X: ArrayLike) -> Floats:
         """Return the Q residual (SPE) of each row: its squared distance from its reconstruction.
@@ -162,8 +162,8 @@ class DiagnosticVAE(FittedVAE):
         q : ndarray of shape (n_samples,)
             In X's units squared.
         """
-        X, inference = self._rows(X, "q_residuals")
-        return inference.squared_residuals(X)
+        table, inference = self._rows(X, "q_residuals")
+        return inference.squared_residuals(table)
 
     def hotelling_t2_limit(self, level: float = 0.95) -> float:
         """Return the T2 that this share of new rows like the training rows stays under.

@@ -47,7 +47,7 @@ class SharedStep(Step):
         super().__init__(*args)
         self.n_processes = n_processes
 
-    def gradients(self, u, eps, weight, n_rows):
+    def gradients(self, u, eps, weight=None, n_rows=None):
         return super().gradients(u, eps, weight, n_rows / self.n_processes)  # the processes' gradients are averaged
 
 

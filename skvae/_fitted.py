@@ -60,8 +60,8 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Z : ndarray of shape (n_samples, n_components)
             Or a frame, as `set_output` has it.
         """
-        X, inference = self._rows(X, "transform")
-        return inference.transform(X)
+        table, inference = self._rows(X, "transform")
+        return inference.transform(table)
 
     def posterior_covariance(self, X: ArrayLike) -> Floats:
         """Return the posterior covariances of z.
@@ -76,8 +76,8 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         covariances : ndarray of shape (n_samples, n_components, n_components)
             Of z given each row.
         """
-        X, inference = self._rows(X, "posterior_covariance")
-        return inference.covariance(X)
+        table, inference = self._rows(X, "posterior_covariance")
+        return inference.covariance(table)
 
     @np.errstate(invalid="ignore")  # as in `_check`
     def inverse_transform(self, X: ArrayLike) -> Floats:
@@ -118,8 +118,8 @@ class FittedVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         scores : ndarray of shape (n_samples,)
             In nats.
         """
-        X, inference = self._rows(X, "score_samples")
-        return inference.score_samples(X, self.n_importance_samples, self._seed)
+        table, inference = self._rows(X, "score_samples")
+        return inference.score_samples(table, self.n_importance_samples, self._seed)
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
         """Return the mean of `score_samples`: nats a row, comparable with `PCA.score` and `FactorAnalysis.score`.

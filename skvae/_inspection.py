@@ -121,8 +121,8 @@ def optimism(module, X, held_out, n_rows=1024):
     """How many times greater Q (its geometric mean) is in the rows `held_out` than in the others; at least 1."""
     means = []
     for rows in (np.delete(np.arange(len(X)), held_out), np.sort(held_out)):
-        rows = Rows(X.array(rows[spread(len(rows), n_rows)]))
-        q = Inference(module, X.dtype, has_gaps(rows)).squared_residuals(rows)
+        table = Rows(X.array(rows[spread(len(rows), n_rows)]))
+        q = Inference(module, X.dtype, has_gaps(table)).squared_residuals(table)
         means.append(np.exp(np.log(np.maximum(q, max(1e-9 * q.mean(), rounding(module, X)))).mean()))
     return max(1.0, means[1] / means[0])
 

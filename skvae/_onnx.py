@@ -78,6 +78,7 @@ def export(module: Encoder, n_columns: int, names: tuple[str, str], opset: int |
     if opset is not None and opset < LEAST_OPSET:
         raise ValueError(f"opset={opset} is too old: torch exports to {LEAST_OPSET} or later.")
     example = torch.zeros(2, n_columns, device=next(module.buffers()).device)
+    program: Any
     with warnings.catch_warnings():  # of the exporter, about torch
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

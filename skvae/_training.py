@@ -81,7 +81,7 @@ def net_of(params, mean, scale, n_rows_a_batch, seed):
         **given,
     }
     objective = partial(lookup(OBJECTIVES, params.objective), beta=params.beta, free_bits=params.free_bits)
-    kind = VAENet
+    kind: type[VAENet] = VAENet
     if several(params):
         from ._distributed import DistributedNet, accelerator_for
 

@@ -170,7 +170,7 @@ WRONG = {
     "images": (WHOLE.reshape(40, 2, 3), "dim 3"),
     "ragged": ([[1, 2], [3]], "inhomogeneous"),
     "nothing": (None, "2D"),
-    "a generator": ((row for row in WHOLE), "generator"),
+    "rows from a generator": ((row for row in WHOLE), "iterable of blocks"),
 }
 
 

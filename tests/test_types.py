@@ -239,7 +239,7 @@ def test_public_signatures_are_typed():
     assert {
         "VAETransformer.__init__",
         "FittingVAE.fit",
-        "FittedVAE.impute",
+        "DiagnosticVAE.impute",
         "LatentDisplay.plot",
         "MLP.decoder",
     } <= functions.keys()
