@@ -364,3 +364,11 @@ def test_streamed_gaps_start_as_resident_ones_do(tmp_path):
         trained = VAETransformer(2, **small()).fit(file)
     assert streamed.score(X) == pytest.approx(resident.score(X), abs=1e-2)
     assert trained.score(X) > -1000 and np.isfinite(trained.impute(X)).all()
+
+
+def test_one_row_with_nearly_all_the_weight_leaves_a_covariance():
+    X = np.random.RandomState(0).standard_normal((6, 5))
+    X[5, 1] = np.nan
+    weight = 10.0 ** np.random.RandomState(0).uniform(-100, 100, 6)
+    vae = VAETransformer(1, likelihood="gaussian_isotropic", **small(max_iter=1)).fit(X, sample_weight=weight)
+    assert np.isfinite(vae.score_samples(X)).all()

@@ -148,3 +148,11 @@ def test_the_predictive_is_the_closed_form_where_the_model_is_linear():
     variance = np.einsum("dp, nde, ep -> np", vae.components_, vae.posterior_covariance(X), vae.components_)
     np.testing.assert_allclose(std**2, variance + vae.noise_variance_, rtol=1e-6)
     np.testing.assert_array_equal(vae.reconstruct(X), mean)
+
+
+def test_q_s_limit_of_numbers_whose_squares_are_nearly_nothing():
+    X = 1e-88 * np.random.RandomState(0).standard_normal((30, 1))
+    weight = np.random.RandomState(0).randint(0, 3, 30).astype(float)
+    tiny = VAETransformer(1, likelihood="gaussian_unit", **small(max_iter=0)).fit(X, sample_weight=weight)
+    q = tiny.q_residuals(X)
+    assert q.mean() < tiny.q_residuals_limit(0.95) < 2 * q.max()
