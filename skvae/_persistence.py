@@ -113,8 +113,8 @@ def held(parameters):
 
 
 def blank_net(parameters, state):
-    """A net made with these parameters and a state's scaling and seed."""
-    params, net = SimpleNamespace(**parameters), state["net_"]
+    """A net made with these parameters and a state's scaling and seed. It is this process's alone."""
+    params, net = SimpleNamespace(**{**parameters, "distributed": False}), state["net_"]
     return net_of(params, net["column_mean"], net["column_scale"], net["batch_size"], state["_seed"])
 
 
