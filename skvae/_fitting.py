@@ -41,7 +41,8 @@ class FittingVAE(CallbackSupportMixin, DiagnosticVAE):
             At least two rows. Needs no scaling. NaN, None, NA or a masked value is for what was not measured: the
             likelihood is that of the measured values. Frames and torch tensors are taken as their values, float32 and
             float64 as they are, all else as float64. A floating array mapped from a file (`np.memmap`) whose size
-            exceeds scikit-learn's `working_memory` (1 GiB) is streamed; of any other, one float32 copy is made.
+            exceeds scikit-learn's `working_memory` (1 GiB) is streamed; of any other, one float32 copy is made. A dask
+            array, and a list or an iterator of tables, becomes such a file, a temporary one, block by block.
             Means and standard deviations of the columns may be as large as 1e100 (1e36 in float32). A column that
             varies by less than 1e-100 (1e-36), or than rounding, counts as constant.
         y : ignored
