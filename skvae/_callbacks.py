@@ -44,7 +44,6 @@ class StageTask(Callback):
     def on_train_begin(self, net, **kwargs):
         self.context_ = self.fit.context.subcontext(self.name, max_subtasks=self.n_epochs)
         self.context_.call_on_fit_task_begin(**self.fit.given)
-        self.epoch_ = None
 
     def on_epoch_begin(self, net, **kwargs):
         self.epoch_ = self.context_.subcontext("epoch")

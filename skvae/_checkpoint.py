@@ -79,10 +79,9 @@ class Stage:
 
     def keep(self, net, watch, over=False):
         """Write the net and its watch, if it is an epoch to write or the last."""
-        if over or (len(net.history) - 1) % self.checkpoint.every == 0:
+        if self.checkpoint.writes and (over or (len(net.history) - 1) % self.checkpoint.every == 0):
             self.stages[self.name] = {"net": state_of(net, watch), "over": over}
-            if self.checkpoint.writes:
-                write(self.checkpoint.path, self.checkpoint.content)
+            write(self.checkpoint.path, self.checkpoint.content)
 
 
 def identity(params, rows, weight=None, previous=None):

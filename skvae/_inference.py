@@ -38,7 +38,7 @@ def squared_residuals(x, reconstruction):
 class Inference:
     """A fitted VAE as functions from rows to arrays of their kind, its components as the user sees them.
 
-    Rows X and Z are Rows or ndarrays.
+    Rows X and Z are Rows, ndarrays or tensors.
 
     Parameters
     ----------
@@ -83,13 +83,9 @@ class Inference:
     def _encode(self, x):
         return self.module.encode(self.module.standardise(x))
 
-    def _decode(self, z):
-        module = self.module
-        return module.restore(module.likelihood.mean(module.decoder(module.disarranged(z))))
-
     def transform(self, X):
         """Posterior means (n, d)."""
-        return self._map(lambda x: self.module.arranged(self._encode(x).mean), X, self.n_values)
+        return self._map(self.module.transform, X, self.n_values)
 
     def covariance(self, X):
         """Posterior covariances (n, d, d)."""
@@ -103,13 +99,13 @@ class Inference:
 
     def inverse_transform(self, Z):
         """Means (n, p) of p(x | z)."""
-        return self._map(self._decode, Z, len(self.module.shift))
+        return self._map(self.module.inverse_transform, Z, len(self.module.shift))
 
     def _jacobian(self, z):
         """d E[x | z] / d z (n, d, p), along each component, by twice backward: forward mode is not safe in threads."""
         n, d = z.shape
         along = torch.eye(d, dtype=z.dtype, device=z.device).repeat_interleave(n, 0)
-        _, slopes = torch.autograd.functional.jvp(self._decode, z.repeat(d, 1), along)
+        _, slopes = torch.autograd.functional.jvp(self.module.inverse_transform, z.repeat(d, 1), along)
         return slopes.unflatten(0, (d, n)).transpose(0, 1)
 
     def jacobian(self, Z):
@@ -193,8 +189,10 @@ class Inference:
 
     def squared_residuals(self, X):
         """Squared distances (n,) of rows from their reconstructions, float64."""
-        arranged = self.module.arranged
-        return self._map(lambda x: squared_residuals(x, self._decode(arranged(self._encode(x).mean))), X, self.n_values)
+        module = self.module
+        return self._map(
+            lambda x: squared_residuals(x, module.inverse_transform(module.transform(x))), X, self.n_values
+        )
 
     def sample(self, n_samples, seed):
         """Rows (n_samples, p) drawn from the model."""
@@ -206,4 +204,4 @@ class Inference:
 
         shape = n_samples, module.n_components
         z = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
-        return torch.from_numpy(self._map(draw, z.cpu().numpy(), len(module.shift)))
+        return self._map(draw, z.cpu(), len(module.shift))

@@ -80,6 +80,14 @@ class VAE(nn.Module):
         """The module's z (..., d) of the user's."""
         return (z * self.sign.to(z.dtype)).index_select(-1, self.order.argsort())
 
+    def transform(self, x):
+        """Posterior means (n, d) of rows x, as the user sees them."""
+        return self.arranged(self.encode(self.standardise(x)).mean)
+
+    def inverse_transform(self, z):
+        """Means (n, p) of p(x | z), in X's units, of the user's z."""
+        return self.restore(self.likelihood.mean(self.decoder(self.disarranged(z))))
+
     def encode(self, u):
         """q(z | x) of each row of u (n, p)."""
         if not self.gaps:

@@ -49,10 +49,12 @@ def to_onnx(estimator: VAETransformer, *, opset: int | None = None) -> OnnxModel
     """
     check_is_fitted(estimator)
     module = estimator.net_.module_
-    return OnnxModels(
-        export(Encoder(module), len(module.shift), ("X", "Z"), opset),
-        export(Decoder(module), module.n_components, ("Z", "X"), opset),
-    )
+    return OnnxModels(export_encoder(module, opset), export(Decoder(module), module.n_components, ("Z", "X"), opset))
+
+
+def export_encoder(module: Any, opset: int | None) -> Any:
+    """A fitted VAE's `transform` as an ``onnx.ModelProto``."""
+    return export(Encoder(module), len(module.shift), ("X", "Z"), opset)
 
 
 class Encoder(nn.Module):
@@ -63,14 +65,14 @@ class Encoder(nn.Module):
         self.vae = vae
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.vae.arranged(self.vae.encode(self.vae.standardise(x)).mean)
+        return self.vae.transform(x)
 
 
 class Decoder(Encoder):
     """Latents to means of p(x | z)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.vae.restore(self.vae.likelihood.mean(self.vae.decoder(self.vae.disarranged(x))))
+        return self.vae.inverse_transform(x)
 
 
 def export(module: Encoder, n_columns: int, names: tuple[str, str], opset: int | None) -> Any:
@@ -126,7 +128,7 @@ def _give_shape(operator: Any) -> None:
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Put the encoder's nodes among those of the Pipeline, under names that are free there."""
     opset = container.target_opset if isinstance(container.target_opset, int) else container.target_opset[""]
-    graph = to_onnx(operator.raw_operator, opset=opset).encoder.graph
+    graph = export_encoder(operator.raw_operator.net_.module_, opset).graph
     x = scope.get_unique_variable_name("X")
     container.add_node("Cast", operator.inputs[0].full_name, x, name=scope.get_unique_operator_name("Cast"), to=FLOAT)
     names = {"": "", graph.input[0].name: x, graph.output[0].name: operator.outputs[0].full_name}

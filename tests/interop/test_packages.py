@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna_integration import OptunaSearchCV
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skvae import VAETransformer
@@ -36,8 +36,6 @@ def test_optuna_searches_posteriors_rates_and_components(X):
         "vae__posterior": CategoricalDistribution(["diag", "rho", "full"]),
         "vae__learning_rate_init": FloatDistribution(1e-4, 1e-2, log=True),
     }
-    from sklearn.pipeline import Pipeline
-
     pipeline = Pipeline([("scale", StandardScaler()), ("vae", VAETransformer(**small(max_iter=3)))])
     search = OptunaSearchCV(pipeline, space, n_trials=8, cv=2, random_state=0).fit(X)
     scores = [trial.value for trial in search.study_.trials]
