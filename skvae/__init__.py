@@ -2,7 +2,8 @@
 
 from ._loading import load
 from ._onnx import register_onnx, to_onnx
+from ._search import VAESearchCV
 from ._transformer import VAETransformer
 from ._version import __version__
 
-__all__ = ["VAETransformer", "__version__", "load", "register_onnx", "to_onnx"]
+__all__ = ["VAESearchCV", "VAETransformer", "__version__", "load", "register_onnx", "to_onnx"]

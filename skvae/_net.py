@@ -238,21 +238,25 @@ class VAENet(NeuralNet):
             self.interrupted_ = True
             if watch.name not in self.history[-1]:
                 self.history.pop()  # the epoch is not whole
-        self.diverged_ = (watch.diverged and len(self.history) - 1 > self.kl_warmup) or not finite
-        self.best_epoch_, self.best_score_ = watch.best_epoch, watch.best_score
-        if self.diverged_:
-            warnings.warn(
-                "Training diverged: the loss is not finite, or far above the start's. The best weights of the "
-                f"{len(self.history) - 1} epochs, epoch {watch.best_epoch}'s, are kept. "
-                "Try a smaller learning_rate_init.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-            self._restart_optimizer()
+        self._end(watch, watch.diverged, finite)
         if self.diverged_ or valid is not None:
             watch.restore()
         self._set_training(False)
         return self
+
+    def _end(self, best, under_start, finite):
+        """Note how training went, by what has `best_epoch` and `best_score`; warn where it diverged."""
+        self.diverged_ = (under_start and len(self.history) - 1 > self.kl_warmup) or not finite
+        self.best_epoch_, self.best_score_ = best.best_epoch, best.best_score
+        if self.diverged_:
+            warnings.warn(
+                "Training diverged: the loss is not finite, or far above the start's. The best weights of the "
+                f"{len(self.history) - 1} epochs, epoch {best.best_epoch}'s, are kept. "
+                "Try a smaller learning_rate_init.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+            self._restart_optimizer()
 
     def _restart_optimizer(self):
         """Drop what it knows of steps that diverged, which may not be finite."""

@@ -1,5 +1,7 @@
 """From rows and an estimator's parameters to a trained net: scaling, start, selection, refit."""
 
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 
@@ -9,6 +11,7 @@ from sklearn.utils import check_random_state
 
 from ._batches import Streamed
 from ._build import build_vae, lookup
+from ._checkpoint import identity
 from ._linear_start import linear_start
 from ._net import VAENet
 from ._parameters import resolve_device
@@ -20,6 +23,7 @@ from .objectives import OBJECTIVES
 
 N_STRETCHES = 4  # of consecutive rows, held out for validation
 REFIT_BELOW = 10_000  # rows under which "auto" trains again on all of them
+TRAINED: ContextVar[dict | None] = ContextVar("TRAINED", default=None)  # fits that were trained together, by `fit_key`
 
 
 def batch_size(params, n_rows):
@@ -117,30 +121,28 @@ def of_mean_one(weight):
     return None if weight is None else (weight / weight.mean()).float()
 
 
-def train(net, params, data, weights, description, epochs=None, checkpoint=None, task=None):
+def train(stage, params, checkpoint=None, task=None):
     """Run a net's training loop, on a progress line if verbose, told to scikit-learn's callbacks if there are any."""
-    stage = None if checkpoint is None else checkpoint.stage(description)
-    n_epochs = params.max_iter if epochs is None else epochs
-    kept = net.callbacks_
+    net, kept = stage.net, stage.net.callbacks_
     if params.verbose:
-        net.callbacks_ = [*net.callbacks_, ("progress", ProgressLine(n_epochs, description))]
+        net.callbacks_ = [*net.callbacks_, ("progress", ProgressLine(stage.epochs, stage.name))]
     if task is not None:
-        net.callbacks_ = [*net.callbacks_, ("task", task.stage(description, n_epochs))]
+        net.callbacks_ = [*net.callbacks_, ("task", task.stage(stage.name, stage.epochs))]
+    part = None if checkpoint is None else checkpoint.stage(stage.name)
     try:
-        learn(net, data, epochs=epochs, cycle=params.max_iter, weights=weights, stage=stage)
+        net.partial_fit(stage.data, epochs=stage.epochs, cycle=stage.cycle, weights=stage.weights, stage=part)
     finally:
         net.callbacks_ = kept
+    check_finite(net)
 
 
-def learn(net, data, **options):
-    """`net.partial_fit`, or ValueError if the rows have no finite score to begin with."""
-    net.partial_fit(data, **options)
+def check_finite(net):
+    """Raise ValueError if the rows had no finite score to begin with."""
     if not isfinite(net.best_score_):
         raise ValueError(
             "The score of X is not finite before the first step: X has rows so far from the others, or from those of "
             "an earlier fit, that their score exceeds the range of float32, or a class that was passed computes NaN."
         )
-    return net
 
 
 def go_on_from(module, previous):
@@ -177,7 +179,9 @@ def pass_once(params, rows, seed, weight=None, gaps=False, net=None):
     u, w = to_device(net, rows), on_device(net, weight)
     if new:
         start_linear(net, params, u, w)
-    return learn(net, (u, None), epochs=1, weights=(of_mean_one(w), None))
+    net.partial_fit((u, None), epochs=1, weights=(of_mean_one(w), None))
+    check_finite(net)
+    return net
 
 
 def draw_seed(params):
@@ -201,8 +205,38 @@ def refits(params, n_rows, previous=None):
     return refit and validates(params) and previous is None
 
 
+@dataclass
+class Stage:
+    """A net in its place, and what to train it on, for so many epochs of a learning-rate cycle."""
+
+    net: VAENet
+    data: tuple  # of training and validation rows, or None for these
+    weights: tuple
+    name: str
+    epochs: int
+    cycle: int
+
+
 def fit_net(params, rows, seed, weight=None, gaps=False, previous=None, checkpoint=None, task=None):
-    """Train a net on rows.
+    """Train a net on rows: `stages`, each run when it comes."""
+    trained = TRAINED.get()
+    if trained and (ready := trained.pop(fit_key(params, rows, seed, weight), None)):
+        return ready
+    plan = stages(params, rows, seed, weight, gaps, previous)
+    try:
+        while True:
+            train(next(plan), params, checkpoint, task)
+    except StopIteration as end:
+        return end.value
+
+
+def fit_key(params, rows, seed, weight):
+    """What tells one fit from another."""
+    return repr(sorted(identity(params.get_params(deep=False), rows, weight).items())), seed
+
+
+def stages(params, rows, seed, weight=None, gaps=False, previous=None):
+    """Yield the stages of a fit, each after the one before was trained.
 
     Parameters
     ----------
@@ -215,8 +249,10 @@ def fit_net(params, rows, seed, weight=None, gaps=False, previous=None, checkpoi
         Whether they have NaN.
     previous : VAENet or None
         Whose weights to go on from.
-    checkpoint : Checkpoint or None
-    task : FitTask or None
+
+    Yields
+    ------
+    stage : Stage
 
     Returns
     -------
@@ -240,13 +276,13 @@ def fit_net(params, rows, seed, weight=None, gaps=False, previous=None, checkpoi
     if previous is None:
         start_linear(net, params, training, of_training)
     weights = of_mean_one(of_training), of_mean_one(of_validation)
-    train(net, params, (training, validation), weights, "fit", None, checkpoint, task)
+    yield Stage(net, (training, validation), weights, "fit", params.max_iter, params.max_iter)
 
     held_out = None if order is None else order[n_training:]
     if not refits(params, n, previous) or net.interrupted_:
         return net, net, held_out
     again = new_net(params, rows, seed, weight, gaps)
     start_linear(again, params, u, w)
-    train(again, params, (u, None), (of_mean_one(w), None), "refit", net.best_epoch_, checkpoint, task)
+    yield Stage(again, (u, None), (of_mean_one(w), None), "refit", net.best_epoch_, params.max_iter)
     net.interrupted_ = again.interrupted_
     return (net if again.diverged_ or again.interrupted_ else again), net, held_out

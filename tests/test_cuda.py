@@ -266,3 +266,12 @@ def test_a_pipeline_over_tensors_on_the_gpu_stays_there(spectra, model):
     if isinstance(model, VAETransformer):
         twin = pickle.loads(pickle.dumps(pipeline[-1]))
         assert twin.components_.is_cuda and torch.equal(twin.components_, pipeline[-1].components_)
+
+
+def test_auto_is_the_device_that_cuda_visible_devices_leaves():
+    """As dask's workers and torchrun's processes are pinned: to a GPU, or to none."""
+    code = "import torch; from skvae._parameters import resolve_device; print(resolve_device('auto'))"
+    for visible, device in (("0", "cuda"), ("", "cpu")):
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert run.stdout.strip() == device

@@ -52,6 +52,7 @@ class LinearPath(nn.Module):
         bf16's 2^-9 is small against the noise; the linear path stays in float32.
     """
 
+    in_place = True  # torch.func has no batched form of it
     start_weight: Tensor
     start_bias: Tensor
     unit: Tensor
@@ -90,7 +91,10 @@ class LinearPath(nn.Module):
                 added = self.net(x.clamp(-CLIP, CLIP).mul_(self.input_scale))
             y = torch.addcmul(y, self.unit, added.to(x.dtype))
         with exact_products(precision):
-            if y.shape[1] == len(self.weight):
+            n_linear = len(self.weight)
+            if y.shape[1] == n_linear:
                 return torch.addmm(y, x, self.matrix().T)
-            y.narrow(1, 0, len(self.weight)).addmm_(x, self.matrix().T)  # with no copy of the rest
+            if not self.in_place:
+                return torch.cat([torch.addmm(y[:, :n_linear], x, self.matrix().T), y[:, n_linear:]], dim=1)
+            y.narrow(1, 0, n_linear).addmm_(x, self.matrix().T)  # with no copy of the rest
             return y

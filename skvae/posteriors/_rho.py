@@ -31,18 +31,22 @@ class StationaryAR1(torch.autograd.Function):
     dL/dt = sum_{j > 0} a_j ((1 - rho^2) u_{j-1} - rho sqrt(1 - rho^2) eps_j), dL/d eps_j = sqrt(1 - rho^2) a_j.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, eps: Tensor, t: Tensor) -> Tensor:
-        rho, width = torch.tanh(t), 1 / torch.cosh(t)  # width = sqrt(1 - rho^2), also where tanh rounds to 1
-        u = width * eps
+    def forward(eps: Tensor, t: Tensor) -> Tensor:
+        u = eps / torch.cosh(t)  # sqrt(1 - rho^2), also where tanh rounds to 1
         u[..., 0] = eps[..., 0]
-        ar1(u, rho)
-        ctx.save_for_backward(eps, u, rho, width)
-        return u
+        return ar1(u, torch.tanh(t))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor]:
-        eps, u, rho, width = ctx.saved_tensors
+        eps, t, u = ctx.saved_tensors
+        rho, width = torch.tanh(t), 1 / torch.cosh(t)
         a = ar1(grad.flip(-1), rho).flip(-1)
         to_rho = torch.addcmul(width * u[..., :-1], rho, eps[..., 1:], value=-1)
         to_t = (width * (a[..., 1:] * to_rho).sum(-1, keepdim=True)).sum_to_size(rho.shape)

@@ -1,0 +1,70 @@
+"""A search of many small models: VAESearchCV beside GridSearchCV, as ratios of seconds in one run.
+
+    OMP_NUM_THREADS=1 python benchmarks/search.py
+
+Each search fits 16 models (4 seeds x 2 betas x 2 folds) of one shape for a fixed number of epochs, or with patience,
+and the two take turns. On a GPU: ``--device cuda``.
+"""
+
+import argparse
+import time
+import warnings
+from functools import partial
+
+import numpy as np
+import torch
+from sklearn.model_selection import GridSearchCV
+
+from skvae import VAESearchCV, VAETransformer
+
+GRID = {"random_state": [0, 1, 2, 3], "beta": [1.0, 4.0]}
+SETTINGS = {
+    "400 x 60, hidden (32, 32)": (400, 60, {"hidden_layer_sizes": (32, 32)}),
+    "1,000 x 200, hidden (64, 64)": (1000, 200, {"hidden_layer_sizes": (64, 64)}),
+    "1,000 x 200, full, hidden (64, 64)": (1000, 200, {"hidden_layer_sizes": (64, 64), "posterior": "full"}),
+    "1,000 x 200, default (256, 256)": (1000, 200, {}),
+    "400 x 60, hidden (32, 32), patience 10, refit": (
+        400,
+        60,
+        {"hidden_layer_sizes": (32, 32), "early_stopping": True},
+    ),
+}
+
+
+def spectra(n, p):
+    rng = np.random.RandomState(0)
+    curved = np.tanh(rng.standard_normal((n, 4)) @ rng.standard_normal((4, 12))) @ rng.standard_normal((12, p))
+    return (curved + 0.1 * rng.standard_normal((n, p))).astype(np.float32)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=20)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print(f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads\n")
+    print("| 16 models of | s, one by one | s, together | ratio | scores differ by, nats |\n|---|---|---|---|---|")
+    for name, (n, p, settings) in SETTINGS.items():
+        X = spectra(n, p)
+        fixed = {"early_stopping": False, "max_iter": args.epochs, "device": args.device}
+        vae = partial(VAETransformer, 4, **{**fixed, **settings})
+        seconds, scores = {GridSearchCV: [], VAESearchCV: []}, {}
+        for _ in range(args.turns):
+            for kind, taken in seconds.items():
+                search = kind(vae(), GRID, cv=2, refit=False)
+                begin = time.perf_counter()
+                search.fit(X)
+                taken.append(time.perf_counter() - begin)
+                scores[kind] = search.cv_results_["mean_test_score"]
+        alone, together = seconds.values()
+        ratio = np.median(np.array(together) / alone)
+        apart = np.abs(scores[GridSearchCV] - scores[VAESearchCV]).max()
+        print(
+            f"| {name} | {np.median(alone):.2f} | {np.median(together):.2f} | {ratio:.2f} | {apart:.3f} |", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
