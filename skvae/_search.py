@@ -12,11 +12,13 @@ from sklearn.model_selection import GridSearchCV, check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 
+from ._parameters import resolve_device
 from ._together import train_together
-from ._training import TRAINED, draw_seed, fit_key, stages
+from ._training import TRAINED, draw_seed, fit_key, n_parameters, stages
 from ._transformer import VAETransformer
 
 AT_ONCE = 64  # models, at most, that are trained side by side
+LARGE = 100_000  # parameters, from which on a step on the CPU is arithmetic, which takes as long together
 # Parameters that may differ between nets that are trained together.
 VARYING = {
     *("random_state", "beta", "learning_rate_init", "weight_decay", "kl_warmup", "max_iter", "n_iter_no_change", "tol"),
@@ -32,7 +34,8 @@ class VAESearchCV(GridSearchCV):
     `refit` - are trained as one stacked model: a step of all of them costs little more than the arithmetic of one
     each. Each keeps its rows, its generator, its schedule and its patience, so that it becomes what it would alone, to
     float32's rounding. The rest - other models, rows with NaN, free bits, "info", networks and classes of one's own,
-    the estimator's callbacks, `net_params`, a `random_state` that is no integer - is fitted as `GridSearchCV` does.
+    the estimator's callbacks, `net_params`, a `random_state` that is no integer; on a CPU also nets of 100,000
+    parameters and more, which gain nothing - is fitted as `GridSearchCV` does.
 
     Parameters and attributes are `GridSearchCV`'s, and these.
 
@@ -168,25 +171,29 @@ class VAESearchCV(GridSearchCV):
             yield fits
 
     def _plan(self, candidate, model, train):
-        """What a fit will be, or None if it has to be alone."""
+        """What a fit will be, or None if it is to be alone."""
         X, y, weight = self._given
-        model = clone(model)
-        try:
-            rows = _safe_indexing(X, train)
-            if isinstance(model, Pipeline):
-                before, model = model[:-1], model[-1]
-                if len(before):
+        rows, model = _safe_indexing(X, train), clone(model)
+        if isinstance(model, Pipeline):
+            before, model = model[:-1], model[-1]
+            if len(before):
+                try:
                     rows = before.fit_transform(rows, None if y is None else _safe_indexing(y, train))
+                except Exception:  # whatever it is, the fit will raise it, and the search say what follows
+                    return None
+        try:
             weight = None if weight is None else _safe_indexing(weight, train)
             table, weight, gaps = model._training_rows(rows, weight, reset=True)
-        except Exception:  # the fit will say why, and the search what follows
+            n_features = table.shape[1]
+            large = n_parameters(model, n_features) >= LARGE and str(resolve_device(model.device)) == "cpu"
+        except (TypeError, ValueError):
             return None
-        if gaps or table.streams:
+        if gaps or table.streams or large:
             return None
         seed = draw_seed(model)
         plan = stages(model, table, seed, weight)
         # Rows in double precision, and scaled twice in single.
-        return Fit(candidate, fit_key(model, table, seed, weight), plan, 16 * len(table) * table.shape[1])
+        return Fit(candidate, fit_key(model, table, seed, weight), plan, 16 * len(table) * n_features)
 
 
 class Candidate(dict):

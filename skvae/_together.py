@@ -75,11 +75,11 @@ class Member:
         patience = min(self.since_gain, self.epoch - self.net.kl_warmup) >= self.net.n_iter_no_change
         return not self.finite or self.epoch >= self.stage.epochs or (self.valid is not None and patience)
 
-    def end(self, weights):
+    def end(self, weights, stack):
         """Give the net its weights, and what it tells of training."""
         self.net._end(self.best, not self.score >= self.start - self.rows.shape[1], self.finite)
         kept = self.best.weights if self.net.diverged_ or self.valid is not None else weights
-        torch.nn.utils.vector_to_parameters(kept, self.net.module_.parameters())
+        stack.give(self.net, kept)
         self.net._set_training(False)
 
 
@@ -138,7 +138,7 @@ def train_together(stages):
         if any(over):
             for member, ends, weights in zip(members, over, stack.flat, strict=True):
                 if ends:
-                    member.end(weights)
+                    member.end(weights, stack)
             kept = [place for place, ends in enumerate(over) if not ends]
             if not kept:
                 break
@@ -164,9 +164,9 @@ def run_epoch(stack, members):
         u, eps = padded([b[0] for b in batches], 0), padded([b[1] for b in batches], -2)
         worth = zeros_after([(b[2] if len(b) > 2 else b[0].new_ones(len(b[0]))) / len(b[0]) for b in batches])
         share = u.new_tensor([members[k].share(i) for k in here])
-        rate = u.new_tensor([members[k].next_rate() for k in here])
+        rates = [members[k].next_rate() for k in here]
         part = stack if len(here) == len(members) else stack.part(here)
-        totals[here] += part.step(u, eps, worth, share, rate)
+        totals[here] += part.step(u, eps, worth, share, rates)
         if part is not stack:
             stack.take(here, part)
     return totals

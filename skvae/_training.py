@@ -61,6 +61,12 @@ def module_of(params, mean, scale, seed):
     )
 
 
+def n_parameters(params, n_features):
+    """Of the VAE that these parameters make of so many features."""
+    module = module_of(params, np.zeros(n_features), np.ones(n_features), 0)()
+    return sum(p.numel() for p in module.parameters())
+
+
 def net_of(params, mean, scale, n_rows_a_batch, seed):
     """An initialised net with this scaling of the columns, without the linear start."""
     given = params.net_params or {}

@@ -156,6 +156,13 @@ def test_splits_are_drawn_once():
     assert classify.n_trained_together_ == 0
 
 
+def test_large_nets_are_trained_alone_on_a_cpu():
+    X = curved_spectra(60, 12)
+    for width, n_together in ((16, 2), (300, 0)):
+        vae = VAETransformer(2, **{**BASE, "hidden_layer_sizes": (width, width), "device": "cpu"})
+        assert VAESearchCV(vae, {"beta": [1.0]}, cv=2).fit(X).n_trained_together_ == n_together
+
+
 def test_rows_are_held_for_as_many_models_as_there_is_room_for():
     X = curved_spectra(100, 20)
     grid = {"random_state": [0, 1, 2]}

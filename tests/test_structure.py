@@ -9,7 +9,7 @@ ROOT = Path(skvae.__file__).parent
 # A room may import ours from the rooms listed here.
 FLOORS = {
     "__init__": {"_loading", "_onnx", "_search", "_transformer", "_version"},
-    "_search": {"_together", "_training", "_transformer"},
+    "_search": {"_parameters", "_together", "_training", "_transformer"},
     "_together": {"_stack", "_watch"},
     "_stack": {"_step", "networks"},
     "_onnx": {"_transformer"},
