@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import torch
 
 from ._stack import Stack
-from ._watch import MONITORED
+from ._watch import monitored
 
 HELD = 20_000_000  # numbers of validation rows and draws that are scored at once
 
@@ -22,20 +22,15 @@ class Member:
 
     def __init__(self, stage):
         net = stage.net
-        (self.train, self.valid), (weight, self.valid_weight) = stage.data, stage.weights
-        self.stage, self.net = stage, net
-        self.batches = net.get_iterator(self.train, training=True, weight=weight)
+        self.stage, self.net, (self.train, self.valid) = stage, net, stage.data
+        self.batches = net.get_iterator(self.train, training=True, weight=stage.weights[0])
         net.interrupted_, net.n_taken_, net.n_steps_ = False, 0, stage.cycle * len(self.batches)
         net._set_learning_rate(1.0)
         self.rate = net.optimizer_.param_groups[0]["initial_lr"]
-        # As `Watch` has it: the same generator's noise, of the same shape, at the same moment.
-        self.name, self.rows = ("train_score", self.train[:64]) if self.valid is None else ("valid_score", self.valid)
-        worth = weight[: len(self.rows)] if self.valid is None and weight is not None else self.valid_weight
-        self.worth = torch.ones(len(self.rows), device=self.rows.device) if worth is None else worth
-        self.worth = self.worth / self.worth.sum()
-        groups = 1 if self.valid is None else -(-MONITORED // (len(self.valid) * net.n_draws))
-        shape = groups, net.n_draws, len(self.rows), net.module_.n_components
-        self.noise = torch.randn(shape, generator=net.generator_, device=net.device)
+        # The generator's, at the moment at which a net that is alone draws it.
+        self.name, self.rows, worth, self.noise = monitored(net, self.train, self.valid, *stage.weights)
+        worth = torch.ones(len(self.rows), device=self.rows.device) if worth is None else worth
+        self.worth = worth / worth.sum()
         self.best = SimpleNamespace(best_epoch=0, best_score=-torch.inf, weights=None)
         self.since_gain, self.epoch, self.finite = -1, 0, True
 

@@ -5,6 +5,20 @@ import torch
 MONITORED = 1024  # rows times draws that the validation score rests on at least
 
 
+def monitored(net, train, valid, train_weight=None, valid_weight=None):
+    """What a score of the net's weights is called, its rows, their weights and their noise."""
+    if valid is None:
+        name, rows, weight = "train_score", train[:64], train_weight
+    else:
+        name, rows, weight = "valid_score", valid, valid_weight
+    # The same noise in every epoch, so that epochs differ by their weights alone.
+    # Groups of as many draws as a step has, as a bound of several draws is another than that of one.
+    groups = 1 if valid is None else -(-MONITORED // (len(valid) * net.n_draws))
+    shape = groups, net.n_draws, len(rows), net.module_.n_components
+    noise = torch.randn(shape, generator=net.generator_, device=net.device)
+    return name, rows, None if weight is None else weight[: len(rows)], noise
+
+
 class Watch:
     """The best weights so far, those at the start included.
 
@@ -18,17 +32,7 @@ class Watch:
 
     def __init__(self, net, train, valid, train_weight=None, valid_weight=None):
         self.net = net
-        if valid is None:
-            self.name, self.rows, self.weight = "train_score", train[:64], train_weight
-        else:
-            self.name, self.rows, self.weight = "valid_score", valid, valid_weight
-        if self.weight is not None:
-            self.weight = self.weight[: len(self.rows)]
-        # The same noise in every epoch, so that epochs differ by their weights alone.
-        # Groups of as many draws as a step has, as a bound of several draws is another than that of one.
-        groups = 1 if valid is None else -(-MONITORED // (len(valid) * net.n_draws))
-        shape = groups, net.n_draws, len(self.rows), net.module_.n_components
-        self.noise = torch.randn(shape, generator=net.generator_, device=net.device)
+        self.name, self.rows, self.weight, self.noise = monitored(net, train, valid, train_weight, valid_weight)
         self.start = self.score = self.best_score = net.evaluate(self.rows, self.noise, self.weight)
         self.best_epoch, self.since_gain = 0, 0
         self.best = [tensor.clone() for tensor in net.module_.state_dict().values()]

@@ -11,11 +11,12 @@ import pytest
 import torch
 from sklearn import config_context
 from sklearn.decomposition import PCA
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
-from skvae import VAETransformer, load
+from skvae import VAESearchCV, VAETransformer, load
 from skvae._net import one_cycle
 from skvae._rows import Rows
 from skvae._step import CapturedStep, Step
@@ -266,6 +267,14 @@ def test_a_pipeline_over_tensors_on_the_gpu_stays_there(spectra, model):
     if isinstance(model, VAETransformer):
         twin = pickle.loads(pickle.dumps(pipeline[-1]))
         assert twin.components_.is_cuda and torch.equal(twin.components_, pipeline[-1].components_)
+
+
+def test_models_that_are_trained_together_are_what_they_are_alone(spectra):
+    grid = {"random_state": [0, 1], "beta": [1.0, 4.0], "learning_rate_init": [1e-3, 3e-3]}
+    alone, together = (Search(on_cuda(), grid, cv=2).fit(spectra) for Search in (GridSearchCV, VAESearchCV))
+    assert together.n_trained_together_ == 16
+    ours, theirs = (search.cv_results_["mean_test_score"] for search in (together, alone))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=0.1)
 
 
 def test_auto_is_the_device_that_cuda_visible_devices_leaves():
