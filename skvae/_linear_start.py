@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ._eigen import largest
 from ._linear_gaps import em_with_gaps
 from ._rows import blocks, rows_per_block
 from ._scaling import n_counted, unbiased
@@ -73,8 +74,9 @@ class Scatter:
 
         Where rows or columns are fewer than k, the further eigenvalues are 0 and so are their vectors.
         """
-        values, vectors = torch.linalg.eigh(self.rows @ self.rows.T if self.dense is None else self.dense)
-        values, vectors = values.flip(0)[:k].clamp(min=0), vectors.flip(1)[:, :k]
+        matrix = self.rows @ self.rows.T if self.dense is None else self.dense
+        values, vectors = largest(matrix, min(k, len(matrix)))
+        values = values.clamp(min=0)
         if self.dense is None:
             vectors = torch.where(values > 1e-14 * values[0], self.rows.T @ vectors / values.sqrt(), 0)
         missing = k - len(values)

@@ -1,6 +1,7 @@
 """Before any training the model is PCA or factor analysis: scikit-learn's scores are the oracle."""
 
 from functools import lru_cache
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from sklearn.decomposition import PCA, FactorAnalysis
 
 from skvae import VAETransformer
+from skvae._eigen import largest, ritz
 from skvae._linear_start import linear_start
 from skvae.posteriors import POSTERIORS
 
@@ -159,3 +161,35 @@ def test_score_follows_the_units_of_x():
             score = model.fit(X).score(X)
             scaled = model.fit(factor * X).score(factor * X)
             assert scaled == pytest.approx(score - X.shape[1] * np.log(factor), abs=0.05)
+
+
+SPECTRA_OF_VALUES = {  # eigenvalues of 1,200, and whether 8 of them are found without all
+    "decay": (0.8 ** np.arange(1200), True),
+    "signal and noise": (np.r_[np.geomspace(1e4, 10, 12), np.linspace(1.2, 0.8, 1188)], True),
+    "equal ones": (np.r_[[5.0] * 3, 3, 3, np.ones(1195)], True),
+    "rank 3": (np.r_[3, 2, 1, np.zeros(1197)], True),
+    "zero": (np.zeros(1200), True),
+    "close ones": (np.linspace(1.1, 1.0, 1200), False),
+    "range of 1e14": (np.geomspace(1, 1e-14, 1200), True),
+}
+
+
+@pytest.mark.parametrize("name", SPECTRA_OF_VALUES)
+@pytest.mark.parametrize("k", [1, 8, 200])
+def test_the_largest_eigenvalues_are_those_of_the_whole_decomposition(name, k):
+    """To 1e-13 of the largest, with orthonormal vectors whose residuals are rounding; few of many without all."""
+    values, few = SPECTRA_OF_VALUES[name]
+    turn = torch.linalg.qr(torch.from_numpy(np.random.RandomState(0).standard_normal((1200, 1200)))).Q
+    matrix = (turn * torch.from_numpy(values)) @ turn.T
+    matrix = (matrix + matrix.T) / 2
+    with patch("skvae._eigen.ritz", wraps=ritz) as ritz_, patch("torch.linalg.eigh", wraps=torch.linalg.eigh) as eigh:
+        found, vectors = largest(matrix, k)
+        calls = [len(call.args[0]) for call in eigh.call_args_list]
+    if k == 8:
+        assert (1200 not in calls) == few
+    if k == 200:
+        assert not ritz_.called
+    scale = max(values[0], 1e-300)
+    np.testing.assert_allclose(found, values[:k], rtol=0, atol=1e-13 * scale)
+    torch.testing.assert_close(vectors.T @ vectors, torch.eye(k, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert (matrix @ vectors - vectors * found).abs().max() <= 1e-13 * scale
