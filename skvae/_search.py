@@ -4,8 +4,9 @@ import math
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from numpy.typing import ArrayLike
 from sklearn import get_config
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, check_cv
@@ -16,6 +17,8 @@ from ._parameters import resolve_device
 from ._together import train_together
 from ._training import TRAINED, draw_seed, fit_key, n_parameters, stages
 from ._transformer import VAETransformer
+
+Self = TypeVar("Self", bound="VAESearchCV")  # typing has its own from Python 3.11 on
 
 AT_ONCE = 64  # models, at most, that are trained side by side
 LARGE = 100_000  # parameters, from which on a step on the CPU is arithmetic, which takes as long together
@@ -85,7 +88,7 @@ class VAESearchCV(GridSearchCV):
 
     cv: Any
 
-    def fit(self, X, y=None, **params):
+    def fit(self: Self, X: ArrayLike, y: object = None, **params: Any) -> Self:
         """Run the search.
 
         Parameters
