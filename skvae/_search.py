@@ -152,11 +152,14 @@ class VAESearchCV(GridSearchCV):
             for fits in self._plans(places):
                 begin = time.perf_counter()
                 train_side_by_side(fits)
+                seconds = time.perf_counter() - begin
                 done = [fit for fit in fits if fit.result is not None]
                 for fit in done:
                     fit.candidate.trained[fit.key] = fit.result
-                    fit.candidate.seconds += (time.perf_counter() - begin) / len(done)
+                    fit.candidate.seconds += seconds / len(done)
                 self.n_trained_together_ += len(done)
+                if self.verbose:
+                    print(f"Trained {len(done)} fits side by side in {seconds:.1f} s")
 
     def _plans(self, places):
         """Yield lists of fits."""

@@ -1,5 +1,6 @@
 """VAESearchCV: GridSearchCV's results, from models that were trained side by side."""
 
+import pickle
 from unittest.mock import patch
 
 import numpy as np
@@ -220,9 +221,11 @@ def test_one_that_diverges_leaves_the_others_alone():
     assert together.n_trained_together_ == 4
 
 
-def test_it_is_an_estimator_like_the_others():
+def test_it_is_an_estimator_like_the_others(capsys):
     X = curved_spectra(60, 8)
     search = VAESearchCV(make_pipeline(VAETransformer(**BASE)), {"vaetransformer__beta": [1.0, 2.0]}, cv=KFold(2))
     assert clone(search).get_params()["cv"].n_splits == 2
-    assert search.fit(X).transform(X).shape == (60, 2)
+    assert search.set_params(verbose=1).fit(X).transform(X).shape == (60, 2)
+    assert "Trained 4 fits side by side in" in capsys.readouterr().out
     assert search.best_estimator_[-1].n_components_ == 2
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(search)).transform(X), search.transform(X))
