@@ -20,7 +20,7 @@ def test_readme_code_runs(tmp_path, monkeypatch):
         if "array_api_dispatch" in block and parse_version(sklearn.__version__) < parse_version("1.9"):
             continue
         exec(compile(block, str(README), "exec"), namespace)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     assert namespace["z"].shape == (400, 2) and namespace["spread"].shape == (200, 4, 4)
     assert np.isfinite(namespace["filled"]).all() and namespace["odd"].shape == namespace["far"].shape == (200,)
     tied, X = namespace["tied"], namespace["X_test"][:5]
