@@ -16,7 +16,7 @@ from dask.distributed import Client, LocalCluster
 from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV, KFold
 
-from skvae import VAETransformer
+from skvae import VAESearchCV, VAETransformer
 
 from ..conftest import curved_spectra, small
 
@@ -67,19 +67,21 @@ def X():
     return curved_spectra(400, 20)
 
 
-def search(X, cv=2, **params):
-    return GridSearchCV(VAETransformer(**small(**params)), GRID, cv=cv).fit(X)
+def search(X, cv=2, Search=GridSearchCV, **params):
+    return Search(VAETransformer(**small(**params)), GRID, cv=cv).fit(X)
 
 
+@pytest.mark.parametrize("Search", [GridSearchCV, VAESearchCV])
 @CLUSTERS
-def test_a_grid_search_on_a_cluster_gives_loky_s_results(X, tmp_path, cluster):
+def test_a_search_on_a_cluster_gives_loky_s_results(X, tmp_path, cluster, Search):
+    """Also where models are trained together at home, and sent to the workers for their scores."""
     with parallel_config("loky", n_jobs=2):
-        here = search(X)
+        here = search(X, Search=Search)
     with cluster(tmp_path) as client, parallel_config("dask"):
         threads = client.run(torch.get_num_threads)
         assert len(threads) == 2 and set(threads.values()) == {1}
         assert os.getpid() not in client.run(os.getpid).values()
-        there = search(X)
+        there = search(X, Search=Search)
     np.testing.assert_array_equal(there.cv_results_["mean_test_score"], here.cv_results_["mean_test_score"])
     assert there.best_params_ == here.best_params_
     np.testing.assert_array_equal(there.transform(X), here.transform(X))
