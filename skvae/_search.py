@@ -130,7 +130,7 @@ class VAESearchCV(GridSearchCV):
             self._train(candidates)
             results = evaluate_candidates(candidates, **options)
             results["params"][:] = grid
-            results["mean_fit_time"] += [candidate.seconds / self.n_splits_ for candidate in candidates]
+            results["mean_fit_time"] += [candidate.seconds / len(self.cv) for candidate in candidates]
             return results
 
         token = TRAINED.set(None)
