@@ -151,7 +151,7 @@ def rest_of_fit(turns):
         model = VAETransformer(10, likelihood=likelihood, max_iter=0, random_state=0).fit(X)
         u = to_device(model.net_, Rows(X))
         watch = Watch(model.net_, u[500:], u[:500])
-        runs[f"{likelihood}, scaling, linear optimum and net"] = partial(model.fit, X)
+        runs[f"{likelihood}, all before and after the epochs"] = partial(model.fit, X)
         runs[f"{likelihood}, validation pass"] = partial(watch.look, 1)
         runs[f"{likelihood}, an epoch"] = partial(model.net_.fit_loop, (u[500:], None), epochs=1)
     print("\n5,000 x 500, 10 components, defaults\n\n| part of fit | s |\n|---|---|")
