@@ -142,11 +142,12 @@ class Stack:
             )
 
     @torch.no_grad()
-    def evaluate(self, u, eps, worth, beta):
-        """Mean objective (m,) of rows at full beta, as `VAENet.evaluate` without its `log_volume`."""
+    def evaluate(self, places, u, eps, worth, beta):
+        """Mean objective of rows at full beta for the nets at `places`: `VAENet.evaluate` less its `log_volume`."""
 
         def rows(parameters, buffers, u, eps, beta):
             return self.objective.rows(self._draw(parameters, buffers, u, eps), beta)
 
-        of_rows = vmap(rows)(self.parameters(self.flat), self.buffers, u, eps, beta)
+        buffers = {name: buffer[places] for name, buffer in self.buffers.items()}
+        of_rows = vmap(rows)(self.parameters(self.flat[places]), buffers, u, eps, beta)
         return (of_rows * worth).sum(1)

@@ -116,8 +116,7 @@ class Looks:
         """The mean objective of each net, a list."""
         scores = [0.0] * self.n
         for places, *what in self.parts:
-            part = stack if len(places) == self.n else stack.part(places)
-            for place, score in zip(places, part.evaluate(*what).tolist(), strict=True):
+            for place, score in zip(places, stack.evaluate(places, *what).tolist(), strict=True):
                 scores[place] = score
         return scores
 

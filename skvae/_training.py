@@ -136,19 +136,20 @@ def train(stage, params, checkpoint=None, task=None):
         net.callbacks_ = [*net.callbacks_, ("task", task.stage(stage.name, stage.epochs))]
     part = None if checkpoint is None else checkpoint.stage(stage.name)
     try:
-        net.partial_fit(stage.data, epochs=stage.epochs, cycle=stage.cycle, weights=stage.weights, stage=part)
+        learn(net, stage.data, epochs=stage.epochs, cycle=stage.cycle, weights=stage.weights, stage=part)
     finally:
         net.callbacks_ = kept
-    check_finite(net)
 
 
-def check_finite(net):
-    """Raise ValueError if the rows had no finite score to begin with."""
+def learn(net, data, **options):
+    """`net.partial_fit`, or ValueError if the rows have no finite score to begin with."""
+    net.partial_fit(data, **options)
     if not isfinite(net.best_score_):
         raise ValueError(
             "The score of X is not finite before the first step: X has rows so far from the others, or from those of "
             "an earlier fit, that their score exceeds the range of float32, or a class that was passed computes NaN."
         )
+    return net
 
 
 def go_on_from(module, previous):
@@ -185,9 +186,7 @@ def pass_once(params, rows, seed, weight=None, gaps=False, net=None):
     u, w = to_device(net, rows), on_device(net, weight)
     if new:
         start_linear(net, params, u, w)
-    net.partial_fit((u, None), epochs=1, weights=(of_mean_one(w), None))
-    check_finite(net)
-    return net
+    return learn(net, (u, None), epochs=1, weights=(of_mean_one(w), None))
 
 
 def draw_seed(params):

@@ -17,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skvae import VAESearchCV, VAETransformer
 from skvae._rows import Rows
+from skvae._search import Candidate, Fit, train_side_by_side
 from skvae._together import train_together
 from skvae._training import fit_net, stages
 from skvae.likelihoods import LIKELIHOODS
@@ -41,22 +42,6 @@ def both(estimator, grid, X, y=None, fit_params=None, **options):
             np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * X.shape[1], err_msg=name)
     assert (together.cv_results_["mean_fit_time"] > 0).all()
     return alone, together
-
-
-def trained(plans):
-    """What plans of stages end with, each stage of all of them trained together."""
-    ends, going = {}, dict(enumerate(plans))
-    while going:
-        ready = {}
-        for place, plan in list(going.items()):
-            try:
-                ready[place] = next(plan)
-            except StopIteration as end:
-                ends[place] = end.value
-                del going[place]
-        if ready:
-            train_together(list(ready.values()))
-    return [ends[place] for place in sorted(ends)]
 
 
 KINDS = [{"posterior": name} for name in POSTERIORS]
@@ -87,8 +72,10 @@ def test_each_net_becomes_what_it_would_alone(kind):
     rows = [Rows(X), Rows(X[3:]), Rows(X[:80]), Rows(X[::-1].copy())]  # the last batches differ
     fits = [(p, r, p.random_state) for p, r in zip(params, rows, strict=True)]
     alone = [fit_net(*fit) for fit in fits]
-    together = trained([stages(*fit) for fit in fits])
-    for (net, selection, held_out), (our_net, our_selection, ours_held_out) in zip(alone, together, strict=True):
+    together = [Fit(Candidate({}), None, stages(*fit), 0) for fit in fits]
+    train_side_by_side(together)
+    for (net, selection, held_out), fit in zip(alone, together, strict=True):
+        our_net, our_selection, ours_held_out = fit.result
         assert our_selection.best_epoch_ == selection.best_epoch_
         np.testing.assert_array_equal(ours_held_out, held_out)
         for theirs, ours in zip(selection.history, our_selection.history, strict=True):
