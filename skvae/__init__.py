@@ -1,9 +1,9 @@
 """A variational autoencoder for people who use PCA."""
 
-from ._loading import load
-from ._onnx import register_onnx, to_onnx
-from ._search import VAESearchCV
-from ._transformer import VAETransformer
-from ._version import __version__
+from ._io.load import load
+from ._io.onnx import register_onnx, to_onnx
+from ._io.version import __version__
+from ._search_cv import VAESearchCV
+from ._vae import VAETransformer
 
 __all__ = ["VAESearchCV", "VAETransformer", "__version__", "load", "register_onnx", "to_onnx"]

@@ -1,109 +1,144 @@
-"""What each parameter may be."""
+"""The table of `VAETransformer`'s parameters: what each may be, and what it decides."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, make_dataclass
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, TypeVar
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import nn
 
-from ._arrays import array_of
-from ._sklearn import Interval, StrOptions, _check_sample_weight, _fit_context
+from ._data.devices import resolve_device
+from ._sklearn_compat import Interval, StrOptions
 from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import ACTIVATIONS, NETWORKS, PRECISIONS
 from .objectives import OBJECTIVES, Objective
 from .posteriors import POSTERIORS, Posterior
 
-CONSTRAINTS = {
-    "n_components": [Interval(Integral, 1, None, closed="left")],
-    "posterior": [StrOptions(set(POSTERIORS)), callable],
-    "likelihood": [StrOptions(set(LIKELIHOODS)), callable],
-    "objective": [StrOptions(set(OBJECTIVES)), callable],
-    "beta": [Interval(Real, 0, None, closed="left")],
-    "kl_warmup": [Interval(Integral, 0, None, closed="left")],
-    "free_bits": [Interval(Real, 0, None, closed="left")],
-    "n_draws": [Interval(Integral, 1, None, closed="left")],
-    "encoder": [StrOptions(set(NETWORKS)), callable],
-    "decoder": [StrOptions(set(NETWORKS)), callable],
-    "input_shape": ["array-like", None],
-    "hidden_layer_sizes": ["array-like"],
-    "activation": [StrOptions(set(ACTIVATIONS)), callable],
-    "init": [StrOptions({"linear", "random"})],
-    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-    "weight_decay": [Interval(Real, 0, None, closed="left")],
-    "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-    "max_iter": [Interval(Integral, 0, None, closed="left")],
-    "early_stopping": ["boolean"],
-    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-    "tol": [Interval(Real, 0, None, closed="left")],
-    "refit": ["boolean", StrOptions({"auto"})],
-    "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
-    "device": [str],
-    "precision": [StrOptions(set(PRECISIONS))],
-    "compile": ["boolean"],
-    "distributed": ["boolean"],
-    "callbacks": [list, None],
-    "net_params": [dict, None],
-    "warm_start": ["boolean"],
-    "checkpoint": [str, PathLike, None],
-    "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
-    "random_state": ["random_state"],
-    "verbose": ["verbose"],
-}
-
-# The parts for type checkers. Their names are any strings, as the tables are open to more.
+# What options may be, for type checkers. Names are any strings, as the tables are open to more.
 PosteriorOption = str | type[Posterior]
 LikelihoodOption = str | type[Likelihood]
 ObjectiveOption = str | Callable[..., Objective]
 NetworkOption = str | Callable[[int, int], nn.Module]
 ActivationOption = str | Callable[[], nn.Module]
 
-Method = TypeVar("Method", bound=Callable[..., Any])
-validates_parameters: Callable[[Method], Method] = _fit_context(prefer_skip_nested_validation=True)
+
+def at_least(minimum, kind=Integral):
+    return Interval(kind, minimum, None, closed="left")
 
 
-def resolve_device(device):
-    """The torch device that the parameter names; ValueError where this machine lacks it."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={device!r} is not available here: {error}") from error
-    return device
+def is_name(option):
+    return isinstance(option, str)
 
 
-def device_here(device):
-    """That device, or the CPU where this machine lacks it: what was fitted on a GPU loads without one."""
-    try:
-        return resolve_device(device)
-    except ValueError:
-        return "cpu"
+def is_default(*values):
+    """Whether an option is one of these values."""
+    return lambda option: any(option is value or (type(option) is type(value) and option == value) for value in values)
 
 
-def check_sample_weight(sample_weight, n_rows):
-    """Weights (n_rows,), float64, or None where all are one.
+def is_anything(option):
+    return True
 
-    One that would be lost in the rounding of their sum is 0, so that no row lies farther from the mean than float32
-    can tell.
 
-    Raises
-    ------
-    ValueError
-        If there is not one a row, or one is negative or not finite, or the greatest is not from 1e-100 to 1e100.
+@dataclass(frozen=True)
+class Parameter:
+    """What the package knows of one parameter of `VAETransformer`.
+
+    Parameters
+    ----------
+    constraint : list
+        What it may be, as scikit-learn's parameter validation has it.
+    decides : {"architecture", "objective", "optimisation", "scoring", "machine"}
+        What it decides. The architecture's parameters are arguments of `build_vae`.
+    net : str or None, default=None
+        The parameter of `VAENet` that takes its value.
+    shapes_the_fit : bool, default=True
+        Whether the fitted weights depend on it.
+    stacks : callable or "each", default=is_anything
+        Whether models with this value can be trained as one stacked model, if the value is the same for all of them.
+        "each": it may also differ between them.
     """
-    if sample_weight is None:
-        return None
-    if hasattr(sample_weight, "shape"):
-        sample_weight = array_of(sample_weight)
-    weight = _check_sample_weight(sample_weight, np.empty((n_rows, 0)), dtype=np.float64)
-    if not (weight.min() >= 0 and 1e-100 <= weight.max() <= 1e100):
-        raise ValueError("sample_weight must be nonnegative, and its greatest from 1e-100 to 1e100.")
-    weight = np.where(weight < np.finfo(np.float64).eps * weight.max(), 0.0, weight)
-    return None if (weight == 1).all() else weight
+
+    constraint: list[Any]
+    decides: Literal["architecture", "objective", "optimisation", "scoring", "machine"]
+    net: str | None = None
+    shapes_the_fit: bool = True
+    stacks: Callable[[Any], bool] | Literal["each"] = is_anything
+
+
+PARAMETERS = {
+    "n_components": Parameter([at_least(1)], "architecture"),
+    "posterior": Parameter([StrOptions(set(POSTERIORS)), callable], "architecture", stacks=is_name),
+    "likelihood": Parameter([StrOptions(set(LIKELIHOODS)), callable], "architecture", stacks=is_name),
+    "objective": Parameter([StrOptions(set(OBJECTIVES)), callable], "objective", stacks=is_default("elbo", "iwae")),
+    "beta": Parameter([at_least(0, Real)], "objective", stacks="each"),
+    "kl_warmup": Parameter([at_least(0)], "objective", net="kl_warmup", stacks="each"),
+    "free_bits": Parameter([at_least(0, Real)], "objective", stacks=lambda nats: not nats),
+    "n_draws": Parameter([at_least(1)], "objective", net="n_draws"),
+    "encoder": Parameter([StrOptions(set(NETWORKS)), callable], "architecture", stacks=is_name),
+    "decoder": Parameter([StrOptions(set(NETWORKS)), callable], "architecture", stacks=is_name),
+    "input_shape": Parameter(["array-like", None], "architecture"),
+    "hidden_layer_sizes": Parameter(["array-like"], "architecture"),
+    "activation": Parameter([StrOptions(set(ACTIVATIONS)), callable], "architecture", stacks=is_name),
+    "init": Parameter([StrOptions({"linear", "random"})], "architecture"),
+    "learning_rate_init": Parameter(
+        [Interval(Real, 0, None, closed="neither")], "optimisation", net="lr", stacks="each"
+    ),
+    "weight_decay": Parameter([at_least(0, Real)], "optimisation", stacks="each"),
+    "batch_size": Parameter([at_least(1), StrOptions({"auto"})], "optimisation"),
+    "max_iter": Parameter([at_least(0)], "optimisation", net="max_epochs", stacks="each"),
+    "early_stopping": Parameter(["boolean"], "optimisation", stacks="each"),
+    "validation_fraction": Parameter([Interval(Real, 0, 1, closed="neither")], "optimisation", stacks="each"),
+    "n_iter_no_change": Parameter([at_least(1)], "optimisation", net="n_iter_no_change", stacks="each"),
+    "tol": Parameter([at_least(0, Real)], "optimisation", net="tol", stacks="each"),
+    "refit": Parameter(["boolean", StrOptions({"auto"})], "optimisation", stacks="each"),
+    "n_importance_samples": Parameter([at_least(1)], "scoring", shapes_the_fit=False, stacks="each"),
+    "device": Parameter([str], "machine", shapes_the_fit=False),
+    "precision": Parameter(
+        [StrOptions(set(PRECISIONS))], "architecture", net="precision", stacks=is_default("float32")
+    ),
+    "compile": Parameter(["boolean"], "machine", net="compile_step", stacks=lambda compiled: not compiled),
+    "distributed": Parameter(["boolean"], "machine", shapes_the_fit=False, stacks=lambda distributed: not distributed),
+    "callbacks": Parameter([list, None], "optimisation", net="callbacks", stacks=is_default(None)),
+    "net_params": Parameter([dict, None], "optimisation", stacks=is_default(None)),
+    "warm_start": Parameter(["boolean"], "optimisation", stacks=lambda warm: not warm),
+    "checkpoint": Parameter([str, PathLike, None], "machine", shapes_the_fit=False, stacks=is_default(None)),
+    "checkpoint_every": Parameter([at_least(1)], "machine", shapes_the_fit=False, stacks="each"),
+    "random_state": Parameter(["random_state"], "optimisation", stacks="each"),
+    "verbose": Parameter(["verbose"], "machine", shapes_the_fit=False, stacks="each"),
+}
+
+CONSTRAINTS = {name: parameter.constraint for name, parameter in PARAMETERS.items()}
+ARCHITECTURE = [name for name, parameter in PARAMETERS.items() if parameter.decides == "architecture"]
+NET = {parameter.net: name for name, parameter in PARAMETERS.items() if parameter.net is not None}
+# Architecture that may be code of the user's, whose shapes nobody knows before it runs.
+ARCHITECTURE_CODE = [name for name in ARCHITECTURE if callable in PARAMETERS[name].constraint]
+
+# The parameters of one fit: a copy whose fields nobody can set anew, and which no later change of a list reaches.
+FitParameters = make_dataclass("FitParameters", [(name, Any) for name in PARAMETERS], frozen=True)
+
+
+def frozen(value):
+    """A value whose later changes do not reach what is returned: sequences become tuples, dicts are copied."""
+    if getattr(value, "ndim", 0) and hasattr(value, "__array__"):
+        value = np.asarray(value).tolist()
+    if isinstance(value, list | tuple):
+        return tuple(frozen(item) for item in value)
+    return dict(value) if type(value) is dict else value
+
+
+def fit_parameters(estimator):
+    """The estimator's `FitParameters`."""
+    return FitParameters(**{name: frozen(getattr(estimator, name)) for name in PARAMETERS})
+
+
+def can_be_stacked(params):
+    """Whether a fit with these parameters can be one of a stacked model."""
+    if not isinstance(params.random_state, Integral) or not params.max_iter:
+        return False
+    values = ((parameter.stacks, getattr(params, name)) for name, parameter in PARAMETERS.items())
+    return all(stacks == "each" or stacks(value) for stacks, value in values)
 
 
 def check_parameters(params, n_rows):
@@ -122,7 +157,7 @@ def check_parameters(params, n_rows):
                 "objective must be a name, or a class or another callable that takes beta and free_bits and returns an "
                 f"Objective (other settings go in by functools.partial), not {params.objective!r}: {error}"
             ) from error
-    sizes = params.hidden_layer_sizes
+    sizes: Sequence[Any] = params.hidden_layer_sizes
     if any(not isinstance(size, Integral) or size < 1 for size in sizes):
         raise ValueError(f"hidden_layer_sizes must be integers of at least 1, not {sizes!r}.")
     fraction = params.validation_fraction

@@ -27,7 +27,7 @@ class Likelihood(nn.Module):
     linear_noise : {"feature", "isotropic", "unit"} or None, class attribute
         The linear-Gaussian model whose closed-form optimum training starts from: factor analysis,
         probabilistic PCA, or PCA with noise variance one in X's units. None: there is no such optimum, and
-        the decoder starts at `plain_start`.
+        the decoder starts at `init_without_linear_model`.
     """
 
     standardises: ClassVar[bool] = False
@@ -81,14 +81,14 @@ class Likelihood(nn.Module):
         """One draw of u | z from each row of raw, shape (..., n_features)."""
         raise NotImplementedError(f"{type(self).__name__} lacks sample.")
 
-    def start(self, variance: Tensor) -> Tensor:
+    def init_noise(self, variance: Tensor) -> Tensor:
         """Take the linear optimum's noise ``variance`` (n_features,), in units of u.
 
         Returns the constants of the decoder's outputs after the mean's, shape (n_raw - n_features,).
         """
         return variance.new_empty(0)
 
-    def plain_start(self) -> tuple[Tensor, Tensor]:
+    def init_without_linear_model(self) -> tuple[Tensor, Tensor]:
         """Where the decoder starts if there is no linear optimum: the outputs at which E[x | z] is X's column mean
         for every z, and the size of a change of them that matters; both of shape (n_raw,). By default 0 and 1.
         """

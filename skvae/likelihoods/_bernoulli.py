@@ -40,6 +40,6 @@ class BernoulliLikelihood(Likelihood):
     def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
         return torch.bernoulli(self.mean(raw), generator=generator)
 
-    def plain_start(self) -> tuple[Tensor, Tensor]:
+    def init_without_linear_model(self) -> tuple[Tensor, Tensor]:
         mean = self.column_mean.clamp(RAREST, 1 - RAREST)
         return torch.logit(mean), torch.ones_like(mean)

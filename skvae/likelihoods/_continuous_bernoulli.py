@@ -71,7 +71,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
         x = 1 + torch.log(uniform + (1 - uniform) * torch.exp(-a)) / a
         return torch.where(raw < 0, 1 - x, x).clamp(0, 1)
 
-    def plain_start(self) -> tuple[Tensor, Tensor]:
+    def init_without_linear_model(self) -> tuple[Tensor, Tensor]:
         mean = self.column_mean.clamp(1 / STEEPEST, 1 - 1 / STEEPEST)
         low, high = torch.full_like(mean, -STEEPEST), torch.full_like(mean, STEEPEST)
         for _ in range(60):  # bisection: the mean rises with r and has no inverse in closed form

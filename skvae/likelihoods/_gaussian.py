@@ -56,9 +56,9 @@ class GaussianLikelihood(_ConstantNoise):
     def log_variance(self) -> Tensor:
         return self.log_v.clamp(min=math.log(NOISE_FLOOR))
 
-    def start(self, variance: Tensor) -> Tensor:
+    def init_noise(self, variance: Tensor) -> Tensor:
         self.log_v.data.copy_(variance.clamp(min=NOISE_FLOOR).log())
-        return super().start(variance)
+        return super().init_noise(variance)
 
 
 class IsotropicGaussianLikelihood(_ConstantNoise):
@@ -83,10 +83,10 @@ class IsotropicGaussianLikelihood(_ConstantNoise):
     def log_variance(self) -> Tensor:
         return self.log_v.clamp(min=math.log(NOISE_FLOOR)) + self.log_share
 
-    def start(self, variance: Tensor) -> Tensor:
+    def init_noise(self, variance: Tensor) -> Tensor:
         share = (variance.log() - self.log_share).mean().clamp(min=math.log(NOISE_FLOOR))
         self.log_v.data.copy_(share)
-        return super().start(variance)
+        return super().init_noise(variance)
 
 
 class UnitGaussianLikelihood(_ConstantNoise):
@@ -157,7 +157,7 @@ class HeteroscedasticGaussianLikelihood(Likelihood):
         mean = self.mean(raw)
         return mean + self.variance(raw).sqrt() * standard_normal_like(mean, generator)
 
-    def start(self, variance: Tensor) -> Tensor:
+    def init_noise(self, variance: Tensor) -> Tensor:
         variance = variance.clamp(min=NOISE_FLOOR)
         self.least.copy_(self.floor * variance)
         return torch.log((1 - self.floor) * variance)

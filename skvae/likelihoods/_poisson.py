@@ -69,6 +69,6 @@ class PoissonLikelihood(Likelihood):
     def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
         return torch.poisson(self.mean(raw), generator=generator)
 
-    def plain_start(self) -> tuple[Tensor, Tensor]:
+    def init_without_linear_model(self) -> tuple[Tensor, Tensor]:
         mean = self.column_mean.clamp(min=LEAST)
         return mean.log(), (self.column_scale / mean).clamp(1e-3, 1.0)  # sd(log rate) by the delta method

@@ -4,7 +4,7 @@ from ._base import ACTIVATIONS, Network, draw_weights, fan_in, weighted_layers
 from ._conv1d import Conv1d
 from ._conv2d import Conv2d
 from ._custom import Gated, custom_network
-from ._linear_path import Alone, LinearPath
+from ._linear_residual import LinearResidual, PlainNetwork
 from ._mlp import MLP
 from ._precision import PRECISIONS, training_products
 
@@ -15,12 +15,12 @@ __all__ = [
     "MLP",
     "NETWORKS",
     "PRECISIONS",
-    "Alone",
     "Conv1d",
     "Conv2d",
     "Gated",
-    "LinearPath",
+    "LinearResidual",
     "Network",
+    "PlainNetwork",
     "custom_network",
     "draw_weights",
     "fan_in",

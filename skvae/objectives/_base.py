@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Draw(NamedTuple):
+class ModelOutput(NamedTuple):
     """What the model says of n rows, with draws of z along any leading axes (..., n)."""
 
     log_likelihood: Tensor  # (..., n), log p(x | z)
@@ -45,13 +45,13 @@ class Objective:
         self.free_bits = free_bits
         self.kl_weight = beta
 
-    def rows(self, draw: Draw, share: float | Tensor = 1.0) -> Tensor:
-        """What each row is worth by itself, shape (n,).
+    def rows(self, output: ModelOutput, kl_scale: float | Tensor = 1.0) -> Tensor:
+        """The objective of each row by itself, in nats, shape (n,).
 
         Parameters
         ----------
-        draw : Draw
-        share : float or Tensor of shape ()
+        output : ModelOutput
+        kl_scale : float or Tensor of shape ()
             Of beta: under 1 in the warm-up's steps.
         """
         raise NotImplementedError
@@ -60,11 +60,11 @@ class Objective:
         """What the draws z (..., n, d) of n rows cost together, in nats a row. By default 0."""
         return 0.0
 
-    def __call__(self, draw: Draw, share: float | Tensor = 1.0) -> Tensor:
+    def __call__(self, output: ModelOutput, kl_scale: float | Tensor = 1.0) -> Tensor:
         """Return what a training step maximises, shape (n,): `rows`, with free bits, less the batch's `penalty`."""
-        rows = self.rows(draw, share)
+        rows = self.rows(output, kl_scale)
         if self.free_bits:
-            own = draw.q.kl_of_components()
+            own = output.q.kl_of_components()
             paid = torch.where(own.mean(0) > self.free_bits, 0.0, self.free_bits - own)
-            rows = rows - self.kl_weight * share * paid.sum(-1)
-        return rows - self.penalty(draw.z)
+            rows = rows - self.kl_weight * kl_scale * paid.sum(-1)
+        return rows - self.penalty(output.z)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ._base import Draw, Objective, mean_of_draws
+from ._base import ModelOutput, Objective, mean_of_draws
 
 
 class ELBO(Objective):
@@ -17,8 +17,8 @@ class ELBO(Objective):
     Higgins et al., beta-VAE, 2017, eq. (4).
     """
 
-    def rows(self, draw: Draw, share: float | Tensor = 1.0) -> Tensor:
-        expected, weight = mean_of_draws(draw.log_likelihood), self.kl_weight * share
+    def rows(self, output: ModelOutput, kl_scale: float | Tensor = 1.0) -> Tensor:
+        expected, weight = mean_of_draws(output.log_likelihood), self.kl_weight * kl_scale
         if isinstance(weight, Tensor):
-            return expected - weight * draw.kl
-        return torch.sub(expected, draw.kl, alpha=weight)  # one operation
+            return expected - weight * output.kl
+        return torch.sub(expected, output.kl, alpha=weight)  # one operation

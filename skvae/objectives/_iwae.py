@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from ._base import Draw, Objective, mean_of_draws
+from ._base import ModelOutput, Objective, mean_of_draws
 
 
 def importance_bound(log_likelihood: Tensor, log_ratio: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def importance_bound(log_likelihood: Tensor, log_ratio: Tensor) -> Tensor:
 class IWAE(Objective):
     """`importance_bound` of the draws, `n_draws` many in training; the ratio p(z) / q(z | x) to the power beta.
 
-    With one draw it is the ELBO, its KL from a draw. A bound on log p(x) for beta = 1. It has no KL term, so
+    With one draw it is the ELBO, its KL estimated from a draw. A bound on log p(x) for beta = 1. It has no KL term, so
     no free bits.
 
     References
@@ -36,8 +36,8 @@ class IWAE(Objective):
             raise ValueError(f"free_bits={free_bits} needs an objective with a KL term, and 'iwae' has none.")
         super().__init__(beta)
 
-    def rows(self, draw: Draw, share: float | Tensor = 1.0) -> Tensor:
-        log_likelihood, log_ratio = draw.log_likelihood, draw.q.log_prior_ratio(draw.z, draw.eps)
+    def rows(self, output: ModelOutput, kl_scale: float | Tensor = 1.0) -> Tensor:
+        log_likelihood, log_ratio = output.log_likelihood, output.q.log_prior_ratio(output.z, output.eps)
         if log_likelihood.ndim == 1:
-            return log_likelihood + self.beta * share * log_ratio
-        return mean_of_draws(importance_bound(log_likelihood, self.beta * share * log_ratio))
+            return log_likelihood + self.beta * kl_scale * log_ratio
+        return mean_of_draws(importance_bound(log_likelihood, self.beta * kl_scale * log_ratio))

@@ -4,8 +4,6 @@ from ._base import Posterior
 from ._diag import DiagPosterior
 from ._full import FullPosterior
 from ._rho import RhoDiagPosterior, RhoPosterior
-from ._tempered import TemperedPosterior
-from ._widened import WidenedPosterior
 
 POSTERIORS: dict[str, type[Posterior]] = {
     "diag": DiagPosterior,
@@ -14,13 +12,4 @@ POSTERIORS: dict[str, type[Posterior]] = {
     "full": FullPosterior,
 }
 
-__all__ = [
-    "POSTERIORS",
-    "DiagPosterior",
-    "FullPosterior",
-    "Posterior",
-    "RhoDiagPosterior",
-    "RhoPosterior",
-    "TemperedPosterior",
-    "WidenedPosterior",
-]
+__all__ = ["POSTERIORS", "DiagPosterior", "FullPosterior", "Posterior", "RhoDiagPosterior", "RhoPosterior"]

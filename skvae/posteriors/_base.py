@@ -35,12 +35,12 @@ class Posterior:
     Attributes
     ----------
     mean : Tensor of shape (..., n_components)
-    chained : bool, class attribute, default=False
+    order_matters : bool, class attribute, default=False
         Whether the order of the components is part of the family, so that the estimator must not sort them.
     """
 
     mean: Tensor
-    chained: ClassVar[bool] = False
+    order_matters: ClassVar[bool] = False
 
     def __init__(self, raw: Tensor, n_components: int) -> None:
         raise NotImplementedError
@@ -110,7 +110,7 @@ class Posterior:
         return L @ L.mT
 
     @classmethod
-    def at_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def init_from_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         r"""Where to start when the exact posterior has precision P = diag(precision) in some rotation.
 
         Returns the rotation V (d, d) of the latent space, the precision p' of the model to start from, and the

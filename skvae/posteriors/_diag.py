@@ -37,5 +37,5 @@ class DiagPosterior(Posterior):
         return self.log_s.exp()
 
     @classmethod
-    def at_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def init_from_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return torch.eye(len(precision), dtype=precision.dtype), precision, -precision.log()

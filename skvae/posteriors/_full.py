@@ -40,7 +40,7 @@ class FullPosterior(Posterior):
         return self.log_s.exp() * (1 + self.shape.square().sum(-1))
 
     @classmethod
-    def at_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def init_from_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         d = len(precision)
         raw = torch.cat([-precision.log(), precision.new_zeros(d * (d - 1) // 2)])
         return torch.eye(d, dtype=precision.dtype), precision, raw

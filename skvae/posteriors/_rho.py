@@ -62,7 +62,7 @@ class RhoDiagPosterior(Posterior):
     AR(1) posterior (equal s). The order of the components is part of the model.
     """
 
-    chained = True
+    order_matters = True
 
     def __init__(self, raw: Tensor, n_components: int) -> None:
         d = n_components
@@ -96,7 +96,7 @@ class RhoDiagPosterior(Posterior):
         return 0.5 * torch.sub(independent, self.log1m().squeeze(-1), alpha=self.mean.shape[-1] - 1)
 
     @classmethod
-    def at_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def init_from_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         raw = torch.cat([-precision.log(), precision.new_zeros(1)])
         return torch.eye(len(precision), dtype=precision.dtype), precision, raw
 
@@ -120,7 +120,7 @@ class RhoPosterior(RhoDiagPosterior):
         return n_components + 2
 
     @classmethod
-    def at_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def init_from_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The joint optimum of the model's precision p', of the rotation and of s and rho.
 
         P^-1 takes the eigenvectors of T(rho), p's largest eigenvalue meeting T's smallest. With e the eigenvalues

@@ -1,0 +1,128 @@
+"""The rows of a table, wherever they lie, read a block at a time as tensors."""
+
+from dataclasses import dataclass
+from mmap import mmap
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn import get_config
+
+from .arrays import to_library_of, to_numpy, to_tensor
+
+
+def rows_per_block(n_values, budget=1_000_000):
+    """How many rows of `n_values` numbers each make a block of `budget` numbers: 4 or 8 MB, near a cache's size."""
+    return max(1, budget // max(1, n_values))
+
+
+def blocks(n_rows, size):
+    """Slices that cover range(n_rows) in order."""
+    return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
+
+
+def evenly_spread(n_rows, at_most):
+    """Places of at most `at_most` of the rows: one at random in each of equal blocks.
+
+    Even steps would meet only every second line of an image, or one replicate of two.
+    """
+    starts = np.arange(0, n_rows, step := -(-n_rows // at_most))
+    return np.minimum(starts + np.random.RandomState(0).randint(step, size=len(starts)), n_rows - 1)
+
+
+class Rows:
+    """The rows of a checked array.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p), float32 or float64, or an array of another library
+        An array that is mapped from a file is read as it is asked for. Tensors stay on their device.
+    places : ndarray of int or None, default=None
+        Which rows, in which order; None stands for all. Reading a file is slow unless most are consecutive.
+    """
+
+    def __init__(self, X, places=None):
+        self.X, self.places = X, places
+        self.shape = X.shape[0] if places is None else len(places), X.shape[1]
+        dtype_name = str(X.dtype).rpartition(".")[2]  # torch's dtypes print as "torch.float32"
+        self.dtype = np.dtype(dtype_name)
+        self._held = X if isinstance(X, np.ndarray) else to_tensor(X)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        """The rows of a slice, or at places, as a tensor where they lie. It may share X's memory."""
+        if self.places is not None:
+            rows = self.places[rows]
+        if isinstance(rows, np.ndarray) and len(rows) and (np.diff(rows) == 1).all():
+            rows = slice(rows[0], rows[-1] + 1)  # a slice reads through, where an index gathers row by row
+        if isinstance(self._held, torch.Tensor):
+            return self._held[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self._held.device)]
+        return to_tensor(self._held[rows])
+
+    def array(self, rows):
+        """The rows of a slice, or at places, as an ndarray."""
+        return to_numpy(self[rows])
+
+    def select(self, places):
+        """The rows at these places of them."""
+        return Rows(self.X, places if self.places is None else self.places[places])
+
+    def blocks(self):
+        """Slices that cover the rows in order, and the rows of each slice."""
+        for rows in blocks(len(self), rows_per_block(self.shape[1])):
+            yield rows, self[rows]
+
+    def extremes(self):
+        """The least and the greatest value of each column, NaN left out; ndarray of shape (2, p)."""
+        least, most = torch.full((2, self.shape[1]), torch.nan, dtype=torch.float64, device=self.device)
+        for _, block in self.blocks():
+            missing = block.isnan()
+            least = torch.fmin(least, torch.where(missing, torch.inf, block).amin(0))
+            most = torch.fmax(most, torch.where(missing, -torch.inf, block).amax(0))
+        return to_numpy(torch.stack([least, most]))
+
+    def to_library_of_X(self, result):
+        """A tensor as an array of X's library, where X lies."""
+        return to_library_of(self.X, result)
+
+    @property
+    def device(self):
+        return self[:0].device
+
+    @property
+    def is_streamed(self):
+        """Whether X is mapped from a file and its float32 copy would exceed scikit-learn's `working_memory`."""
+        array, is_mapped = self.X, False
+        while array is not None and not is_mapped:
+            is_mapped = isinstance(array, np.memmap | mmap)
+            array = getattr(array, "base", None)
+        return is_mapped and 4 * self.shape[0] * self.shape[1] > get_config()["working_memory"] * 2**20
+
+
+@dataclass(frozen=True)
+class WeightedRows:
+    """What a model is fitted to: rows, their weights, and whether a value of theirs is missing."""
+
+    rows: Rows
+    weight: NDArray[np.floating] | None = None  # (n,), positive; None where all are one
+    has_missing: bool = False
+
+    def __len__(self):
+        return len(self.rows)
+
+
+def as_rows(X):
+    """X as Rows, if it is not."""
+    return X if isinstance(X, Rows) else Rows(X)
+
+
+def has_missing(rows):
+    """Whether a value of the rows is NaN: then their sum is NaN, and no array of X's size is made."""
+    return any(block.sum(dtype=torch.float64).isnan() for _, block in rows.blocks())
+
+
+def all_missing(rows):
+    """Whether each row is NaN throughout; ndarray of shape (n,)."""
+    return to_numpy(torch.cat([block.isnan().all(1) for _, block in rows.blocks()]))

@@ -1,0 +1,73 @@
+"""Centre, scale and spread of the columns."""
+
+import numpy as np
+import torch
+
+from .arrays import to_numpy
+
+# The greatest means and standard deviations that training takes: the squares of float64's are finite, and so are the
+# sums and differences of float32's.
+LARGEST = {np.dtype(np.float64): 1e100, np.dtype(np.float32): 1e36}
+
+
+def column_scaling(rows, weight=None, has_missing=False):
+    """Mean and standard deviation of each column's values, in float64 and in one pass over blocks of rows.
+
+    A constant column takes the root mean square deviation of the others, so that it carries no information and its
+    noise has a sensible unit. A column counts as constant if it varies by no more than rounding, or by less than
+    1 / `LARGEST`. NaN is left out.
+
+    Parameters
+    ----------
+    rows : Rows of shape (n, p)
+    weight : ndarray of shape (n,) or None
+        Of the rows, positive.
+    has_missing : bool, default=False
+        Whether rows have NaN.
+
+    Returns
+    -------
+    mean, scale : ndarray of shape (p,)
+
+    Raises
+    ------
+    ValueError
+        If a mean or a standard deviation exceeds `LARGEST`, or a column has no value.
+    """
+    normalized_weight = None if weight is None else weight / weight.sum()
+    largest = LARGEST[rows.dtype]
+    mean, variance = moments(rows, normalized_weight, has_missing)
+    if not (np.abs(mean).max() <= largest and variance.max() <= largest**2):
+        raise ValueError(
+            f"X is too large: means and standard deviations of its columns up to {largest:g} are taken in {rows.dtype}."
+        )
+    rounding = len(rows) * np.finfo(rows.dtype).eps * np.abs(mean)
+    scale = np.sqrt(variance)
+    constant = scale <= np.maximum(rounding, 1 / largest)
+    if constant.all():
+        size = np.abs(mean).max()
+        scale[:] = size if size > 1 / largest else 1.0
+    else:
+        scale[constant] = np.maximum(np.sqrt(variance[~constant].mean()), rounding[constant])
+    return mean, scale
+
+
+def moments(rows, normalized_weight, has_missing):
+    """Mean and variance of each column's values, as sums about the mean that are merged block by block.
+
+    (Chan, Golub and LeVeque, Algorithms for computing the sample variance, 1983, eq. 1.5.)
+    """
+    mean, square, total = torch.zeros(3, rows.shape[1], dtype=torch.float64, device=rows.device)
+    for block, x in rows.blocks():
+        x = x.double()
+        weight = x.new_ones(len(x)) if normalized_weight is None else torch.from_numpy(normalized_weight[block]).to(x)
+        n = weight @ (~x.isnan()).double() if has_missing else weight.sum().expand_as(mean)
+        centre = (weight @ x.nan_to_num() if has_missing else weight @ x) / torch.where(n > 0, n, 1.0)
+        deviation = (x - centre).nan_to_num_() if has_missing else x - centre
+        total = total + n
+        part, apart = n / torch.where(total > 0, total, 1.0), centre - mean
+        square = square + weight @ deviation.square_() + apart.square() * (total - n) * part
+        mean = mean + apart * part
+    if not total.all():
+        raise ValueError(f"X has no measured value in column {int(total.argmin())}: all its values are NaN.")
+    return to_numpy(mean), to_numpy(square / total)

@@ -1,0 +1,1 @@
+"""What a trained module says of rows: predictions, components and control limits."""

@@ -1,0 +1,163 @@
+"""What the components carry: the fitted attributes, as functions of the module and of training rows."""
+
+import copy
+
+import numpy as np
+import torch
+
+from .._data.rows import as_rows, evenly_spread
+from .._data.weights import bessel_factor, effective_n_rows
+from .control_limits import ScoreStatistics
+from .predictor import Predictor, check_finite, squared_residuals
+
+# Training rows, evenly spread, that these rest on at most:
+ROWS = 8192  # statistics
+ROWS_EXPLAINED = 2048  # explained variance
+ROWS_DIFFERENTIATED = 512  # slopes along each component
+ROWS_AVERAGED, N_AVERAGED = 128, 16  # averages over components, and over how many draws of them
+
+
+def fitted_attributes(module, selection):
+    """The estimator's attributes that weights, and the history of the net that was selected, give."""
+    history = list(selection.history)
+    return {
+        "noise_variance_": noise_variance(module),
+        "history_": history,
+        "n_iter_": len(history) - 1,
+        "best_iter_": selection.best_epoch_,
+    }
+
+
+def noise_variance(module):
+    """Noise variance in X's units squared: (p,), or a float where it is one for all, or None if not constant."""
+    variance = copy.deepcopy(module.likelihood).double().constant_variance()
+    if variance is None:
+        return None
+    variance = check_finite((variance.detach() * module.scale**2).cpu().numpy())
+    return variance if module.likelihood.linear_noise == "feature" else float(variance.mean())
+
+
+def evenly_spread_rows(n_rows, weight, *arrays):
+    """Of each array at most n_rows of the rows, the same ones, evenly spread; and their weights, of sum 1."""
+    rows = evenly_spread(len(arrays[0]), n_rows)
+    weight = np.ones(len(rows)) if weight is None else weight[rows]
+    return *(as_rows(array).array(rows) for array in arrays), weight / weight.sum()
+
+
+@np.errstate(over="ignore", invalid="ignore")  # said at the end
+def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1, statistics=None):
+    """The estimator's attributes that tell what components carry, read from rows of X.
+
+    Parameters
+    ----------
+    module : VAEModule
+        Its `order` and `sign` are set, if `arrange`.
+    X : Rows of shape (n, p)
+    weight : ndarray of shape (n,) or None
+    mean : ndarray of shape (p,)
+        Of X's columns.
+    arrange : bool
+        Whether to sort the components by what they carry, and to choose their signs.
+    optimism : float, default=1.0
+        How much greater Q is where the module was not trained; see `optimism`.
+    fewer : int, default=1
+        By what to divide the numbers of rows that are looked at.
+    statistics : ScoreStatistics or None
+        Of rows of earlier passes.
+
+    Returns
+    -------
+    attributes : dict
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    """
+    rows, w = evenly_spread_rows(ROWS // fewer, weight, X)
+    predictor = Predictor(module, X.dtype)
+    Z, kl = predictor.transform(rows), w @ predictor.kl_of_components(rows)
+    variance = w @ (Z - w @ Z) ** 2
+    components, squared_length = predictor.mean_jacobian(*evenly_spread_rows(ROWS_DIFFERENTIATED // fewer, w, Z))
+    if arrange:
+        order, sign = arrangement(module, components, variance * squared_length)
+        Z, kl, variance = Z[:, order] * sign.astype(Z.dtype), kl[order], variance[order]
+        components = sign[:, None] * components[order]
+    reconstruction = predictor.inverse_transform(Z)
+    explained = evenly_spread_rows(ROWS_EXPLAINED // fewer, w, rows, Z, reconstruction)
+    means = {"mean": mean, "variance": variance, "slopes": components, "n_averaged": ROWS_AVERAGED // fewer}
+    gains, total_variance = variance_gains(predictor, *explained, **means)
+    n = effective_n_rows(len(X), weight)
+    q = optimism * squared_residuals(torch.from_numpy(rows), torch.from_numpy(reconstruction)).numpy()
+    unit = (float(q.max()) or 1.0) if statistics is None else statistics.unit
+    ours = ScoreStatistics(Z, q, w, n, unit)
+    statistics = ours if statistics is None else statistics + ours
+    attributes = {
+        "components_": components.astype(X.dtype),
+        "explained_variance_ratio_": gains,
+        "explained_variance_": gains * total_variance * bessel_factor(n),
+        "kl_per_component_": kl,
+    }
+    for numbers in (*attributes.values(), *statistics.sums):
+        check_finite(np.asarray(numbers))
+    return {**attributes, "n_active_components_": int(statistics.active.sum()), "_score_statistics": statistics}
+
+
+def arrangement(module, components, carried):
+    """Sort the module's components by `carried` (d,), unless their order is part of the posterior, and fix signs.
+
+    A component's largest loading is positive, as `svd_flip` has it for PCA.
+    """
+    order = np.arange(len(carried)) if module.posterior.order_matters else np.argsort(-carried, kind="stable")
+    components = components[order]
+    largest = np.take_along_axis(components, np.abs(components).argmax(axis=1, keepdims=True), axis=1)
+    sign = np.where(largest < 0, -1.0, 1.0).ravel()
+    module.order.copy_(module.order[order])
+    module.sign.copy_(module.sign[order] * module.sign.new_tensor(sign))
+    return order, sign
+
+
+def optimism(module, X, held_out, n_rows=1024):
+    """How many times greater Q (its geometric mean) is in the rows `held_out` than in the others; at least 1."""
+    predictor, means = Predictor(module, X.dtype), []
+    for rows in (np.delete(np.arange(len(X)), held_out), np.sort(held_out)):
+        q = predictor.squared_residuals(X.array(rows[evenly_spread(len(rows), n_rows)]))
+        means.append(np.exp(np.log(np.maximum(q, max(1e-9 * q.mean(), rounding(module, X)))).mean()))
+    return max(1.0, means[1] / means[0])
+
+
+def variance_gains(predictor, X, Z, reconstruction, w, mean, variance, slopes, n_averaged):
+    """Share of X's variance that the reconstruction gains by each component, and that variance.
+
+    The reconstruction from the first k components is E[x | z_1 ... z_k], the mean over the others, whose `variance`
+    (d,) is given: at 0, which few rows are near, a curved model is far from the mean of X. (Sobol, Sensitivity
+    estimates for nonlinear mathematical models, 1993.) As this takes many passes, `n_averaged` rows tell how much more
+    or less is left than by the linear model with these `slopes` (d, p), and all rows what that leaves.
+    """
+    d = Z.shape[1]
+    few, few_Z, few_w = evenly_spread_rows(n_averaged, w, X, Z)
+    others = predictor.noise(N_AVERAGED, 0, matched=True).cpu().numpy() * np.sqrt(variance)
+    centre = w @ reconstruction - w @ Z @ slopes
+    left, of_all, of_few = [mean_square(X - mean, w)], X - centre, few - centre
+    for k in range(1, d):
+        latents = np.where(np.arange(d) < k, few_Z[:, None], others).astype(Z.dtype)  # (n, draws, d)
+        expected = predictor.inverse_transform(latents.reshape(-1, d)).reshape(*latents.shape[:2], -1).mean(axis=1)
+        of_all -= np.outer(Z[:, k - 1], slopes[k - 1])
+        of_few -= np.outer(few_Z[:, k - 1], slopes[k - 1])
+        curved = mean_square(few - expected, few_w) - mean_square(of_few, few_w)
+        left.append(mean_square(of_all, w) + curved)
+    left.append(mean_square(X - reconstruction, w))
+    gains = -np.diff(left)
+    varies = left[0] > rounding(predictor.trained, X)
+    return gains / left[0] if varies else 0 * gains, left[0]
+
+
+def rounding(module, X):
+    """Squared distance that is none, in the precision of X."""
+    return float(np.finfo(X.dtype).eps) ** 2 * float((module.scale**2).sum())
+
+
+def mean_square(residual, w):
+    """Sum over the features of the mean square of the values that are not NaN."""
+    measured = w @ ~np.isnan(residual)
+    return np.sum(w @ np.nan_to_num(residual.astype(np.float64)) ** 2 / np.where(measured > 0, measured, 1))

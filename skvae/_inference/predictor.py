@@ -1,0 +1,247 @@
+"""Arrays through a trained module, a block of rows at a time, in the dtype of the arrays."""
+
+import copy
+
+import numpy as np
+import torch
+
+from .._data.arrays import to_numpy
+from .._data.rows import as_rows, blocks, has_missing, rows_per_block
+from ..objectives import importance_bound
+
+N_FILL_STEPS = 8
+# A block has a multiple of so many rows, so that a row's result does not depend on the others (`by_columns`).
+LANES = 64
+
+
+def check_finite(numbers):
+    """The array or tensor itself: no number is returned for which its dtype has no room.
+
+    Raises
+    ------
+    ValueError
+        If a number is infinite or NaN.
+    """
+    if not (torch if isinstance(numbers, torch.Tensor) else np).isfinite(numbers).all():
+        raise ValueError(
+            f"Numbers exceed the range of {numbers.dtype}: X is too large for it or too far from the training rows, or "
+            "these were trained on with too large a learning_rate_init."
+        )
+    return numbers
+
+
+def squared_residuals(x, reconstruction):
+    """Of each row (n, p): p times the mean over its measured values, float64."""
+    n_measured = (~x.isnan()).sum(1).clamp(min=1)
+    return (x.double() - reconstruction).square().nansum(1) * x.shape[1] / n_measured
+
+
+class Predictor:
+    """A trained `VAEModule` as functions from rows to arrays of their library, with components in the user's order.
+
+    Rows X, which may have NaN, and Z are Rows, ndarrays or tensors. A predictor that is kept is never stale: it
+    computes with the module itself or, in float64, with a copy that takes the module's present numbers at each call.
+
+    Parameters
+    ----------
+    trained : VAEModule
+    dtype : {np.float32, np.float64}
+        Of arrays and of the computation.
+    """
+
+    def __init__(self, trained, dtype):
+        self.trained = trained
+        self.dtype = torch.float64 if dtype == np.float64 else torch.float32
+        self._copy = copy.deepcopy(trained).double() if self.dtype == torch.float64 else None
+        self.device = trained.shift.device
+
+    @property
+    @torch.no_grad()
+    def module(self):
+        """The module that computes, with the present numbers of the trained one."""
+        if self._copy is None:
+            return self.trained
+        for mine, theirs in zip(_tensors(self._copy), _tensors(self.trained), strict=True):
+            mine.copy_(theirs)
+        self._copy.log_volume, self._copy.has_linear_start = self.trained.log_volume, self.trained.has_linear_start
+        return self._copy
+
+    def _results(self, function, X, n_values):
+        """Yield the slices of X and function(block of X), for blocks with `n_values` numbers per row.
+
+        Blocks are filled up to a multiple of `LANES` rows, unless so many would take over 4 times what a block does.
+        """
+        size = rows_per_block(n_values)
+        lanes = LANES if 4 * size >= LANES else 1
+        for rows in blocks(len(X), -(-size // lanes) * lanes):
+            block = X[rows].to(self.device)
+            n = len(block)
+            if n % lanes:
+                block = torch.cat([block, block[:1].expand(-n % lanes, -1)])
+            yield rows, check_finite(function(block)[:n])
+
+    @torch.no_grad()
+    def _map(self, function, X, n_values):
+        """Stack function(block of X), as an array of X's library."""
+        out, X = None, as_rows(X)
+        for rows, result in self._results(function, X, n_values):
+            if out is None:
+                out = result.new_empty((len(X), *result.shape[1:]), device=X.device)
+            out[rows] = result
+        return X.to_library_of_X(out)
+
+    def _encoding(self, X):
+        """The rows, how the module is to encode them, and how many numbers a row takes for that."""
+        module, X = self.trained, as_rows(X)
+        missing = has_missing(X)
+        n_values = len(module.shift) + missing * 4 * module.n_components**2
+        return X, {"has_missing": missing, "n_fill_steps": N_FILL_STEPS}, n_values
+
+    def transform(self, X):
+        """Posterior means (n, d)."""
+        module, (X, options, n_values) = self.module, self._encoding(X)
+        return self._map(lambda x: module.transform(x, **options), X, n_values)
+
+    def covariance(self, X):
+        """Posterior covariances (n, d, d)."""
+        module, (X, options, n_values) = self.module, self._encoding(X)
+
+        def covariance(x):
+            rows_ordered = module.to_user_order(module.encode(module.standardise(x), **options).covariance())
+            return module.to_user_order(rows_ordered.mT)
+
+        return self._map(covariance, X, n_values + module.n_components**2)
+
+    def kl_of_components(self, X):
+        """KL(q_j || N(0, 1)) of each component (n, d), nats."""
+        module, (X, options, n_values) = self.module, self._encoding(X)
+
+        def kl(x):
+            return module.encode(module.standardise(x), **options).kl_of_components()[..., module.order]
+
+        return self._map(kl, X, n_values)
+
+    def inverse_transform(self, Z):
+        """Means (n, p) of p(x | z)."""
+        module = self.module
+        return self._map(module.inverse_transform, Z, len(module.shift))
+
+    def jacobian(self, Z):
+        """d E[x | z] / d z (n, d, p), in X's units."""
+        module = self.module
+        return self._map(lambda z: jacobian(module, z), Z, 2 * Z.shape[1] * len(module.shift))
+
+    @torch.no_grad()
+    def mean_jacobian(self, Z, weight):
+        """Means over the rows of d E[x | z] / d z (d, p) and of its squared length (d,), for weights of sum 1."""
+        module = self.module
+        mean, square = 0.0, 0.0
+        n_values = 2 * Z.shape[1] * len(module.shift)
+        for rows, result in self._results(lambda z: jacobian(module, z), as_rows(Z), n_values):
+            result = to_numpy(result)
+            mean = mean + np.einsum("n, ndp -> dp", weight[rows], result)
+            square = square + np.einsum("n, ndp, ndp -> d", weight[rows], result, result)
+        return mean, square
+
+    def noise(self, n, seed, matched=False):
+        """Standard normal draws (n, d); matched: their mean is exactly 0 and, of more than d, their covariance I."""
+        d = self.trained.n_components
+        eps = torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        if matched:
+            eps = eps - eps.mean(0)
+            if n > d:
+                eps = torch.linalg.solve_triangular(torch.linalg.cholesky(eps.T @ eps / n), eps.T, upper=False).T
+        return eps.to(self.device, self.dtype)
+
+    def score_samples(self, X, n_draws, seed):
+        """Importance-weighted bounds (n,) on log p(x) in nats.
+
+        All rows share the noise of the draws, so that a row's score depends on no other row.
+        """
+        module, (X, options, n_values) = self.module, self._encoding(X)
+        eps = self.noise(n_draws, seed).unsqueeze(1)
+
+        def bound(x):
+            return importance_bound(*module.importance_terms(module.standardise(x), eps, **options))
+
+        return self._map(bound, X, n_draws * n_values)
+
+    def predictive(self, X, n_draws, seed, weighted, with_std=True):
+        """Mean and, if asked for, standard deviation (n, 1 or 2, p) of p(x' | z) over draws of z given x.
+
+        The draws are q(z | x)'s; weighted, by p(x, z) / q(z | x), they stand for the model's own posterior.
+        """
+        module, (X, options, n_values) = self.module, self._encoding(X)
+        eps = self.noise(n_draws, seed, matched=True).unsqueeze(1)
+
+        def moments(x):
+            u = module.standardise(x)
+            q = module.encode(u, **options)
+            z = q.rsample(eps)  # (K, n, d)
+            raw = module.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+            weight = torch.full(z.shape[:2], 1 / n_draws, dtype=z.dtype, device=z.device)
+            if weighted:
+                log_weight = module.log_likelihood(raw, u, options["has_missing"]) + q.log_prior_ratio(z, eps)
+                # Far from the data all may be -inf.
+                weight = log_weight.clamp(min=torch.finfo(log_weight.dtype).min).softmax(0)
+            mean = module.likelihood.mean(raw)
+            expected = torch.einsum("kn, knp -> np", weight, mean)
+            results = [module.restore(expected)]
+            if with_std:
+                variance = module.likelihood.variance(raw) + (mean - expected).square()
+                total_variance = torch.einsum("kn, knp -> np", weight, variance)
+                results.append(total_variance.sqrt() * module.scale.to(total_variance.dtype))
+            return torch.stack(results, dim=1)
+
+        return self._map(moments, X, n_draws * n_values)
+
+    @torch.no_grad()
+    def feature_covariance(self, n_draws, seed):
+        """Cov[E[x | z]] + E[Var[x | z]] (p, p), over matched draws of z: exact where E[x | z] is linear."""
+        module = self.module
+        p, z = len(module.shift), self.noise(n_draws, seed, matched=True)
+        second, total, noise = np.zeros((p, p)), np.zeros(p), np.zeros(p)
+        for rows in blocks(n_draws, rows_per_block(p)):
+            raw = module.decoder(z[rows])
+            mean = module.likelihood.mean(raw).cpu().double().numpy()
+            second += mean.T @ mean
+            total += mean.sum(0)
+            noise += module.likelihood.variance(raw).sum(0).cpu().double().numpy()
+        scale = module.scale.cpu().double().numpy()
+        covariance = (second - np.outer(total, total) / n_draws + np.diag(noise)) / n_draws
+        return scale[:, None] * covariance * scale
+
+    def squared_residuals(self, X):
+        """Squared distances (n,) of rows from their reconstructions, float64."""
+        module, (X, options, n_values) = self.module, self._encoding(X)
+
+        def squares(x):
+            return squared_residuals(x, module.inverse_transform(module.transform(x, **options)))
+
+        return self._map(squares, X, n_values)
+
+    def sample(self, n_samples, seed):
+        """Rows (n_samples, p) drawn from the model."""
+        module = self.module
+        generator = torch.Generator(self.device).manual_seed(seed)
+
+        def draw(z):
+            return module.restore(module.likelihood.sample(module.decoder(z), generator))
+
+        shape = n_samples, module.n_components
+        z = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+        return self._map(draw, z.cpu(), len(module.shift))
+
+
+def jacobian(module, z):
+    """d E[x | z] / d z (n, d, p), along each component, by twice backward: forward mode is not safe in threads."""
+    n, d = z.shape
+    directions = torch.eye(d, dtype=z.dtype, device=z.device).repeat_interleave(n, 0)
+    _, slopes = torch.autograd.functional.jvp(module.inverse_transform, z.repeat(d, 1), directions)
+    return slopes.unflatten(0, (d, n)).transpose(0, 1)
+
+
+def _tensors(module):
+    """All parameters and buffers of a module."""
+    yield from module.parameters()
+    yield from module.buffers()

@@ -1,0 +1,105 @@
+"""The file in which a fit keeps what it has reached, and from which it goes on after the process was killed."""
+
+import hashlib
+import os
+
+import numpy as np
+
+from .._data.arrays import to_numpy
+from .._parameters import PARAMETERS
+from .state import restore, state_of
+from .tensor_file import describe, read, write
+
+
+class Checkpoint:
+    """The file of one fit.
+
+    Parameters
+    ----------
+    path : str or path-like
+    every : int
+        Epochs between two writings.
+    fit : dict
+        What tells this fit from others: see `fit_identity`.
+    seed : int
+        To begin with, if there is no file yet.
+    is_main_process : bool
+        Whether this process writes and removes the file.
+
+    Raises
+    ------
+    ValueError
+        If the file is no checkpoint, or another fit's.
+    """
+
+    def __init__(self, path, every, fit, seed, is_main_process=True):
+        self.path, self.every, self.is_main_process = path, every, is_main_process
+        self.content = {"fit": fit, "seed": seed, "stages": {}}
+        if os.path.exists(path):
+            there = read(path)
+            if set(there) != set(self.content):
+                raise ValueError(f"checkpoint={os.fspath(path)!r} is a file of skvae's, but no checkpoint.")
+            differing = sorted(name for name in {**fit, **there["fit"]} if fit.get(name) != there["fit"].get(name))
+            if differing:
+                raise ValueError(
+                    f"checkpoint={os.fspath(path)!r} holds a fit that was interrupted and of which these differ: "
+                    f"{', '.join(differing)}. Go on with that one, delete the file or name another."
+                )
+            self.content = there
+
+    @property
+    def seed(self):
+        return self.content["seed"]
+
+    def phase(self, name):
+        """The part of one phase."""
+        return PhaseCheckpoint(self, name)
+
+    def remove(self):
+        """Delete the file, as the fit is complete."""
+        if self.is_main_process:
+            os.remove(self.path)
+
+
+class PhaseCheckpoint:
+    """One phase's part of a `Checkpoint`."""
+
+    def __init__(self, checkpoint, name):
+        self.checkpoint, self.phases, self.name = checkpoint, checkpoint.content["stages"], name
+
+    def resume(self, net, early_stopping):
+        """Take what the file has of this phase, or write the first of it; return whether its training was over."""
+        if self.name not in self.phases:
+            self.keep(net, early_stopping)
+            return False
+        restore(net, self.phases[self.name]["net"], early_stopping)
+        return self.phases[self.name]["over"]
+
+    def keep(self, net, early_stopping, over=False):
+        """Write the net and its early stopping, if the epoch is one to write or the last."""
+        if self.checkpoint.is_main_process and (over or (len(net.history) - 1) % self.checkpoint.every == 0):
+            self.phases[self.name] = {"net": state_of(net, early_stopping), "over": over}
+            write(self.checkpoint.path, self.checkpoint.content)
+
+
+def fit_identity(params, rows, weight=None, previous=None):
+    """What a fit depends on: parameters by name, and a digest of the rows, their weights and the net before.
+
+    Parameters
+    ----------
+    params : dict
+    rows : Rows of shape (n, p)
+    weight : ndarray of shape (n,) or None
+    previous : VAENet or None
+    """
+    digest = hashlib.sha256(f"{rows.dtype.str} {rows.shape}".encode())
+    for _, block in rows.blocks():
+        digest.update(np.asarray(to_numpy(block), order="C").data)
+    if weight is not None:
+        digest.update(weight.data)
+    if previous is not None:
+        for array in state_of(previous)["module"].values():
+            digest.update(np.asarray(array, order="C").data)
+    irrelevant = {name for name, parameter in PARAMETERS.items() if not parameter.shapes_the_fit}
+    parameters = {name: describe(value) for name, value in params.items() if name not in irrelevant}
+    return {**parameters, "the rows": digest.hexdigest()}

@@ -1,0 +1,167 @@
+"""A fitted estimator as arrays and plain values: for pickle, copy, joblib and skops, and for a file."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from .._data.arrays import to_numpy
+from .._data.devices import available_device
+from .._inference.control_limits import ScoreStatistics
+from .._parameters import PARAMETERS, FitParameters, frozen
+from .._training.fit import net_from_state
+from .._training.processes import is_main_process
+from .state import check_history, check_like, check_state, state_of, zeros
+from .tensor_file import Custom, describe, is_plain, write
+from .version import __version__
+
+# What a file has of a fitted estimator beside its parameters. Score statistics are "_monitor" there.
+FILE_FIELDS = (
+    *("net_", "_seed", "_fitted_with", "_monitor", "n_features_in_", "feature_names_in_", "n_components_", "mean_"),
+    *("components_", "explained_variance_", "explained_variance_ratio_", "kl_per_component_", "n_active_components_"),
+    *("history_", "n_iter_", "best_iter_", "_sklearn_output_config", "_tensors_on"),
+)
+OPTIONAL_FIELDS = {"feature_names_in_", "_sklearn_output_config", "_tensors_on"}
+# What `load` can tell from the rest.
+DERIVED_FIELDS = ("_version", "device_", "noise_variance_")
+OF_COMPONENTS = ("explained_variance_", "explained_variance_ratio_", "kl_per_component_")
+ARRAYS = ("mean_", "components_", "noise_variance_", *OF_COMPONENTS)
+COUNTS = ("n_features_in_", "n_components_", "n_active_components_", "n_iter_", "best_iter_", "_seed")
+# What a fit or a call made for its own use.
+TEMPORARY = ("_predictors", "_trained_fit")
+
+
+def plain_state(attributes):
+    """The attributes of a fitted estimator with no object of torch's or of ours among them."""
+    state = {name: value for name, value in attributes.items() if name not in TEMPORARY}
+    state.update(net_=state_of(state["net_"]), _monitor=state.pop("_score_statistics").state)
+    if isinstance(state["mean_"], torch.Tensor):
+        state["_tensors_on"] = str(state["mean_"].device)
+    state.update({name: to_numpy(state[name]) for name in ARRAYS if hasattr(state[name], "shape")})
+    return state
+
+
+def restored_attributes(state):
+    """The attributes of which `state` is the plain state, on the device that they were on if this machine has it."""
+    state = dict(state)
+    params = parameters_of_file(state["_fitted_with"], available_device(state["device_"]))
+    net = net_from_state(params, state["net_"], state["_seed"])
+    state.update(net_=net, device_=net.device, _score_statistics=ScoreStatistics.from_state(*state.pop("_monitor")))
+    return with_tensors(state)
+
+
+def with_tensors(state):
+    """A state whose attributes that were fitted to tensors are tensors, on their device if this machine has it."""
+    device = state.pop("_tensors_on", None)
+    if device is None:
+        return state
+    arrays = {name: torch.from_numpy(state[name]) for name in ARRAYS if isinstance(state[name], np.ndarray)}
+    return {**state, **{name: array.to(available_device(device)) for name, array in arrays.items()}}
+
+
+def parameters_of_file(fitted_with, device):
+    """`FitParameters` for a net that is this process's alone, on a device."""
+    params = FitParameters(**{name: frozen(fitted_with[name]) for name in PARAMETERS})
+    return replace(params, device=device, distributed=False)
+
+
+def warn_of_other_version(name, version):
+    if version != __version__:
+        warnings.warn(
+            f"This {name} was pickled by skvae {version} and is read by {__version__}, which may take it for something "
+            "else. What `save` writes is read by later versions.",
+            stacklevel=3,
+        )
+
+
+def write_estimator(estimator, path):
+    """Write a fitted estimator to a file; see `VAETransformer.save`."""
+    state = estimator.__getstate__()
+    parameters = {name: state[name] for name in estimator.get_params(deep=False)}
+    unknown = set(state) - set(parameters) - set(FILE_FIELDS) - set(DERIVED_FIELDS)
+    own = sorted(name for name in unknown if declares(type(estimator), name))
+    if own:
+        raise ValueError(f"A file of skvae's has no place for the attributes {', '.join(own)}.")
+    fitted = {name: state[name] for name in FILE_FIELDS if name in state}
+    check_fitted(estimator.net_, fitted)  # what is written can be read
+    changed = {name: value for name, value in state["_fitted_with"].items() if not is_same(value, parameters.get(name))}
+    fitted["_fitted_with"] = writable(changed)
+    if is_main_process(estimator):
+        content = {"estimator": type(estimator).__name__, "parameters": writable(parameters), "fitted": fitted}
+        write(path, content)
+
+
+def is_same(value, parameter):
+    """Whether a value that a model was fitted with is the estimator's present parameter."""
+    now = frozen(parameter)
+    if isinstance(value, dict) and isinstance(now, dict):
+        return value.keys() == now.keys() and all(value[key] is now[key] for key in value)
+    return value is parameter or (is_plain(value) and is_plain(now) and describe(value) == describe(now))
+
+
+def declares(estimator_class, name):
+    """Whether a subclass of the package's estimators has an attribute: in an annotation, or in code of its own."""
+    for base in estimator_class.__mro__:
+        if base.__module__.partition(".")[0] in ("skvae", "sklearn"):
+            continue
+        methods = [getattr(member, "__code__", None) for member in vars(base).values()]
+        in_code = any(name in code.co_names for code in methods if code is not None)
+        if in_code or name in vars(base).get("__annotations__", {}):
+            return True
+    return False
+
+
+def writable(parameters):
+    """Parameters as a file holds them."""
+    return {k: v if is_plain(v) else Custom(describe(v)) for k, v in parameters.items()}
+
+
+def check_fields(fitted):
+    """Raise ValueError unless a file's fitted state has the fields that it should, of the right kinds."""
+    if not isinstance(fitted, dict):
+        raise ValueError("it has no fitted state.")
+    differing = set(fitted) ^ set(FILE_FIELDS)
+    if differing - OPTIONAL_FIELDS:
+        raise ValueError(f"attributes are missing or unknown: {', '.join(sorted(differing))}.")
+    kinds = {
+        **dict.fromkeys(("net_", "_fitted_with", "_sklearn_output_config"), dict),
+        **dict.fromkeys(("mean_", "components_", "feature_names_in_", *OF_COMPONENTS), np.ndarray),
+        **dict.fromkeys(("_monitor", "history_"), list),
+        **dict.fromkeys(COUNTS, int),
+        "_tensors_on": str,
+    }
+    for name, value in fitted.items():
+        if not isinstance(value, kinds[name]) or isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r:.300}.")
+    for name in ("column_mean", "column_scale"):
+        array = fitted["net_"].get(name)
+        if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype != np.float64 or not len(array):
+            raise ValueError(f"net_.{name} is {array!r:.300}.")
+
+
+def check_fitted(net, fitted):
+    """Raise ValueError unless a state without parameters is that of an estimator with such a net, and finite."""
+    check_fields(fitted)
+    check_state(net, fitted["net_"])
+    p, d = len(net.module_.shift), net.module_.n_components
+    dtype_of_X = np.float32 if fitted["mean_"].dtype == np.float32 else np.float64
+    like = {
+        **dict.fromkeys(OF_COMPONENTS, zeros(np.float64, d)),
+        "mean_": zeros(dtype_of_X, p),
+        "components_": zeros(dtype_of_X, d, p),
+        "_monitor": [1.0, 0.0, zeros(np.float64, d), zeros(np.float64, d, d), 0.0, 0.0],
+    }
+    for name, value in like.items():
+        check_like(fitted[name], value, name)
+    for name in COUNTS:
+        if fitted[name] < 0:
+            raise ValueError(f"{name} is {fitted[name]!r}.")
+    if (fitted["n_features_in_"], fitted["n_components_"]) != (p, d):
+        raise ValueError(f"n_features_in_ and n_components_ are not {p} and {d}.")
+    names, config = fitted.get("feature_names_in_"), fitted.get("_sklearn_output_config", {})
+    if names is not None and names.shape != (p,):
+        raise ValueError(f"feature_names_in_ are {len(names)}, not {p}.")
+    if not all(isinstance(value, str) for value in config.values()):
+        raise ValueError(f"set_output was not called with {config!r}.")
+    check_history(fitted["history_"])

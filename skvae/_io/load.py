@@ -1,0 +1,146 @@
+"""An estimator from a file that somebody else may have written."""
+
+import os
+from typing import Any
+
+import torch
+
+from .._data.devices import resolve_device
+from .._inference.components import noise_variance
+from .._inference.control_limits import ScoreStatistics
+from .._parameters import ARCHITECTURE_CODE
+from .._sklearn_compat import validate_parameters
+from .._training.fit import blank_net, module_of
+from .._vae import VAETransformer
+from .estimator_state import check_fields, check_fitted, parameters_of_file, with_tensors
+from .state import check_like, restore, zeros
+from .tensor_file import Custom, read
+
+
+def load(
+    path: str | os.PathLike[str],
+    device: str = "auto",
+    *,
+    estimator: type[VAETransformer] = VAETransformer,
+    **custom: Any,
+) -> VAETransformer:
+    """Return the fitted estimator that `VAETransformer.save` wrote to a file.
+
+    Nothing that the file says is run: it holds arrays, numbers and strings, and is refused unless they fit together.
+
+    Parameters
+    ----------
+    path : str or path-like
+    device : str, default="auto"
+        Where the model shall be, whatever it was fitted on: the estimator's parameter of this name.
+    estimator : class, default=VAETransformer
+        Of the estimator, where it was a subclass.
+    **custom : dict
+        The parameters that were objects, such as ``posterior=MyPosterior``: a file holds no code.
+
+    Returns
+    -------
+    estimator : VAETransformer
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is something else than such a file, is damaged or of a later format; if it needs a parameter that is not
+        given; if one is given that it does not need.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from sklearn.datasets import load_digits
+    >>> import skvae
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> vae = skvae.VAETransformer(n_components=3, max_iter=2, random_state=0).fit(X)
+    >>> path = os.path.join(tempfile.mkdtemp(), "digits.safetensors")
+    >>> vae.save(path)
+    >>> bool((skvae.load(path).transform(X) == vae.transform(X)).all())
+    True
+    """
+    content = read(path)
+    try:
+        return _estimator(content, device, estimator, custom)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {error}") from error
+
+
+def _estimator(content, device, estimator, custom):
+    _check_content(content)
+    if content["estimator"] != estimator.__name__:
+        raise ValueError(f"it holds an estimator of the class {content['estimator']}; pass estimator=, that class.")
+    fitted = content["fitted"]
+    fitted["_fitted_with"] = {**content["parameters"], **fitted["_fitted_with"]}
+    parameters, fitted_with = _with_custom(content["parameters"], fitted["_fitted_with"], custom=custom)
+    for params in (parameters, fitted_with):
+        params.update(_checked_parameters(estimator, params))
+    parameters["device"] = fitted_with["device"] = device
+    if not any(name in custom for name in ARCHITECTURE_CODE):
+        _check_shapes(parameters_of_file(fitted_with, device), fitted)
+    net = blank_net(parameters_of_file(fitted_with, resolve_device(device)), fitted["net_"], fitted["_seed"])
+    check_fitted(net, fitted)
+    restore(net, fitted["net_"])
+    fitted.update(
+        net_=net,
+        device_=net.device,
+        noise_variance_=noise_variance(net.module_),
+        _fitted_with=fitted_with,
+        _predictors={},
+        _score_statistics=ScoreStatistics.from_state(*fitted.pop("_monitor")),
+    )
+    vae = estimator(**parameters)
+    vars(vae).update(with_tensors(fitted))
+    return vae
+
+
+def _check_content(content):
+    """Raise ValueError unless this is what `save` writes, as far as can be told without the parameters."""
+    kinds = {"estimator": str, "parameters": dict, "fitted": dict}
+    if not isinstance(content, dict) or set(content) != set(kinds):
+        raise ValueError("it holds no estimator.")
+    for name, kind in kinds.items():
+        if not isinstance(content[name], kind):
+            raise ValueError(f"{name} is {content[name]!r:.300}.")
+    check_fields(content["fitted"])
+
+
+def _checked_parameters(estimator, params):
+    """All parameters of an estimator with these: those that an older skvae did not know have their defaults."""
+    unknown = set(params) - set(estimator().get_params(deep=False))
+    if unknown:
+        raise ValueError(f"it has parameters that {estimator.__name__} does not know: {', '.join(sorted(unknown))}.")
+    vae = estimator(**params)
+    validate_parameters(vae)
+    return vae.get_params(deep=False)
+
+
+def _with_custom(*dicts, custom):
+    """The parameters with those that the file cannot hold."""
+    needed = {
+        name: value.description for params in dicts for name, value in params.items() if isinstance(value, Custom)
+    }
+    missing, unneeded = sorted(set(needed) - set(custom)), sorted(set(custom) - set(needed))
+    if missing:
+        raise ValueError(f"pass {', '.join(f'{name}=, which was {needed[name]}' for name in missing)}.")
+    if unneeded:
+        raise ValueError(f"{', '.join(unneeded)} is in it and not to be passed; set_params changes it afterwards.")
+    return [
+        {name: custom[name] if isinstance(value, Custom) else value for name, value in params.items()}
+        for params in dicts
+    ]
+
+
+def _check_shapes(params, fitted):
+    """Raise ValueError unless the arrays are what these parameters make, before memory is taken for that."""
+    state = fitted["net_"]
+    modules = state.get("module")
+    if not isinstance(modules, dict) or len(params.hidden_layer_sizes) > len(modules):
+        raise ValueError("hidden_layer_sizes are more than there are arrays.")
+    with torch.device("meta"):
+        module = module_of(params, state["column_mean"], state["column_scale"], seed=0)()
+    shapes = {name: zeros(str(t.dtype).removeprefix("torch."), *t.shape) for name, t in module.state_dict().items()}
+    check_like(modules, shapes, "net.module")

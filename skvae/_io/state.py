@@ -1,0 +1,157 @@
+"""The state that a net's training goes on from, as a tree of arrays and plain values: nothing of torch's."""
+
+import math
+from numbers import Real
+
+import numpy as np
+import torch
+
+PROGRESS = {"best_epoch_": int, "best_score_": float, "diverged_": bool, "interrupted_": bool, "n_taken_": int}
+WATCHED = ("start", "score", "best_score", "best_epoch", "since_gain")  # of EarlyStopping
+
+
+def state_of(net, early_stopping=None):
+    """The state of a net and, in mid-training, of its `EarlyStopping`.
+
+    Arrays share the net's memory where that is the CPU's.
+    """
+    optimizer, scaling = net.optimizer_.state_dict(), net.module.keywords
+    tensors = {
+        "module": dict(net.module_.state_dict()),
+        "moments": {str(index): dict(moments) for index, moments in optimizer["state"].items()},
+        "generator": net.generator_.get_state(),
+        "best": [] if early_stopping is None else early_stopping.best,
+    }
+    return {
+        **map_leaves(torch.Tensor, lambda tensor: tensor.detach().cpu().numpy(), tensors),
+        "column_mean": scaling["mean"],
+        "column_scale": scaling["scale"],
+        "param_groups": optimizer_options(net),
+        "device": torch.device(net.device).type,
+        "batch_size": net.batch_size,
+        "history": [dict(row) for row in net.history],
+        "progress": {name: getattr(net, name) for name in PROGRESS if hasattr(net, name)},
+        "watched": {} if early_stopping is None else {name: getattr(early_stopping, name) for name in WATCHED},
+    }
+
+
+def restore(net, state, early_stopping=None):
+    """Give a new net, made with the same parameters and scaling, the state of another."""
+    tensors = map_leaves(np.ndarray, torch.tensor, state)
+    net.module_.load_state_dict(tensors["module"])
+    net.module_.eval()
+    moments = {int(index): moments for index, moments in tensors["moments"].items()}
+    net.optimizer_.load_state_dict({"state": moments, "param_groups": optimizer_options(net, state)})
+    if state["device"] == torch.device(net.device).type:  # a generator of another kind of device starts anew
+        net.generator_.set_state(tensors["generator"])
+    net.history_ = type(net.history)(dict(row) for row in state["history"])
+    vars(net).update(state["progress"])
+    if early_stopping is not None:
+        vars(early_stopping).update(state["watched"])
+        early_stopping.best = [tensor.to(net.device) for tensor in tensors["best"]]
+
+
+def map_leaves(kind, function, tree):
+    """A tree of dicts, lists and tuples whose leaves of a kind are replaced by `function` of them."""
+    if isinstance(tree, dict):
+        return {key: map_leaves(kind, function, item) for key, item in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(map_leaves(kind, function, item) for item in tree)
+    return function(tree) if isinstance(tree, kind) else tree
+
+
+def optimizer_options(net, state=None):
+    """The options of each of the optimizer's groups: the net's or, where the state has them, the state's."""
+    groups = map_leaves(torch.Tensor, torch.Tensor.item, net.optimizer_.state_dict()["param_groups"])
+    groups = [{"initial_lr": group["lr"], **group} for group in groups]
+    if state is None:
+        return groups
+    pairs = zip(groups, state["param_groups"], strict=True)  # another version of torch may have others
+    return [{key: given.get(key, group[key]) for key in group} for group, given in pairs]
+
+
+def check_state(net, state):
+    """Raise ValueError unless `state` can be restored to this net: the same shapes and types, finite numbers."""
+    like = state_of(net)
+    if not isinstance(state, dict) or set(state) != set(like):
+        raise ValueError(f"net has not the parts {', '.join(like)}.")
+    for name in ("module", "moments", "progress"):
+        if not isinstance(state[name], dict):
+            raise ValueError(f"net.{name} is {outlined(state[name])}.")
+    for name in ("history", "param_groups"):
+        if not isinstance(state[name], list) or not all(isinstance(row, dict) for row in state[name]):
+            raise ValueError(f"net.{name} is {outlined(state[name])}.")
+    if len(state["param_groups"]) != len(like["param_groups"]):
+        raise ValueError(f"net.param_groups are {len(state['param_groups'])}, not {len(like['param_groups'])}.")
+    like["moments"] = state["moments"]
+    if hasattr(net.optimizer_, "moment_shapes"):  # ours; a parameter that is not trained has no moments
+        shapes = net.optimizer_.moment_shapes()
+        like["moments"] = {index: shapes[index] for index in state["moments"] if index in shapes}
+    for name in ("column_mean", "column_scale", "module", "moments", "best", "watched"):
+        check_like(state[name], like[name], f"net.{name}")
+    check_like(optimizer_options(net, state), optimizer_options(net), "net.param_groups")
+    if type(state["batch_size"]) is not int or state["batch_size"] < 1:
+        raise ValueError(f"net.batch_size is {state['batch_size']!r}.")
+    if sorted(state["module"]["order"]) != list(range(net.module_.n_components)):
+        raise ValueError("net.module.order is no order of the components.")
+    if not min(state["module"]["scale"].min(), state["column_scale"].min()) > 0:
+        raise ValueError("A scale of net is not positive.")
+    for name, value in state["progress"].items():
+        if type(value) is not PROGRESS.get(name):
+            raise ValueError(f"net.progress.{name} is {value!r}.")
+    check_history(state["history"])
+    if state["device"] == torch.device(net.device).type:
+        try:
+            torch.Generator(net.device).set_state(torch.tensor(state["generator"]))
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"net.generator is no generator's state: {error}") from error
+
+
+def check_history(rows):
+    """Raise ValueError unless these are a training history's."""
+    for row in rows:
+        if not isinstance(row, dict) or any(isinstance(value, np.ndarray | dict) for value in row.values()):
+            raise ValueError("A history has something else than numbers, strings and lists in it.")
+
+
+def check_like(given, like, name):
+    """Raise ValueError unless `given` has the keys, lengths, shapes and types of `like`, and finite numbers.
+
+    Strings, truth values and None have to be equal, too.
+    """
+    if isinstance(like, torch.Tensor):
+        like = like.detach().cpu().numpy()
+    if isinstance(like, np.ndarray):
+        alike = isinstance(given, np.ndarray) and (given.shape, given.dtype) == (like.shape, like.dtype)
+        if alike and not np.isfinite(given).all():
+            raise ValueError(f"{name} has a NaN or an infinity in it.")
+    elif isinstance(like, dict):
+        alike = isinstance(given, dict) and set(given) == set(like)
+    elif isinstance(like, list | tuple):
+        alike = isinstance(given, list | tuple) and len(given) == len(like)
+    elif isinstance(like, Real) and not isinstance(like, bool):
+        alike = isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(given)
+    else:
+        alike = type(given) is type(like) and given == like
+    if not alike:
+        raise ValueError(f"{name} should be {outlined(like)}, but is {outlined(given)}.")
+    if isinstance(like, dict):
+        for key in like:
+            check_like(given[key], like[key], f"{name}.{key}")
+    elif isinstance(like, list | tuple):
+        for i, pair in enumerate(zip(given, like, strict=True)):
+            check_like(*pair, f"{name}.{i}")
+
+
+def outlined(value):
+    """A value as an error tells it."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, dict):
+        return f"a dict of {', '.join(map(str, value)) or 'nothing'}"[:300]
+    return f"{value!r}"[:300]
+
+
+def zeros(dtype, *shape):
+    """Zeros that take no memory, for `check_like`."""
+    return np.broadcast_to(np.zeros((), dtype), shape)

@@ -1,0 +1,177 @@
+"""A tree of arrays and plain values as one safetensors file. Reading runs nothing that the file says.
+
+The arrays are the file's tensors. The rest is JSON, in its metadata under "skvae": an object with "format", the
+versions of what wrote it and "content", in which {"$array": name} stands for an array, {"$tuple": [...]},
+{"$strings": [...]} (an array of them) and {"$float": "nan"} for what JSON lacks, and {"$custom": description} for an
+object that a file cannot hold. The tensor "sha256" is the digest of all else.
+"""
+
+import hashlib
+import json
+import math
+import os
+import re
+
+import numpy as np
+import safetensors.numpy
+import sklearn
+import torch
+
+from .version import __version__
+
+FORMAT = 1
+KEY, CHECKSUM = "skvae", "sha256"
+
+
+class Custom:
+    """An object that a file cannot hold, by its description."""
+
+    def __init__(self, description):
+        self.description = description
+
+
+def write(path, content):
+    """Write a tree, in whole or not at all: what was at `path` before stays there until the new file is on the disk."""
+    arrays: dict[str, np.ndarray] = {}
+    versions = {"skvae": __version__, "torch": str(torch.__version__), "scikit-learn": sklearn.__version__}
+    header = {"format": FORMAT, "versions": versions, "content": _encode(content, "", arrays)}
+    text = json.dumps(header, allow_nan=False)
+    arrays[CHECKSUM] = np.frombuffer(_digest(text, arrays), dtype=np.uint8)
+    data = safetensors.numpy.save(arrays, {KEY: text})
+    path = os.path.abspath(path)
+    part = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException as error:
+        if os.path.exists(part):
+            os.remove(part)
+        if isinstance(error, OSError):
+            raise type(error)(error.errno, error.strerror, path) from None
+        raise
+
+
+def read(path):
+    """Return the tree that was written to `path`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is something else than such a file, is damaged, or was written in a later format.
+    """
+    with open(path, "rb"):  # what the system says of a path, before what safetensors does
+        pass
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(KEY)
+            if text is None:
+                raise ValueError(f"it has no metadata {KEY!r}")
+            if _cost(text) > 5 * os.path.getsize(path) + 2**20:
+                raise ValueError("its metadata would take far more memory than the file is long")
+            header = json.loads(text)
+            if not isinstance(header, dict) or type(header.get("format")) is not int or "content" not in header:
+                raise ValueError("its metadata are not those of such a file")
+            if header["format"] > FORMAT:
+                raise ValueError(f"it has format {header['format']}, of a later skvae: this one reads up to {FORMAT}")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        checksum = arrays.pop(CHECKSUM, None)
+        if checksum is None or checksum.tobytes() != _digest(text, arrays):
+            raise ValueError("its checksum does not match")
+        content = _decode(header["content"], arrays)
+        if arrays:
+            raise ValueError(f"it has tensors with no place: {', '.join(arrays)}")
+    except (safetensors.SafetensorError, RecursionError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)!r} is no file of skvae's, or it is damaged: {error}") from error
+    return content
+
+
+def is_plain(value):
+    """Whether a file can hold a value as it is, and it is no dict, which would be arguments to somebody's code."""
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "biuf"
+    return value is None or isinstance(value, bool | int | float | str | np.generic)
+
+
+def describe(value):
+    """A value in words that are the same in every process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def _encode(value, name, arrays):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in "OU":
+            return {"$strings": value.tolist()}
+        arrays[name] = np.asarray(value, order="C")  # safetensors takes the memory as it lies
+        return {"$array": name}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": str(value)}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        items = [_encode(item, f"{name}.{i}", arrays) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else {"$tuple": items}
+    if isinstance(value, dict) and all(isinstance(key, str) and not key.startswith("$") for key in value):
+        return {key: _encode(item, f"{name}.{key}".lstrip("."), arrays) for key, item in value.items()}
+    if isinstance(value, Custom):
+        return {"$custom": value.description}
+    raise TypeError(f"A file of skvae's cannot hold {name}={value!r}.")
+
+
+def _decode(value, arrays):
+    if isinstance(value, list):
+        return [_decode(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if not any(key.startswith("$") for key in value):
+        return {key: _decode(item, arrays) for key, item in value.items()}
+    if len(value) != 1:
+        raise ValueError(f"its metadata have an object with the keys {', '.join(value)}")
+    ((kind, item),) = value.items()
+    expected, decode = DECODERS.get(kind, (None, None))
+    if expected is None or not isinstance(item, expected):
+        raise ValueError(f"its metadata have {kind}: {item!r:.100}")
+    return decode(item, arrays)
+
+
+def _decode_array(name, arrays):
+    if name not in arrays:
+        raise ValueError(f"it lacks the tensor {name}")
+    return arrays.pop(name)
+
+
+def _decode_float(text, arrays):
+    if text not in NON_FINITE:
+        raise ValueError(f"its metadata have the number {text!r:.100}")
+    return NON_FINITE[text]
+
+
+NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+DECODERS = {  # of an object's only key: the type of its value, and what it stands for
+    "$array": (str, _decode_array),
+    "$tuple": (list, lambda items, arrays: tuple(_decode(item, arrays) for item in items)),
+    "$strings": (list, lambda items, arrays: np.array([str(item) for item in items], dtype=object)),
+    "$float": (str, _decode_float),
+    "$custom": (str, lambda description, arrays: Custom(description)),
+}
+
+
+def _digest(text, arrays):
+    digest = hashlib.sha256(text.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.digest()
+
+
+def _cost(text):
+    """At least the bytes that Python's objects for a JSON text may take: each follows a bracket, a colon or a comma."""
+    return len(text) + 64 * (text.count("[") + text.count("{")) + 32 * (text.count(",") + text.count(":"))

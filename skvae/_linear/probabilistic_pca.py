@@ -1,0 +1,25 @@
+"""Probabilistic PCA: the optimum for noise whose shape is known, in closed form."""
+
+from .._data.weights import bessel_factor, effective_n_rows
+from .scatter import Scatter
+
+
+def probabilistic_pca(u, weight, d, noise_shape, noise, floor):
+    r"""Maximum likelihood in closed form (Tipping and Bishop, Probabilistic principal component analysis, 1999).
+
+    W = V (Lambda - sigma^2)^(1/2), sigma^2 the mean of the discarded eigenvalues, for Psi = sigma^2 noise_shape.
+
+    Covariances divide by n - 1, as PCA's do. The mean is over all p - d discarded directions, as
+    Tipping and Bishop have it (eq. 8); `PCA.noise_variance_` leaves out those that are exactly 0
+    because rows are fewer than columns.
+    """
+    p = u.shape[1]
+    scatter = Scatter.of(u, weight).weighted(noise_shape.rsqrt())
+    correction = bessel_factor(effective_n_rows(len(u), weight))
+    values, vectors = scatter.top(d)
+    values = correction * values
+    if noise is None:
+        discarded = correction * scatter.diagonal().sum() - values.sum()
+        noise = max((discarded / max(p - d, 1)).item(), floor)
+    loadings = vectors * (values - noise).clamp(min=0).sqrt()
+    return noise_shape.sqrt()[:, None] * loadings, noise * noise_shape

@@ -1,0 +1,58 @@
+"""The p x p covariance of the columns, without forming it where rows are fewer than columns."""
+
+import torch
+
+from .._data.rows import blocks, rows_per_block
+from .eigenvectors import largest_eigenvectors
+
+
+class Scatter:
+    """The p x p covariance of the columns: dense or, where rows are fewer, as the centred rows."""
+
+    def __init__(self, dense=None, rows=None):
+        self.dense, self.rows = dense, rows
+
+    @classmethod
+    def of(cls, u, weight=None):
+        """From rows u (n, p) with weights (n,), in one pass over blocks of them. Missing values are taken for 0."""
+        n, p = u.shape
+        total_weight = n if weight is None else weight.double().sum().item()
+        if n < p:
+            rows = u[:].cpu().double().nan_to_num(0.0)
+            if weight is None:
+                return cls(rows=(rows - rows.mean(0)) / n**0.5)
+            normalized_weight = weight.cpu().double() / total_weight
+            return cls(rows=(rows - normalized_weight @ rows) * normalized_weight.sqrt().unsqueeze(1))
+        dense, total = (torch.zeros(shape, dtype=torch.float64, device=u.device) for shape in ((p, p), p))
+        for block in blocks(n, rows_per_block(p)):
+            rows = u[block].double().nan_to_num(0.0)
+            weighted = rows if weight is None else weight[block].double().unsqueeze(1) * rows
+            dense.addmm_(rows.T, weighted)
+            total += weighted.sum(0)
+        mean = total / total_weight
+        return cls((dense / total_weight - torch.outer(mean, mean)).cpu())
+
+    def weighted(self, weight):
+        """The covariance of the columns times `weight` (p,)."""
+        if self.dense is None:
+            return Scatter(rows=self.rows * weight)
+        return Scatter(weight[:, None] * self.dense * weight)
+
+    def __matmul__(self, right):
+        return self.rows.T @ (self.rows @ right) if self.dense is None else self.dense @ right
+
+    def diagonal(self):
+        return self.rows.square().sum(0) if self.dense is None else self.dense.diagonal().clamp(min=0)
+
+    def top(self, k):
+        """The largest k eigenvalues, descending, and their eigenvectors as columns (p, k).
+
+        Where rows or columns are fewer than k, the further eigenvalues are 0 and so are their vectors.
+        """
+        matrix = self.rows @ self.rows.T if self.dense is None else self.dense
+        values, vectors = largest_eigenvectors(matrix, min(k, len(matrix)))
+        values = values.clamp(min=0)
+        if self.dense is None:
+            vectors = torch.where(values > 1e-14 * values[0], self.rows.T @ vectors / values.sqrt(), 0)
+        missing = k - len(values)
+        return torch.nn.functional.pad(values, (0, missing)), torch.nn.functional.pad(vectors, (0, missing))

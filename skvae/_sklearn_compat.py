@@ -1,0 +1,79 @@
+"""What the package takes of scikit-learn that is not public, or not in all of its versions."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.utils import _safe_indexing as safe_indexing
+from sklearn.utils._array_api import _convert_to_numpy, get_namespace, get_namespace_and_device
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils.validation import _check_sample_weight
+
+try:
+    from sklearn.callback import CallbackSupportMixin  # from 1.9 on
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Before 1.9, estimators have no `set_callbacks`."""
+
+
+try:
+    from sklearn.utils._array_api import check_same_namespace  # from 1.8 on
+except ImportError:
+
+    def check_same_namespace(X: Any, estimator: Any, *, attribute: str, method: str) -> None:
+        """Before 1.8, there is nothing to check."""
+
+
+__all__ = [
+    "CallbackSupportMixin",
+    "Interval",
+    "StrOptions",
+    "_check_sample_weight",
+    "array_library",
+    "array_to_numpy",
+    "check_same_namespace",
+    "has_callbacks",
+    "open_callback_context",
+    "safe_indexing",
+    "validate_parameter",
+    "validate_parameters",
+    "validates_parameters",
+]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+# Decorates the methods that fit: they check the estimator's parameters first.
+validates_parameters: Callable[[Method], Method] = _fit_context(prefer_skip_nested_validation=True)
+
+
+def array_library(array):
+    """The array API namespace of an array and its device where `array_api_dispatch` is on, else numpy's."""
+    library, _, device = get_namespace_and_device(array)
+    return library, device
+
+
+def array_to_numpy(array):
+    """An array of any library as an ndarray."""
+    return array if isinstance(array, np.ndarray) else _convert_to_numpy(array, get_namespace(array)[0])
+
+
+def validate_parameters(estimator):
+    """Raise ValueError or TypeError unless the estimator's parameters meet its constraints."""
+    estimator._validate_params()
+
+
+def has_callbacks(estimator):
+    """Whether `set_callbacks` gave the estimator callbacks, from scikit-learn 1.9 on."""
+    return hasattr(estimator, "_skl_callbacks")
+
+
+def open_callback_context(estimator, max_subtasks):
+    """The context by which the estimator's callbacks are told of a fit with so many subtasks."""
+    return estimator._init_callback_context(max_subtasks=max_subtasks)
+
+
+def validate_parameter(estimator, name):
+    """Raise ValueError unless one of the estimator's parameters meets its constraint."""
+    constraints, value = estimator._parameter_constraints, getattr(estimator, name)
+    validate_parameter_constraints({name: constraints[name]}, {name: value}, caller_name=type(estimator).__name__)

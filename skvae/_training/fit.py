@@ -1,0 +1,309 @@
+"""A fit: from rows and parameters to a trained net, in phases."""
+
+from dataclasses import dataclass
+from functools import partial
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+from .._data.devices import resolve_device
+from .._data.scaling import column_scaling
+from .._io.checkpoint import fit_identity
+from .._io.state import restore, state_of
+from .._linear.start import linear_start
+from .._model.build import build_vae, lookup
+from .._parameters import ARCHITECTURE, NET
+from ..likelihoods import NOISE_FLOOR
+from ..objectives import OBJECTIVES
+from .batches import StreamedRows
+from .net import VAENet
+from .processes import is_distributed
+from .progress import ProgressLine
+from .validation import blocked_validation_split
+
+REFIT_BELOW = 10_000  # rows under which refit="auto" trains again on all of them
+
+
+@dataclass
+class TrainingPhase:
+    """A net, and what it is trained on for so many epochs of a learning-rate cycle."""
+
+    name: str
+    net: VAENet
+    data: tuple  # training rows, and validation rows or None
+    weights: tuple  # of these, or None
+    has_missing: bool
+    epochs: int
+    cycle: int
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit gives."""
+
+    net: VAENet
+    selection: VAENet  # the net that was trained with validation rows: `net` itself unless it was refitted
+    held_out: Any = None  # the validation rows, ndarray of int or None
+
+
+class TrainedFit:
+    """A fit that was made elsewhere, for the estimator that would make it: its states, and what it is known by.
+
+    Arrays alone are kept, so that it can be sent to another process.
+    """
+
+    def __init__(self, result, key):
+        self.key = key
+        self.state, self.held_out = state_of(result.net), result.held_out
+        self.selection_state = None if result.selection is result.net else state_of(result.selection)
+
+    def result(self, params, seed):
+        """The `FitResult`, with nets that are made of these parameters."""
+        net = net_from_state(params, self.state, seed)
+        selection = net if self.selection_state is None else net_from_state(params, self.selection_state, seed)
+        return FitResult(net, selection, self.held_out)
+
+
+def fit_model(params, data, seed, previous=None, checkpoint=None, task=None, trained=None):
+    """Train a net on rows, phase by phase.
+
+    Parameters
+    ----------
+    params : FitParameters
+    data : WeightedRows
+    seed : int
+    previous : VAENet or None
+        Whose weights to go on from.
+    checkpoint : Checkpoint or None
+    task : FitTask or None
+        Tells scikit-learn's callbacks.
+    trained : TrainedFit or None
+        Taken in place of training, if it is this fit.
+
+    Returns
+    -------
+    FitResult
+    """
+    if trained is not None and trained.key == fit_key(params, data, seed):
+        return trained.result(params, seed)
+    plan = phases(params, data, seed, previous)
+    try:
+        while True:
+            train(next(plan), params, checkpoint, task)
+    except StopIteration as end:
+        return end.value
+
+
+def fit_key(params, data, seed):
+    """What tells one fit from another."""
+    return repr(sorted(fit_identity(vars(params), data.rows, data.weight).items())), seed
+
+
+def phases(params, data, seed, previous=None):
+    """Yield the phases of a fit, each after the one before was trained.
+
+    Parameters
+    ----------
+    params, data, seed, previous
+        As `fit_model` has them.
+
+    Yields
+    ------
+    TrainingPhase
+
+    Returns
+    -------
+    FitResult
+    """
+    n = len(data)
+    net = new_net(params, data, seed)
+    if previous is not None:
+        load_previous_weights(net.module_, previous.module_)
+    has_validation = validates(params)
+    order, n_training = blocked_validation_split(n, params.validation_fraction, seed) if has_validation else (None, n)
+    u = to_device(net, data.rows, order)  # one copy of the data, of which training and validation rows are views
+    w = weight_to_device(net, data.weight, order)
+    sizes = [n_training, n - n_training]
+    training, validation = u.split(sizes) if has_validation else (u, None)
+    training_weight, validation_weight = w.split(sizes) if has_validation and w is not None else (w, None)
+    if previous is None:
+        start_linear(net, params, training, training_weight, data.has_missing)
+    weights = with_mean_one(training_weight), with_mean_one(validation_weight)
+    yield TrainingPhase("fit", net, (training, validation), weights, data.has_missing, params.max_iter, params.max_iter)
+
+    held_out = None if order is None else order[n_training:]
+    if not should_refit(params, n, previous) or net.interrupted_:
+        return FitResult(net, net, held_out)
+    again = new_net(params, data, seed)
+    start_linear(again, params, u, w, data.has_missing)
+    weights = with_mean_one(w), None
+    yield TrainingPhase("refit", again, (u, None), weights, data.has_missing, net.best_epoch_, params.max_iter)
+    net.interrupted_ = again.interrupted_
+    return FitResult(net if again.diverged_ or again.interrupted_ else again, net, held_out)
+
+
+def train(phase, params, checkpoint=None, task=None):
+    """Run a phase's training loop, with a progress line if verbose, and tell scikit-learn's callbacks if any."""
+    net, callbacks = phase.net, phase.net.callbacks_
+    if params.verbose:
+        net.callbacks_ = [*net.callbacks_, ("progress", ProgressLine(phase.epochs, phase.name))]
+    if task is not None:
+        net.callbacks_ = [*net.callbacks_, ("task", task.phase(phase.name, phase.epochs))]
+    try:
+        run_net(
+            net,
+            phase.data,
+            epochs=phase.epochs,
+            cycle=phase.cycle,
+            weights=phase.weights,
+            has_missing=phase.has_missing,
+            checkpoint=None if checkpoint is None else checkpoint.phase(phase.name),
+        )
+    finally:
+        net.callbacks_ = callbacks
+
+
+def run_net(net, data, **options):
+    """`net.partial_fit`, or ValueError if the rows have no finite score to begin with."""
+    net.partial_fit(data, **options)
+    if not isfinite(net.best_score_):
+        raise ValueError(
+            "The score of X is not finite before the first step: X has rows so far from the others, or from those of "
+            "an earlier fit, that their score exceeds the range of float32, or a class that was passed computes NaN."
+        )
+    return net
+
+
+def pass_once(params, data, seed, net=None):
+    """Train a net for one pass over the rows at a constant rate; without one, a new net from the rows' start."""
+    is_new = net is None
+    if is_new:
+        net = new_net(params, data, seed)
+    u, w = to_device(net, data.rows), weight_to_device(net, data.weight)
+    if is_new:
+        start_linear(net, params, u, w, data.has_missing)
+    return run_net(net, (u, None), epochs=1, weights=(with_mean_one(w), None), has_missing=data.has_missing)
+
+
+def validates(params):
+    """Whether rows are held out."""
+    return params.early_stopping and params.max_iter > 0
+
+
+def should_refit(params, n_rows, previous=None):
+    """Whether training is repeated on all rows."""
+    refit = n_rows < REFIT_BELOW if params.refit == "auto" else params.refit
+    return refit and validates(params) and previous is None
+
+
+def draw_seed(params):
+    """A seed from `random_state`, the same in all processes."""
+    seed = check_random_state(params.random_state).randint(2**31 - 1)
+    if is_distributed(params):
+        from .distributed import of_first_process
+
+        seed = of_first_process(seed, params)
+    return seed
+
+
+def batch_size(params, n_rows):
+    if params.batch_size != "auto":
+        return params.batch_size
+    return int(np.clip(2 ** round(np.log2(max(1, n_rows / 32))), 16, 256))
+
+
+def new_net(params, data, seed):
+    """An initialised net with the scaling of the rows, without the linear start."""
+    mean, scale = column_scaling(data.rows, data.weight, data.has_missing)
+    return net_of(params, mean, scale, batch_size(params, len(data)), seed)
+
+
+def module_of(params, mean, scale, seed):
+    """The `VAEModule` that parameters and the scaling of the columns make, as a function of nothing."""
+    architecture = {name: getattr(params, name) for name in ARCHITECTURE}
+    return partial(build_vae, **architecture, mean=mean, scale=scale, seed=seed)
+
+
+def n_weights(params, n_features):
+    """How many weights the model has that these parameters make of so many features."""
+    module = module_of(params, np.zeros(n_features), np.ones(n_features), 0)()
+    return sum(p.numel() for p in module.parameters())
+
+
+def net_of(params, mean, scale, n_rows_per_batch, seed):
+    """An initialised net with this scaling of the columns, without the linear start."""
+    given = params.net_params or {}
+    adamw = {
+        "optimizer__weight_decay": params.weight_decay,
+        "optimizer__param_groups": [("likelihood.*", {"weight_decay": 0.0})],
+    }
+    options = {
+        **{option: getattr(params, name) for option, name in NET.items()},
+        "batch_size": n_rows_per_batch,
+        "device": resolve_device(params.device),
+        "callbacks": None if params.callbacks is None else list(params.callbacks),
+        "seed": seed,
+        **({} if "optimizer" in given else adamw),
+        **given,
+    }
+    objective = partial(lookup(OBJECTIVES, params.objective), beta=params.beta, free_bits=params.free_bits)
+    kind: type[VAENet] = VAENet
+    if is_distributed(params):
+        from .distributed import DistributedNet, accelerator_for
+
+        options["accelerator"] = accelerator_for(params)
+        kind, options["device"] = DistributedNet, str(options["accelerator"].device)
+    return kind(module_of(params, mean, scale, seed), objective, **options).initialize()
+
+
+def blank_net(params, state, seed):
+    """A net made with these parameters and a state's scaling, still to be given the state."""
+    return net_of(params, state["column_mean"], state["column_scale"], state["batch_size"], seed)
+
+
+def net_from_state(params, state, seed):
+    """The net that has a state (`state_of`)."""
+    net = blank_net(params, state, seed)
+    restore(net, state)
+    return net
+
+
+def to_device(net, rows, order=None):
+    """The rows, standardised, in this order: a tensor on the net's device, or StreamedRows."""
+    module = net.module_
+    u = StreamedRows(rows if order is None else rows.select(order), module.shift, module.scale, net.device)
+    return u if rows.is_streamed else u.resident()
+
+
+def weight_to_device(net, weight, order=None):
+    """The weights of the rows in this order, on the net's device."""
+    if weight is None:
+        return None
+    return torch.from_numpy(weight if order is None else weight[order]).to(net.device)
+
+
+def with_mean_one(weight):
+    return None if weight is None else (weight / weight.mean()).float()
+
+
+def start_linear(net, params, u, weight=None, has_missing=False):
+    """Move a net to the linear optimum of the rows u, where its likelihood has one."""
+    module = net.module_
+    noise = module.likelihood.linear_noise
+    if params.init == "linear" and noise is not None:
+        sizes = module.n_components, module.posterior, noise, module.scale, NOISE_FLOOR
+        module.start_at(linear_start(u, *sizes, weight, has_missing))
+
+
+def load_previous_weights(module, previous):
+    """Take the weights and scaling of an earlier fit."""
+    try:
+        module.load_state_dict(previous.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            "warm_start=True goes on from the weights of the fit before, so n_components, posterior, likelihood, init, "
+            "encoder, decoder, hidden_layer_sizes and the features of X must be as they were then."
+        ) from error

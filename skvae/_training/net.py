@@ -1,0 +1,319 @@
+"""The training engine: a skorch net over rows that lie on the device.
+
+It differs from `skorch.NeuralNet` in these points. Data are tensors, (train, validation or None), and batches are
+slices of them, so that nothing is collated row by row. Losses stay on the device until an epoch ends, so that no batch
+waits for the host. Shuffle and noise come from a private generator. The learning rate follows one cycle. A step is
+captured in a CUDA graph where there is a GPU. The weights kept are the best on the validation rows, the start included.
+Training that diverges ends with the best weights and a warning. Batch-level callbacks run only where a callback defines
+them. Ctrl-C is noted in `interrupted_`, so that the estimator can pass it on.
+"""
+
+import inspect
+import math
+import time
+import warnings
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+
+from .._data.rows import blocks, rows_per_block
+from ..objectives import ELBO
+from .adamw import AdamW
+from .batches import BatchLoader
+from .early_stopping import EarlyStopping, copy_tensors, scored_rows
+from .schedules import kl_scale, one_cycle
+from .step import make_step, model_output
+
+BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+KEPT = 64  # batches whose terms are held: if more of them lay between larger blocks, the heap would not shrink
+
+
+def summed(terms):
+    """Sums of the objective and of the KL over the rows of batches, shape (2,)."""
+    return torch.stack([torch.cat(rows).sum() for rows in zip(*terms, strict=True)])
+
+
+class VAENet(NeuralNet):
+    """Trains a `VAEModule` to maximise an objective.
+
+    Parameters
+    ----------
+    module : callable
+        () -> VAEModule.
+    criterion : callable
+        () -> objective.
+    n_draws : int
+        Draws of z per row and step.
+    lr_scheduler : callable or None
+        Share of the learning rate as a function of the share of steps done. None: constant.
+    n_iter_no_change : int
+        Epochs without a gain of `tol` nats on the validation rows after which training stops.
+    tol : float
+    kl_warmup : int
+        Epochs over which the share of the objective's beta rises from 0 to 1. Scores are always at 1.
+    compile_step : bool
+        Whether torch.compile fuses a step's operations.
+    precision : {"float32", "tf32", "bf16"}
+    seed : int
+        Of the private generator of shuffle and noise.
+
+    Other parameters are `skorch.NeuralNet`'s. ``fit_loop`` takes X = (train, validation or None), tensors in the
+    module's units on the device.
+    """
+
+    def __init__(
+        self,
+        module,
+        criterion=ELBO,
+        *,
+        optimizer=AdamW,
+        n_draws=1,
+        lr_scheduler=one_cycle,
+        n_iter_no_change=10,
+        tol=0.0,
+        kl_warmup=0,
+        compile_step=False,
+        precision="float32",
+        seed=0,
+        train_split=None,
+        verbose=0,
+        **kwargs,
+    ):
+        super().__init__(module, criterion, optimizer=optimizer, train_split=train_split, verbose=verbose, **kwargs)
+        self.n_draws = n_draws
+        self.lr_scheduler = lr_scheduler
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.kl_warmup = kl_warmup
+        self.compile_step = compile_step
+        self.precision = precision
+        self.seed = seed
+
+    @property
+    def _default_callbacks(self):
+        return []
+
+    def initialize(self):
+        super().initialize()
+        self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
+        scale = torch.zeros((), device=self.device) if self.kl_warmup else 1.0
+        self.training_step_ = self._make_step(
+            self.criterion_, self.optimizer_, self.compile_step, self.precision, scale
+        )
+        return self
+
+    def _make_step(self, *options):
+        return make_step(self.module_, *options)
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        return X
+
+    def get_iterator(self, dataset, training=False, weight=None):
+        return BatchLoader(dataset, self.batch_size, self.n_draws, self.module_.n_components, self.generator_, weight)
+
+    def infer(self, x, eps, has_missing=False):
+        return model_output(self.module_, x, eps, has_missing)
+
+    def train_step_single(self, batch, has_missing=False, **fit_params):
+        objective, kl = self.training_step_.gradients(*batch, has_missing=has_missing)
+        return {"loss": self.module_.log_volume - objective.mean(), "y_pred": (objective, kl)}
+
+    def _step_optimizer(self, step_fn):
+        """Let the optimizer evaluate the step or, where its `step` takes no closure, evaluate it before."""
+        if "closure" in optimizer_arguments(self.optimizer_):
+            self.optimizer_.step(step_fn)
+        else:
+            step_fn()
+            self.optimizer_.step()
+
+    def _needs_closure(self):
+        """Whether a callback has batch hooks, or the optimizer evaluates the loss itself, as LBFGS does."""
+        is_hooked = any(
+            getattr(type(callback), hook) is not getattr(Callback, hook)
+            for _, callback in self.callbacks_
+            for hook in BATCH_HOOKS
+        )
+        closure = optimizer_arguments(self.optimizer_).get("closure")
+        return is_hooked or (closure is not None and closure.default is inspect.Parameter.empty)
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, has_missing=False, **fit_params):
+        """One pass; records the mean loss and the mean KL per row, read from the device once."""
+        self._set_training(training)
+        needs_closure, epoch = self._needs_closure(), len(self.history) - 1  # the history's first row is the start
+        terms, totals, n_rows = [], torch.zeros(2, device=self.device), 0  # on the device until the epoch ends
+        for i, batch in enumerate(iterator):
+            self.n_taken_ += 1
+            if self.kl_warmup:
+                self.training_step_.kl_scale.fill_(kl_scale(epoch, i, len(iterator), self.kl_warmup))
+            if self.lr_scheduler is not None and self.n_steps_ is not None:
+                self._set_learning_rate(self.lr_scheduler(self.n_taken_ / self.n_steps_))
+            if needs_closure:
+                self.notify("on_batch_begin", batch=batch, training=training)
+                step = step_fn(batch, has_missing=has_missing)
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+                terms.append(step["y_pred"])
+            else:
+                terms.append(self.training_step_(*batch, has_missing=has_missing))
+            n_rows += len(terms[-1][0])
+            if len(terms) == KEPT:
+                totals, terms = totals + summed(terms), []
+        if terms:
+            totals = totals + summed(terms)
+        totals, n_rows = self._over_processes(totals, n_rows)
+        self._record_means(totals, n_rows, prefix)
+
+    def _record_means(self, totals, n_rows, prefix="train"):
+        """Record the means of loss and KL per row, from their sums (2,) over the rows of an epoch."""
+        objective, kl = (totals / n_rows).tolist()
+        self.history.record(f"{prefix}_loss", self.module_.log_volume - objective)
+        self.history.record(f"{prefix}_kl", kl)
+
+    def _over_processes(self, totals, n_rows):
+        """Sums over the rows of an epoch, and their number, where this process had a part of them."""
+        return totals, n_rows
+
+    def _set_learning_rate(self, share):
+        for group in self.optimizer_.param_groups:
+            if "initial_lr" not in group:
+                group["initial_lr"] = float(group["lr"])  # reads from the device, so once
+            rate = share * group["initial_lr"]
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)  # where a captured step reads it
+            else:
+                group["lr"] = rate
+
+    @torch.no_grad()
+    def evaluate(self, u, eps, weight=None, has_missing=False):
+        """Mean objective of the rows u in nats at full beta and without free bits, for noise eps (..., n, d)."""
+        self._set_training(False)
+        size = rows_per_block(u.shape[1] * eps.shape[:-2].numel())
+        total, z = 0.0, []
+        for rows in blocks(len(u), size):
+            output = self.infer(u[rows], eps[..., rows, :], has_missing)
+            objective = self.criterion_.rows(output)
+            total += objective.sum() if weight is None else objective @ weight[rows]
+            z.append(output.z)
+        penalty = self.criterion_.penalty(torch.cat(z, dim=-2))  # of all rows together, whatever the blocks are
+        return float(total / (len(u) if weight is None else weight.sum()) - penalty) - self.module_.log_volume
+
+    def fit_loop(
+        self,
+        X,
+        y=None,
+        epochs=None,
+        *,
+        cycle=None,
+        weights=(None, None),
+        has_missing=False,
+        checkpoint=None,
+        **fit_params,
+    ):
+        """Train for `epochs` (default max_epochs), the first of a learning-rate cycle of `cycle` epochs.
+
+        With validation rows, the weights kept are those that scored best on them, the start included; without, the
+        last. If training has diverged (`EarlyStopping.has_diverged`), the best weights are kept in either case.
+
+        Parameters
+        ----------
+        X : tuple
+            Training rows, and validation rows or None.
+        y : ignored
+        epochs, cycle : int or None
+        weights : tuple
+            Those of the training rows, of mean 1, and of the validation rows, or None for these.
+        has_missing : bool
+            Whether rows may have NaN.
+        checkpoint : PhaseCheckpoint or None
+            To go on from, and to write.
+        """
+        train, valid = self.get_split_datasets(X)
+        iterator = self.get_iterator(train, training=True, weight=weights[0])
+        self.interrupted_ = False
+        self.n_taken_, self.n_steps_ = 0, cycle and cycle * len(iterator)
+        self._set_learning_rate(1.0)
+        scored = scored_rows(self, train, valid, *weights)
+
+        def score():
+            return self.evaluate(scored.u, scored.noise, scored.weight, has_missing)
+
+        early_stopping = EarlyStopping.of(self, score(), self.state_tensors, valid)
+        if not self.history:
+            self.history.new_epoch()
+            self.history.record("epoch", 0)
+            self.history.record(scored.name, early_stopping.score)
+        last = len(self.history) - 1 + (self.max_epochs if epochs is None else epochs)
+        is_over = checkpoint is not None and checkpoint.resume(self, early_stopping)
+        loss = self.history[-1].get("train_loss", 0.0) if is_over else 0.0
+        early_stopping.is_finite = math.isfinite(early_stopping.score + loss)
+        try:
+            while not is_over and len(self.history) <= last and not early_stopping.stops(len(self.history) - 1):
+                begin = time.perf_counter()
+                self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
+                epoch = len(self.history) - 1
+                self.history.record("epoch", epoch)
+                self.run_single_epoch(
+                    iterator, training=True, prefix="train", step_fn=self.train_step, has_missing=has_missing
+                )
+                early_stopping.update(epoch, score(), self.history[-1, "train_loss"], self.state_tensors)
+                self.history.record(scored.name, early_stopping.score)
+                self.history.record("dur", time.perf_counter() - begin)
+                if not early_stopping.is_finite:
+                    break
+                try:
+                    self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
+                except KeyboardInterrupt:  # how skorch's own callbacks stop training
+                    break
+                if checkpoint is not None:
+                    checkpoint.keep(self, early_stopping)
+            if checkpoint is not None and not is_over:
+                checkpoint.keep(self, early_stopping, over=True)
+        except KeyboardInterrupt:
+            self.interrupted_ = True
+            if scored.name not in self.history[-1]:
+                self.history.pop()  # the epoch is not complete
+        self._note_outcome(early_stopping)
+        if self.diverged_ or valid is not None:
+            copy_tensors(early_stopping.best, self.state_tensors)
+        self._set_training(False)
+        return self
+
+    @property
+    def state_tensors(self):
+        """All tensors of the module's state."""
+        return list(self.module_.state_dict().values())
+
+    def _note_outcome(self, early_stopping):
+        """Note how training went, and warn where it diverged."""
+        epoch = len(self.history) - 1
+        self.diverged_ = early_stopping.has_diverged(epoch)
+        self.best_epoch_, self.best_score_ = early_stopping.best_epoch, early_stopping.best_score
+        if self.diverged_:
+            warnings.warn(
+                "Training diverged: the loss is not finite, or far above the start's. The best weights of the "
+                f"{epoch} epochs, epoch {self.best_epoch_}'s, are kept. "
+                "Try a smaller learning_rate_init.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+            self._restart_optimizer()
+
+    def _restart_optimizer(self):
+        """Drop what the optimizer knows of steps that diverged, which may not be finite."""
+        groups = self.optimizer_.state_dict()["param_groups"]
+        groups = [{**group, "step": 0.0} if "step" in group else group for group in groups]
+        self.optimizer_.load_state_dict({"state": {}, "param_groups": groups})
+
+    def partial_fit(self, X, y=None, **fit_params):
+        """`fit_loop` between the callbacks' begin and end. Nothing is swallowed, as skorch's own swallows Ctrl-C."""
+        self.notify("on_train_begin", X=X)
+        try:
+            return self.fit_loop(X, **fit_params)
+        finally:
+            self.notify("on_train_end", X=X)
+
+
+def optimizer_arguments(optimizer):
+    """The arguments of an optimizer's `step`, by name."""
+    return inspect.signature(optimizer.step).parameters

@@ -1,0 +1,25 @@
+"""The progress line of `verbose=1`."""
+
+from skorch.callbacks import Callback
+from tqdm.auto import tqdm
+
+
+class ProgressLine(Callback):
+    """A line with the epoch, the time left, the training loss and the validation score, in nats per row."""
+
+    def __init__(self, n_epochs, description):
+        self.n_epochs = n_epochs
+        self.description = description
+
+    def on_train_begin(self, net, **kwargs):
+        self.bar_ = tqdm(total=self.n_epochs, desc=self.description, unit="epoch")
+
+    def on_epoch_end(self, net, **kwargs):
+        names = {"train_loss": "train loss", "valid_score": "validation score"}
+        row = net.history[-1]
+        self.bar_.set_postfix({shown: f"{row[key]:.2f}" for key, shown in names.items() if key in row})
+        self.bar_.update(row["epoch"] - self.bar_.n)  # the phase may go on from a checkpoint
+
+    def on_train_end(self, net, **kwargs):
+        self.bar_.close()
+        del self.bar_

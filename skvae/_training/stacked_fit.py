@@ -1,0 +1,171 @@
+"""Many models of one shape trained as one stacked model.
+
+Each model keeps what is its own: rows, the generator of its batches and noise, learning rate, weight decay, scale of
+the KL, patience. So it takes the steps that it would take alone, to rounding.
+"""
+
+import time
+from collections import defaultdict
+
+import torch
+
+from .early_stopping import EarlyStopping, scored_rows
+from .schedules import kl_scale
+from .stacked_models import StackedModels
+
+MOST_SCORED = 20_000_000  # numbers of validation rows and draws that are scored at once
+
+
+class StackedModel:
+    """One net's part in a stacked fit: its rows, its batches, its schedules, its history."""
+
+    def __init__(self, phase):
+        net = phase.net
+        self.phase, self.net, (self.train, self.valid) = phase, net, phase.data
+        self.batches = net.get_iterator(self.train, training=True, weight=phase.weights[0])
+        net.interrupted_, net.n_taken_, net.n_steps_ = False, 0, phase.cycle * len(self.batches)
+        net._set_learning_rate(1.0)
+        self.rate = net.optimizer_.param_groups[0]["initial_lr"]
+        # Draws from the generator at the moment at which a net that is alone draws.
+        self.scored = scored_rows(net, self.train, self.valid, *phase.weights)
+        weight = self.scored.weight
+        if weight is None:
+            weight = torch.ones(len(self.scored.u), device=self.scored.u.device)
+        self.normalized_weight = weight / weight.sum()
+        self.epoch = 0
+
+    def kl_scale(self, i):
+        """Weight of the KL term, beta included, in step i of an epoch."""
+        net = self.net
+        return net.criterion_.beta * kl_scale(self.epoch, i, len(self.batches), net.kl_warmup)
+
+    def next_rate(self):
+        net = self.net
+        net.n_taken_ += 1
+        return self.rate * net.lr_scheduler(net.n_taken_ / net.n_steps_)
+
+    def begin(self, objective, weights):
+        """Record the start."""
+        score = objective - self.net.module_.log_volume
+        self.early_stopping = EarlyStopping.of(self.net, score, [weights], self.valid)
+        self._record(score)
+
+    def end_epoch(self, objective, weights, totals, seconds):
+        """Record an epoch, and keep its weights if they are the best."""
+        net, score = self.net, objective - self.net.module_.log_volume
+        self._record(score, totals, seconds)
+        self.early_stopping.update(self.epoch, score, net.history[-1, "train_loss"], [weights])
+
+    def _record(self, score, totals=None, seconds=None):
+        history = self.net.history
+        history.new_epoch()
+        history.record("epoch", self.epoch)
+        if totals is not None:
+            self.net._record_means(totals, len(self.train))
+        history.record(self.scored.name, score)
+        if seconds is not None:
+            history.record("dur", seconds)
+
+    @property
+    def is_over(self):
+        return self.epoch >= self.phase.epochs or self.early_stopping.stops(self.epoch)
+
+    def end(self, weights, stack):
+        """Give the net its weights, and what it tells of training."""
+        net = self.net
+        net._note_outcome(self.early_stopping)
+        keeps_best = net.diverged_ or self.valid is not None
+        stack.give_parameters(net, self.early_stopping.best[0] if keeps_best else weights)
+        net._set_training(False)
+
+
+def padded(tensors, dim):
+    """Tensors of somewhat different length along `dim`, stacked: shorter ones end with copies of their first entry."""
+    longest = max(t.shape[dim] for t in tensors)
+    return torch.stack([t if t.shape[dim] == longest else lengthened(t, dim, longest - t.shape[dim]) for t in tensors])
+
+
+def lengthened(tensor, dim, n):
+    first = tensor.narrow(dim, 0, 1)
+    return torch.cat([tensor, *[first] * n], dim)
+
+
+def padded_with_zeros(weights):
+    """Weights of somewhat different number, stacked, with zeros at the end of shorter ones."""
+    return torch.nn.utils.rnn.pad_sequence(weights, batch_first=True)
+
+
+class StackedScores:
+    """The scores of stacked models on their validation rows: those with rows and noise of one shape at once."""
+
+    def __init__(self, models):
+        places_by_shape: dict[torch.Size, list[list[int]]] = defaultdict(list)
+        for place, model in enumerate(models):
+            noise, u = model.scored.noise, model.scored.u
+            at_once = max(1, MOST_SCORED // (noise.shape[:-1].numel() * u.shape[1]))
+            parts = places_by_shape[noise.shape]
+            if not parts or len(parts[-1]) == at_once:
+                parts.append([])
+            parts[-1].append(place)
+        self.n, self.parts = len(models), []
+        for places in (part for parts in places_by_shape.values() for part in parts):
+            these = [models[place] for place in places]
+            u = torch.stack([model.scored.u for model in these])
+            noise = torch.stack([model.scored.noise for model in these])
+            normalized_weight = torch.stack([model.normalized_weight for model in these])
+            beta = u.new_tensor([model.net.criterion_.beta for model in these])
+            self.parts.append((places, u, noise, normalized_weight, beta))
+
+    def __call__(self, stack):
+        """The mean objective of each model, a list."""
+        scores = [0.0] * self.n
+        for places, *rows in self.parts:
+            for place, score in zip(places, stack.evaluate(places, *rows).tolist(), strict=True):
+                scores[place] = score
+        return scores
+
+
+def train_stacked(phases):
+    """Train the nets of phases of one shape side by side: `VAENet.fit_loop` for all of them."""
+    models = [StackedModel(phase) for phase in phases]
+    stack, scores = StackedModels([model.net for model in models]), StackedScores(models)
+    for model, score, weights in zip(models, scores(stack), stack.flat, strict=True):
+        model.begin(score, weights)
+    while models:
+        is_over = [model.is_over for model in models]
+        if any(is_over):
+            for model, ends, weights in zip(models, is_over, stack.flat, strict=True):
+                if ends:
+                    model.end(weights, stack)
+            kept = [place for place, ends in enumerate(is_over) if not ends]
+            if not kept:
+                break
+            models, stack = [models[place] for place in kept], stack.select(kept)
+            scores = StackedScores(models)
+        begin = time.perf_counter()
+        for model in models:
+            model.epoch += 1
+        totals = run_epoch(stack, models)
+        seconds = (time.perf_counter() - begin) / len(models)
+        for model, score, weights, sums in zip(models, scores(stack), stack.flat, totals, strict=True):
+            model.end_epoch(score, weights, sums, seconds)
+
+
+def run_epoch(stack, models):
+    """One pass of each model over its rows; sums of objective and KL (m, 2)."""
+    totals = torch.zeros(len(models), 2, device=stack.flat.device)
+    iterators = [iter(model.batches) for model in models]
+    for i in range(max(len(model.batches) for model in models)):
+        drawn = [next(iterator, None) for iterator in iterators]
+        here = [k for k, batch in enumerate(drawn) if batch is not None]
+        batches = [batch for batch in drawn if batch is not None]
+        u, eps = padded([b[0] for b in batches], 0), padded([b[1] for b in batches], -2)
+        weights = [b[2] if len(b) > 2 else b[0].new_ones(len(b[0])) for b in batches]
+        row_weight = padded_with_zeros([weight / len(weight) for weight in weights])
+        scale = u.new_tensor([models[k].kl_scale(i) for k in here])
+        rates = [models[k].next_rate() for k in here]
+        part = stack if len(here) == len(models) else stack.select(here)
+        totals[here] += part.step(u, eps, row_weight, scale, rates)
+        if part is not stack:
+            stack.assign(here, part)
+    return totals

@@ -1,0 +1,886 @@
+"""The estimator: its parameters, its attributes, and the methods that validate, delegate and wrap."""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, Literal, TypeVar, overload
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags, check_array, check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._data.arrays import floating_dtypes, to_library_of, to_numpy
+from ._data.rows import Rows, WeightedRows, all_missing, has_missing
+from ._data.tables import to_single_table, to_supported_table
+from ._data.weights import check_sample_weight
+from ._inference.components import component_attributes, fitted_attributes, optimism
+from ._inference.control_limits import ACTIVE, q_limit
+from ._inference.predictor import Predictor, check_finite
+from ._io.checkpoint import Checkpoint, fit_identity
+from ._io.estimator_state import plain_state, restored_attributes, warn_of_other_version, write_estimator
+from ._io.version import __version__
+from ._model.build import lookup
+from ._parameters import (
+    CONSTRAINTS,
+    ActivationOption,
+    LikelihoodOption,
+    NetworkOption,
+    ObjectiveOption,
+    PosteriorOption,
+    check_parameters,
+    fit_parameters,
+    frozen,
+)
+from ._sklearn_compat import (
+    CallbackSupportMixin,
+    check_same_namespace,
+    has_callbacks,
+    validate_parameter,
+    validates_parameters,
+)
+from ._training.callbacks import FitTask
+from ._training.fit import FitResult, draw_seed, fit_model, pass_once, should_refit
+from ._training.processes import is_main_process
+from .likelihoods import LIKELIHOODS, Likelihood
+
+Floats = NDArray[np.floating]
+Self = TypeVar("Self", bound="VAETransformer")  # typing has its own from Python 3.11 on
+
+
+class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    r"""Variational autoencoder that starts at PCA's or factor analysis's optimum and improves on it.
+
+    z ~ N(0, I), x | z from a likelihood whose mean is a linear map of z plus a neural network, and an
+    approximate posterior q(z | x) whose mean is a linear map of x plus a neural network. With a Gaussian
+    likelihood the linear maps and the noise start at the closed-form optimum of the linear model, and
+    the weights kept are the best on validation rows, the start included.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Dimension of the latent space.
+    posterior : {"diag", "rho", "rho_diag", "full"} or class, default="diag"
+        Covariance of q(z | x): diagonal; s rho^|i-j| (the rho-VAE's AR(1), with two numbers); AR(1)
+        correlation with a variance a component; any. Or a subclass of `skvae.posteriors.Posterior`.
+    likelihood : {"gaussian", "gaussian_isotropic", "gaussian_unit", "gaussian_heteroscedastic", "bernoulli", \
+            "continuous_bernoulli", "poisson"} or class, default="gaussian"
+        p(x | z): Gaussian with a noise variance per feature, as factor analysis has; with one for all
+        features, as probabilistic PCA has; with variance one in X's units; with a variance per row and
+        feature from the decoder, at least 0.01 of factor analysis's (without a floor the bound has no
+        maximum); Bernoulli, for binary X; continuous Bernoulli, for X in [0, 1]; Poisson, for counts. The last
+        three have no linear optimum and start plainly, at the column means. Or a subclass of
+        `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
+    objective : {"elbo", "iwae", "info"} or callable, default="elbo"
+        What training maximises: the evidence lower bound; the importance-weighted one of `n_draws` draws; InfoVAE's.
+        Or a subclass of `skvae.objectives.Objective`, or a callable (beta, free_bits) -> Objective, such as
+        ``functools.partial(InfoVAE, lambda_=10.0)``. With one draw, "iwae" is a noisier "elbo". `score` does not
+        depend on it.
+    beta : float, default=1.0
+        Weight of the objective's KL term. `score` is always at 1.
+    kl_warmup : int, default=0
+        Epochs over which that weight rises from 0 to `beta`.
+    free_bits : float, default=0.0
+        Nats of KL that each component may have at no cost in training.
+    n_draws : int, default=1
+        Draws of z a row and training step.
+    encoder, decoder : {"mlp", "conv1d", "conv2d"} or callable, default="mlp"
+        Networks beside the linear maps: dense layers; convolutions along the features; convolutions over images of
+        `input_shape`, each before dense layers (after them, in the decoder). Or a callable (n_in, n_out) that
+        returns a new Module from (n, n_in) to (n, n_out).
+    input_shape : (channels, height, width) or None, default=None
+        Of a row, for "conv2d".
+    hidden_layer_sizes : sequence of int, default=(256, 256)
+        Dense layers of the encoder and of the decoder. Empty, with "mlp": a linear model.
+    activation : {"silu", "relu", "gelu", "elu", "tanh", "logistic", "softplus", "identity"} or callable, default="silu"
+    init : {"linear", "random"}, default="linear"
+        "random": networks alone, without the linear maps and their optimum, as a plain VAE is.
+    learning_rate_init : float, default=1e-3
+        Greatest learning rate. It rises over the first tenth of the steps and falls to 0 along a cosine.
+    weight_decay : float, default=0.1
+        Of AdamW: pulls the networks to zero and so the model to its linear start.
+    batch_size : int or "auto", default="auto"
+        "auto": the power of two next to n_samples / 32, within [16, 256].
+    max_iter : int, default=100
+        Most epochs. 0 keeps the linear optimum of all rows.
+    early_stopping : bool, default=True
+        Whether to keep the weights that score best on validation rows, and stop `n_iter_no_change` epochs later.
+    validation_fraction : float, default=0.1
+        Share of rows held out, as four stretches of consecutive rows: neighbours are often alike.
+    n_iter_no_change : int, default=10
+    tol : float, default=0.0
+        In nats.
+    refit : bool or "auto", default="auto"
+        Whether to train again on all rows, for as many epochs as were best on the validation rows. "auto":
+        with fewer than 10,000 rows.
+    n_importance_samples : int, default=16
+        Draws a row in `score` and `score_samples`.
+    device : str, default="auto"
+        "auto" is CUDA where there is one, else the CPU.
+    precision : {"float32", "tf32", "bf16"}, default="float32"
+        Of the networks' matrix products in training; the linear path and inference stay exact. Its effect
+        on speed and score: ``benchmarks/README.md``. "tf32" is for CUDA, and holds for the process meanwhile.
+        Convolutions on CUDA follow torch's own setting, ``torch.backends.cudnn``, which allows tf32.
+    compile : bool, default=False
+        Whether torch.compile fuses a step's operations: faster for small networks, after 10 to 30 seconds.
+    distributed : bool, default=False
+        Whether the processes that ``torchrun`` or ``accelerate launch`` started share each batch's rows (extra
+        ``distributed``). All call `fit` with the same X, all end with the same model; the steps are those of one
+        process with this `batch_size`, to rounding. (A penalty on z, as InfoVAE's, is of each process's rows.) In a
+        process that is alone it changes nothing.
+    callbacks : list of skorch callbacks or None, default=None
+    net_params : dict or None, default=None
+        Further parameters of `skorch.NeuralNet`, such as ``{"optimizer": torch.optim.SGD}``. An optimizer
+        given here comes without the weight decay; ``lr_scheduler`` is a function of the share of steps
+        done, or None.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted weights (and their scaling of X) in place of a new start.
+    checkpoint : str, path-like or None, default=None
+        File that `fit` keeps what it has reached in, and removes when it is done. If the process is killed, or stopped
+        by Ctrl-C, the same call of `fit` goes on from there to the weights of a run that was not: on the CPU, to the
+        bits. The file knows which rows and parameters it belongs to. Callbacks start anew. A file is one
+        fit's: those of a search would refuse each other's. `partial_fit` does without: call `save` in between.
+    checkpoint_every : int, default=1
+        Epochs between two writings.
+    random_state : int, RandomState or None, default=None
+        The same int gives the same numbers. torch's global generator is neither used nor changed, unless a network
+        of one's own draws from it in training, as Dropout does.
+    verbose : int, default=0
+        1 shows a progress line.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        Loadings in X's units: d E[x | z] / d z, mean over the training rows (at most 512, evenly spread); of a linear
+        model its loadings. Each has its largest entry positive. Components are sorted by the variance of X that they
+        bring to first order, Var(z_j) mean |d E[x | z] / d z_j|^2: of a linear model, as PCA's. Those of "rho" and
+        "rho_diag" are not, as their order is part of the posterior; its correlations are rho^|i-j| up to the signs.
+    explained_variance_, explained_variance_ratio_ : ndarray of shape (n_components,)
+        Variance of X, in X's units squared and as a share, that the reconstruction of training rows (at most 2,048)
+        gains with each component: by E[x | z_1 ... z_k] over E[x | z_1 ... z_(k-1)]. The shares sum to R2.
+    kl_per_component_ : ndarray of shape (n_components,)
+        KL(q(z_j | x) || N(0, 1)) in nats, mean over the training rows: what each component says of a row.
+    n_active_components_ : int
+        Components whose posterior means have a variance over 0.01 (Burda et al., 2016, section 5.2).
+    mean_ : ndarray of shape (n_features,)
+        Mean of the training rows.
+    noise_variance_ : float, ndarray of shape (n_features,) or None
+        In X's units squared, float64. None where noise is not one number a feature.
+    n_components_, n_features_in_, n_iter_, best_iter_ : int
+        `n_iter_` is the number of epochs run, `best_iter_` the one that was best on the validation rows.
+    history_ : list of dict
+        A row an epoch, from 0, the start: epoch, train_loss and train_kl (nats a row, mean over the epoch),
+        valid_score (the objective of validation rows, or train_score of a few training rows, at full `beta` and
+        without `free_bits`), dur (seconds). With `refit`, of the run that chose the number of epochs.
+    device_ : str
+    net_ : skorch.NeuralNet
+
+    References
+    ----------
+    Kingma and Welling, Auto-Encoding Variational Bayes, 2014. Tipping and Bishop, Probabilistic principal
+    component analysis, 1999. Ferdowsi et al., rho-VAE, arXiv:1909.06236 (errata: `RhoPosterior`).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> VAETransformer(n_components=3, max_iter=2, random_state=0).fit_transform(X).shape
+    (1797, 3)
+    """
+
+    _parameter_constraints = CONSTRAINTS
+
+    components_: Floats
+    explained_variance_: Floats
+    explained_variance_ratio_: Floats
+    kl_per_component_: Floats
+    n_active_components_: int
+    mean_: Floats
+    noise_variance_: float | Floats | None
+    n_components_: int
+    n_features_in_: int
+    n_iter_: int
+    best_iter_: int
+    history_: list[dict[str, Any]]
+    device_: str
+    net_: Any
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        posterior: PosteriorOption = "diag",
+        likelihood: LikelihoodOption = "gaussian",
+        objective: ObjectiveOption = "elbo",
+        beta: float = 1.0,
+        kl_warmup: int = 0,
+        free_bits: float = 0.0,
+        n_draws: int = 1,
+        encoder: NetworkOption = "mlp",
+        decoder: NetworkOption = "mlp",
+        input_shape: Sequence[int] | None = None,
+        hidden_layer_sizes: Sequence[int] = (256, 256),
+        activation: ActivationOption = "silu",
+        init: Literal["linear", "random"] = "linear",
+        learning_rate_init: float = 1e-3,
+        weight_decay: float = 0.1,
+        batch_size: int | Literal["auto"] = "auto",
+        max_iter: int = 100,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 0.0,
+        refit: bool | Literal["auto"] = "auto",
+        n_importance_samples: int = 16,
+        device: str = "auto",
+        precision: Literal["float32", "tf32", "bf16"] = "float32",
+        compile: bool = False,
+        distributed: bool = False,
+        callbacks: list[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+        warm_start: bool = False,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.posterior = posterior
+        self.likelihood = likelihood
+        self.objective = objective
+        self.beta = beta
+        self.kl_warmup = kl_warmup
+        self.free_bits = free_bits
+        self.n_draws = n_draws
+        self.encoder = encoder
+        self.decoder = decoder
+        self.input_shape = input_shape
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.init = init
+        self.learning_rate_init = learning_rate_init
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.refit = refit
+        self.n_importance_samples = n_importance_samples
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.distributed = distributed
+        self.callbacks = callbacks
+        self.net_params = net_params
+        self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # Training
+
+    @validates_parameters
+    def fit(self: Self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least two rows. Needs no scaling. NaN, None, NA or a masked value is for what was not measured: the
+            likelihood is that of the measured values. Frames and torch tensors are taken as their values, float32 and
+            float64 as they are, all else as float64. A floating array mapped from a file (`np.memmap`) whose size
+            exceeds scikit-learn's `working_memory` (1 GiB) is streamed; of any other, one float32 copy is made. A dask
+            array, and a list or an iterator of tables, becomes such a file, a temporary one, block by block.
+            Means and standard deviations of the columns may be as large as 1e100 (1e36 in float32). A column that
+            varies by less than 1e-100 (1e-36), or than rounding, counts as constant.
+        y : ignored
+            Scikit-learn's callbacks get it.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            A row of weight 2 counts as the row twice: exactly in the scaling and in the linear start, as a factor of
+            the row's loss in training. A row of weight 0, or of less than rounding beside the greatest, counts as none,
+            as does one without a measured value. A factor that makes weights less than one in the mean means nothing.
+
+        Returns
+        -------
+        self : VAETransformer
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If X or a parameter is not as it should be, if numbers exceed the range of X's dtype, or if `checkpoint` is
+            another fit's. What was fitted before is left as it was.
+        OSError
+            If `checkpoint` cannot be written: at the start, or when the disk is full. The one before stays.
+        KeyboardInterrupt
+            After Ctrl-C: the estimator then holds the best weights so far.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If training diverged: the best weights before that are kept. If posteriors collapsed: components whose
+            posterior means hardly vary over the training rows carry nothing of X.
+        """
+        trained = self.__dict__.pop("_trained_fit", None)
+        params = fit_parameters(self)
+        X = to_single_table(X)
+        previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
+        data = self._training_rows(X, sample_weight, reset=previous is None)
+        seed = draw_seed(params)
+        checkpoint = None
+        if self.checkpoint is not None:
+            this = fit_identity(self.get_params(deep=False), data.rows, data.weight, previous)
+            checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every, this, seed, is_main_process(params))
+            seed = checkpoint.seed
+        task = None
+        if has_callbacks(self):
+            n_phases = 1 + should_refit(params, len(data), previous)
+            attributes_of = partial(self._attributes_in_training, X, data, seed)
+            task = FitTask(self, n_phases, attributes_of, X, y, sample_weight)
+        result = fit_model(params, data, seed, previous, checkpoint, task, trained)
+        self._hold(X, data, result, seed, is_first=True)
+        if task is not None:
+            task.end()
+        if checkpoint is not None:
+            checkpoint.remove()
+        self._warn_of_inactive_components()
+        return self
+
+    @validates_parameters
+    def partial_fit(self: Self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Train for one pass over X, from the present weights, at a constant learning rate.
+
+        The first call takes scaling and linear start from its X (n_samples, n_features), and all parameters; it also
+        settles the order and the signs of the components. What attributes say of rows, they say of the last call's;
+        `n_active_components_` and the limits of T2 and Q are of the rows of all calls.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            As in `fit`; of later calls, at least one row.
+        y : ignored
+            For scikit-learn's conventions.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            As in `fit`.
+
+        Returns
+        -------
+        self : VAETransformer
+            The estimator.
+        """
+        X = to_single_table(X)
+        previous = getattr(self, "net_", None)
+        is_first = previous is None
+        params = fit_parameters(self)
+        data = self._training_rows(X, sample_weight, reset=is_first, is_fit=is_first)
+        seed = draw_seed(params) if is_first else self._seed
+        net = pass_once(params, data, seed, previous)
+        before = None if is_first else self._score_statistics
+        # A pass takes little time, so that fewer rows are looked at.
+        self._hold(X, data, FitResult(net, net), seed, is_first=is_first, fewer=8, statistics=before)
+        return self
+
+    # What a fitted model says of rows
+
+    def transform(self, X: ArrayLike) -> Floats | Any:  # a DataFrame, where set_output asks for one
+        """Return the posterior means of z.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN where a value was not measured.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components)
+            Or a frame, as `set_output` has it.
+        """
+        rows, predictor = self._rows_and_predictor(X, "transform")
+        return predictor.transform(rows)
+
+    def posterior_covariance(self, X: ArrayLike) -> Floats:
+        """Return the posterior covariances of z.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN where a value was not measured.
+
+        Returns
+        -------
+        covariances : ndarray of shape (n_samples, n_components, n_components)
+            Of z given each row.
+        """
+        rows, predictor = self._rows_and_predictor(X, "posterior_covariance")
+        return predictor.covariance(rows)
+
+    @np.errstate(invalid="ignore")  # as in `_check`
+    def inverse_transform(self, X: ArrayLike) -> Floats:
+        """Return the means of p(x | z).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components)
+            Latents z.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            In the units of the training rows.
+        """
+        check_is_fitted(self)
+        X = to_supported_table(X)
+        Z = Rows(check_array(X, dtype=floating_dtypes(X), estimator=self, input_name="X"))
+        check_same_namespace(Z.X, self, attribute="components_", method="inverse_transform")
+        if Z.shape[1] != self.n_components_:
+            raise ValueError(f"X has {Z.shape[1]} columns, but the model has n_components={self.n_components_}.")
+        return self._predictor(Z.dtype).inverse_transform(Z)
+
+    def score_samples(self, X: ArrayLike) -> Floats:
+        """Return a lower bound on log p(x) of each row, in nats and in the units of X.
+
+        log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with K = `n_importance_samples` draws z_k (Burda,
+        Grosse and Salakhutdinov, 2016, eq. 8), exact at the linear start and tighter the more draws. Of a row with
+        NaN it is the density of its measured values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN where a value was not measured.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            In nats.
+        """
+        rows, predictor = self._rows_and_predictor(X, "score_samples")
+        validate_parameter(self, "n_importance_samples")
+        return predictor.score_samples(rows, self.n_importance_samples, self._seed)
+
+    def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
+        """Return the mean of `score_samples`: nats a row, comparable with `PCA.score` and `FactorAnalysis.score`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN where a value was not measured.
+        y : ignored
+            For scikit-learn's conventions.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            Of the rows in the mean.
+
+        Returns
+        -------
+        score : float
+            In nats.
+        """
+        scores = to_numpy(self.score_samples(X)).astype(np.float64)
+        weight = check_sample_weight(sample_weight, len(scores))
+        with np.errstate(over="ignore"):
+            return float(check_finite(np.average(scores, weights=None if weight is None else weight / weight.sum())))
+
+    def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> Floats:
+        """Return rows drawn from the model, noise included.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many.
+        random_state : int, RandomState or None, default=None
+            The same int gives the same rows.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            In the units of the training rows.
+        """
+        check_is_fitted(self)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        seed = check_random_state(random_state).randint(2**31 - 1)
+        return to_library_of(self.mean_, self._predictor(Rows(self.components_).dtype).sample(n_samples, seed))
+
+    def loadings(self, X: ArrayLike) -> Floats:
+        """Return how each row's reconstruction changes with each component, d E[x | z] / d z in X's units.
+
+        At the posterior means, by automatic differentiation. In a linear model every row has the loadings
+        `components_`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN where a value was not measured.
+
+        Returns
+        -------
+        loadings : ndarray of shape (n_samples, n_components, n_features)
+            In X's units per unit of z.
+        """
+        rows, predictor = self._rows_and_predictor(X, "loadings")
+        return predictor.jacobian(Rows(predictor.transform(rows)))
+
+    @overload
+    def reconstruct(self, X: ArrayLike, return_std: Literal[False] = False, n_draws: int = 64) -> Floats: ...
+    @overload
+    def reconstruct(self, X: ArrayLike, return_std: Literal[True], n_draws: int = 64) -> tuple[Floats, Floats]: ...
+    @overload
+    def reconstruct(self, X: ArrayLike, return_std: bool, n_draws: int = 64) -> Floats | tuple[Floats, Floats]: ...
+    def reconstruct(self, X: ArrayLike, return_std: bool = False, n_draws: int = 64) -> Floats | tuple[Floats, Floats]:
+        """Return what the model expects to measure again where it measured X: the posterior predictive, in X's units.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        return_std : bool, default=False
+        n_draws : int, default=64
+            Draws of z a row, whose mean and, if more than n_components, covariance are exactly the posterior's.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples, n_features)
+            Over noise and z given x.
+        std : ndarray of shape (n_samples, n_features)
+            Of noise and of z given x together. If `return_std`.
+        """
+        rows, predictor = self._rows_and_predictor(X, "reconstruct")
+        moments = predictor.predictive(rows, check_n_draws(n_draws), self._seed, weighted=False, with_std=return_std)
+        return (moments[:, 0, ...], moments[:, 1, ...]) if return_std else moments[:, 0, ...]
+
+    @overload
+    def impute(self, X: ArrayLike, return_std: Literal[False] = False, n_draws: int = 128) -> Floats: ...
+    @overload
+    def impute(self, X: ArrayLike, return_std: Literal[True], n_draws: int = 128) -> tuple[Floats, Floats]: ...
+    @overload
+    def impute(self, X: ArrayLike, return_std: bool, n_draws: int = 128) -> Floats | tuple[Floats, Floats]: ...
+    def impute(self, X: ArrayLike, return_std: bool = False, n_draws: int = 128) -> Floats | tuple[Floats, Floats]:
+        """Return X with its NaN replaced by their mean given the row's measured values.
+
+        The mean under the model's own posterior, not the encoder's: draws of z are weighted by p(x, z) / q(z | x) of
+        the measured values x (Mattei and Frellsen, MIWAE, 2019, eq. 12). Exact in a linear model whose posterior can be
+        (all but "rho").
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        return_std : bool, default=False
+        n_draws : int, default=128
+            Draws of z a row, whose mean and, if more than n_components, covariance are exactly the posterior's.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            The rows, filled.
+        std : ndarray of shape (n_samples, n_features)
+            Standard deviation of each missing value, noise included; 0 where one was measured. If `return_std`.
+        """
+        rows, predictor = self._rows_and_predictor(X, "impute")
+        check_n_draws(n_draws)
+        filled = rows[:].clone()
+        missing, std = filled.isnan(), torch.zeros_like(filled)
+        incomplete = missing.any(1)
+        if incomplete.any():
+            moments = predictor.predictive(
+                Rows(filled[incomplete]), n_draws, self._seed, weighted=True, with_std=return_std
+            )
+            std[missing] = moments[:, -1][missing[incomplete]]
+            filled[missing] = moments[:, 0][missing[incomplete]]
+        filled = rows.to_library_of_X(filled)
+        return (filled, rows.to_library_of_X(std)) if return_std else filled
+
+    def get_covariance(self, n_draws: int = 10_000) -> Floats:
+        """Return the model's covariance of X's features, as `PCA.get_covariance` does.
+
+        Cov[E[x | z]] + E[Var[x | z]] over `n_draws` of z whose mean and covariance are exactly the prior's, and so
+        exactly the closed form where the model is linear.
+
+        Parameters
+        ----------
+        n_draws : int, default=10000
+            Of z.
+
+        Returns
+        -------
+        covariance : ndarray of shape (n_features, n_features)
+            In X's units squared.
+        """
+        check_is_fitted(self)
+        dtype = Rows(self.components_).dtype
+        covariance = self._predictor(dtype).feature_covariance(check_n_draws(n_draws), self._seed)
+        with np.errstate(over="ignore"):
+            return to_library_of(self.mean_, torch.from_numpy(check_finite(covariance.astype(dtype))))
+
+    def hotelling_t2(self, X: ArrayLike) -> Floats:
+        """Return Hotelling's T2 of each row: how far its scores lie from the training rows'.
+
+        (z - m)^T S^-1 (z - m) with m and S the mean and the covariance of the training rows' posterior means, over the
+        `n_active_components_`. Where much of those rows was missing their means are shrunken, and complete rows lie
+        farther from them than the limit allows for.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN where a value was not measured.
+
+        Returns
+        -------
+        t2 : ndarray of shape (n_samples,)
+            Without unit.
+        """
+        rows, predictor = self._rows_and_predictor(X, "hotelling_t2")
+        with np.errstate(over="ignore", invalid="ignore"):
+            t2 = self._score_statistics.t2(to_numpy(predictor.transform(rows)))
+            return rows.to_library_of_X(torch.from_numpy(check_finite(t2)))
+
+    def q_residuals(self, X: ArrayLike) -> Floats:
+        """Return the Q residual (SPE) of each row: its squared distance from its reconstruction.
+
+        Of `inverse_transform` of `transform`; of a row with NaN, n_features times the mean over its measured values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN where a value was not measured.
+
+        Returns
+        -------
+        q : ndarray of shape (n_samples,)
+            In X's units squared.
+        """
+        rows, predictor = self._rows_and_predictor(X, "q_residuals")
+        return predictor.squared_residuals(rows)
+
+    def hotelling_t2_limit(self, level: float = 0.95) -> float:
+        """Return the T2 that this share of new rows like the training rows stays under.
+
+        d (n^2 - 1) / (n (n - d)) F(level; d, n - d) for n training rows (or the sum of their weights) and d active
+        components (MacGregor and Kourti, Statistical process control of multivariate processes, 1995); infinite where n
+        is not above d, or no component is active.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            The share, between 0 and 1.
+
+        Returns
+        -------
+        limit : float
+            Without unit.
+        """
+        check_is_fitted(self)
+        return float(self._score_statistics.t2_limit(check_level(level)))
+
+    def q_residuals_limit(self, level: float = 0.95, X: ArrayLike | None = None) -> float:
+        """Return the Q residual that this share of rows stays under.
+
+        g chi2(level; h) with the mean g h and the variance 2 g^2 h of rows' Q (Box, 1954; Nomikos and MacGregor, 1995).
+
+        Parameters
+        ----------
+        level : float, default=0.95
+        X : array-like of shape (n_samples, n_features) or None, default=None
+            The rows. None: those trained on, which a model comes nearer to than to new ones, so that their Q is taken
+            times its ratio in validation rows to training rows (of geometric means, before a refit; not known where
+            early_stopping=False, or to `partial_fit`). Held-out rows give a limit that is surer yet.
+
+        Returns
+        -------
+        limit : float
+            In X's units squared.
+        """
+        check_is_fitted(self)
+        check_level(level)
+        if X is None:
+            return float(self._score_statistics.q_limit(level))
+        q = to_numpy(self.q_residuals(X))
+        unit = q.max() or 1.0  # squares of q may be out of range
+        return float(check_finite(unit * q_limit((q / unit).mean(), (q / unit).var(), level)))
+
+    # Keeping it
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**super().__getstate__(), "_version": __version__}
+        return plain_state(state) if "net_" in state else state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        warn_of_other_version(type(self).__name__, state.pop("_version", None))
+        if "net_" in state:
+            state = {**restored_attributes(state), "_predictors": {}}
+        super().__setstate__(state)
+
+    def __sklearn_clone__(self: Self) -> Self:
+        cloned = super().__sklearn_clone__()
+        handover = vars(self).get("_handover")
+        if handover is not None:
+            handover.pass_on(cloned)
+        return cloned
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted estimator to a safetensors file, for `skvae.load`.
+
+        It holds weights, the state of optimizer and generator, attributes, parameters and history, with the versions of
+        skvae, torch and scikit-learn, and a checksum. Training goes on from it to the same bits. Of parameters that
+        are objects, such as a class of one's own, it holds a description alone. Routing requests are not in it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Replaced in whole or not at all. Of several processes that trained one model, the first writes it.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        ValueError
+            If a subclass has attributes of its own, or a number is not finite.
+        NotFittedError
+            If the estimator is not fitted.
+        """
+        check_is_fitted(self)
+        write_estimator(self, path)
+
+    # How it is fitted and checked
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.allow_nan = True
+        tags.array_api_support = True
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    @np.errstate(invalid="ignore")  # scikit-learn first looks for infinity in the sum, where inf - inf may be
+    def _checked_rows(self, X: Any, is_fit: bool = False, reset: bool = False) -> Rows:
+        """X as checked rows; nothing of the estimator changes."""
+        X = to_supported_table(X)
+        options = {"dtype": floating_dtypes(X), "ensure_min_samples": 1 + is_fit, "ensure_all_finite": "allow-nan"}
+        X = (
+            check_array(X, estimator=self, input_name="X", **options)
+            if reset
+            else validate_data(self, X, reset=False, **options)
+        )
+        rows = Rows(X)
+        if is_fit:
+            check_parameters(self, len(rows))
+        likelihood = lookup(LIKELIHOODS, self.likelihood) if is_fit else self.net_.module_.likelihood
+        if likelihood.check is not Likelihood.check:  # which takes all: a pass over a tensor's rows for nothing
+            likelihood.check(X if isinstance(X, np.ndarray) else rows.extremes())
+        return rows
+
+    def _predictor(self, dtype: np.dtype) -> Predictor:
+        """The fitted model for arrays of a dtype, made once."""
+        predictor = self._predictors.get(dtype)
+        if predictor is None or predictor.trained is not self.net_.module_:
+            predictor = self._predictors[dtype] = Predictor(self.net_.module_, dtype)
+        return predictor
+
+    def _rows_and_predictor(self, X: ArrayLike, method: str) -> tuple[Rows, Predictor]:
+        """X as checked rows, and the fitted model for them, in the method of this name."""
+        check_is_fitted(self)
+        rows = self._checked_rows(X)
+        check_same_namespace(rows.X, self, attribute="components_", method=method)
+        return rows, self._predictor(rows.dtype)
+
+    def _training_rows(
+        self, X: ArrayLike, sample_weight: ArrayLike | None, reset: bool, is_fit: bool = True
+    ) -> WeightedRows:
+        """Checked rows, without those of weight 0 or with no measured value."""
+        rows = self._checked_rows(X, is_fit=is_fit, reset=reset)
+        weight = check_sample_weight(sample_weight, len(rows))
+        kept = np.ones(len(rows), dtype=bool) if weight is None else weight > 0
+        missing = has_missing(rows)
+        if missing:
+            kept &= ~all_missing(rows)
+        if kept.all():
+            return WeightedRows(rows, weight, missing)
+        if kept.sum() < 1 + is_fit:
+            least = "two are needed" if is_fit else "one is needed"
+            raise ValueError(
+                f"X has {kept.sum()} rows with a value that is not NaN and a positive sample_weight; {least}."
+            )
+        rows = rows.select(np.flatnonzero(kept))
+        weight = None if weight is None else check_sample_weight(weight[kept], len(rows))
+        return WeightedRows(rows, weight, missing and has_missing(rows))
+
+    def _hold(
+        self, X: ArrayLike, data: WeightedRows, result: FitResult, seed: int, is_first: bool, **options: Any
+    ) -> None:
+        """Set all fitted attributes at once, when they are known.
+
+        An interruption is passed on.
+        """
+        if result.held_out is not None:
+            options["optimism"] = optimism(result.selection.module_, data.rows, result.held_out)
+        attributes = self._attributes(data, result, seed, is_first, **options)
+        if is_first:
+            validate_data(self, X, reset=True, skip_check_array=True)
+            attributes["_fitted_with"] = self._present_parameters()
+        self.__dict__.update(attributes)
+        if result.selection.interrupted_:
+            raise KeyboardInterrupt("Interrupted: the estimator holds the best weights so far.")
+
+    def _present_parameters(self) -> dict[str, Any]:
+        """The parameters, as values that later changes of a list or a dict do not reach."""
+        given = {name: frozen(value) for name, value in self.get_params(deep=False).items()}
+        return {**given, **vars(fit_parameters(self))}
+
+    def _attributes(
+        self, data: WeightedRows, result: FitResult, seed: int, is_first: bool = True, **options: Any
+    ) -> dict[str, Any]:
+        """The fitted attributes that a net, the history of the one that was selected and rows give."""
+        net, rows = result.net, data.rows
+        module = net.module_
+        mean = module.likelihood.column_mean.numpy().astype(rows.dtype) if is_first else to_numpy(self.mean_)
+        attributes = {
+            "net_": net,
+            "_seed": seed,
+            "_predictors": {},
+            "device_": net.device,
+            "n_components_": module.n_components,
+            "mean_": mean,
+            **fitted_attributes(module, result.selection),
+            **component_attributes(module, rows, data.weight, mean, arrange=is_first, **options),
+        }
+        arrays = {name: torch.from_numpy(value) for name, value in attributes.items() if isinstance(value, np.ndarray)}
+        return {**attributes, **{name: rows.to_library_of_X(tensor) for name, tensor in arrays.items()}}
+
+    def _attributes_in_training(self, X: ArrayLike, data: WeightedRows, seed: int, net: Any) -> dict[str, Any]:
+        """All fitted attributes that the present weights of a net in training give: a copy, as training goes on."""
+        present = copy.copy(net)
+        present.module_, present.best_epoch_ = copy.deepcopy(net.module_), len(net.history) - 1
+        present.module_.eval()
+        features = BaseEstimator()
+        validate_data(features, X, reset=True, skip_check_array=True)
+        attributes = self._attributes(data, FitResult(present, present), seed)
+        return {**vars(features), **attributes, "_fitted_with": self._present_parameters()}
+
+    def _warn_of_inactive_components(self) -> None:
+        inactive = np.flatnonzero(~self._score_statistics.active)
+        if len(inactive):
+            warnings.warn(
+                f"Posterior collapse in component {', '.join(map(str, inactive))} (of 0 to {self.n_components_ - 1}): "
+                f"the variance of its posterior means over the training rows is at most {ACTIVE}, so that it carries "
+                "nothing of X. Try fewer n_components, a kl_warmup or free_bits.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+
+def check_n_draws(n_draws: int) -> int:
+    return check_scalar(n_draws, "n_draws", Integral, min_val=1)
+
+
+def check_level(level: float) -> float:
+    return check_scalar(level, "level", Real, min_val=0, max_val=1, include_boundaries="neither")

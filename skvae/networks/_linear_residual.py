@@ -1,0 +1,100 @@
+"""Networks in their place: alone, or with a linear path beside them."""
+
+import torch
+from torch import Tensor, nn
+
+from ._base import by_columns
+from ._precision import exact_products, network_products
+
+CLIP = 3.0
+
+
+class PlainNetwork(nn.Module):
+    """x -> net(x), as in a plain VAE.
+
+    Parameters
+    ----------
+    net : Module
+    precision : {"float32", "tf32", "bf16"}, default="float32"
+        Of the matrix products in training.
+    """
+
+    def __init__(self, net: nn.Module, precision: str = "float32") -> None:
+        super().__init__()
+        self.net = net
+        self.precision = precision
+
+    def forward(self, x: Tensor) -> Tensor:
+        with network_products(self.precision if self.training else "float32", x.device.type):
+            return self.net(x).to(x.dtype)
+
+
+class LinearResidual(nn.Module):
+    """x -> b0 + unit * (b + net(clip(x) * input_scale)), and + (W0 + unit * W) x for the first n_linear outputs.
+
+    These are the means; the posterior's and the noise's other numbers come from the network alone, as they are
+    constant where the model is linear. W0 and b0 are where training starts; W and b start at 0, as does a
+    network's last layer. `unit` is the size of a change that matters in each output: the noise's standard
+    deviation for a decoder, the posterior's for an encoder. Adam moves all weights at one pace, so without it
+    one step would move the outputs by many standard deviations of a small noise. An input scale of one by the
+    root of the first layer's fan-in does the same for the many, much alike inputs that spectra are. The clip is
+    at three units (standard deviations, of a standardised feature or of z under the prior): beyond, where
+    training rows are few, the network adds a constant and the model is linear, as PCA is.
+
+    Parameters
+    ----------
+    net : Module or None
+        None for a linear model.
+    n_in, n_out, n_linear : int
+    input_scale : float, default=1.0
+    precision : {"float32", "tf32", "bf16"}, default="float32"
+        Of the network's matrix products in training. What it adds is a few units, so that a relative error of
+        bf16's 2^-9 is small against the noise; the linear path stays in float32.
+    """
+
+    in_place = True  # torch.func has no batched form of it
+    start_weight: Tensor
+    start_bias: Tensor
+    unit: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module | None,
+        n_in: int,
+        n_out: int,
+        n_linear: int,
+        input_scale: float = 1.0,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__()
+        self.register_buffer("start_weight", torch.zeros(n_linear, n_in))
+        self.register_buffer("start_bias", torch.zeros(n_out))
+        self.register_buffer("unit", torch.ones(n_out))
+        self.weight = nn.Parameter(torch.zeros(n_linear, n_in))
+        self.bias = nn.Parameter(torch.zeros(n_out))
+        self.net = net
+        self.input_scale = input_scale
+        self.precision = precision
+
+    def matrix(self) -> Tensor:
+        """Weight (n_linear, n_in) of the linear path as it stands."""
+        return torch.addcmul(self.start_weight, self.unit.narrow(0, 0, len(self.weight)).unsqueeze(1), self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        precision = self.precision if self.training else "float32"
+        x = x if self.training else by_columns(x)
+        y = torch.addcmul(self.start_bias, self.unit, self.bias)
+        if self.net is None:
+            y = y.repeat(len(x), 1)
+        else:
+            with network_products(precision, x.device.type):
+                added = self.net(x.clamp(-CLIP, CLIP).mul_(self.input_scale))
+            y = torch.addcmul(y, self.unit, added.to(x.dtype))
+        with exact_products(precision):
+            n_linear = len(self.weight)
+            if y.shape[1] == n_linear:
+                return torch.addmm(y, x, self.matrix().T)
+            if not self.in_place:
+                return torch.cat([torch.addmm(y[:, :n_linear], x, self.matrix().T), y[:, n_linear:]], dim=1)
+            y.narrow(1, 0, n_linear).addmm_(x, self.matrix().T)  # with no copy of the rest
+            return y
