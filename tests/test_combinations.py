@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from skvae import VAETransformer
-from skvae._rows import Rows
-from skvae._training import to_device
+from skvae._data.rows import Rows
+from skvae._training.fit import to_device
 from skvae.likelihoods import LIKELIHOODS
 from skvae.networks import NETWORKS
 from skvae.objectives import OBJECTIVES

@@ -17,10 +17,10 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 from skvae import VAESearchCV, VAETransformer, load
-from skvae._net import one_cycle
-from skvae._rows import Rows
-from skvae._step import CapturedStep, Step
-from skvae._training import new_net, start_linear, to_device
+from skvae._data.rows import Rows, WeightedRows
+from skvae._training.fit import new_net, start_linear, to_device
+from skvae._training.schedules import one_cycle
+from skvae._training.step import CUDAGraphStep, Step
 from skvae.posteriors import POSTERIORS
 
 from .conftest import curved_spectra, in_support, small
@@ -35,11 +35,11 @@ def on_cuda(**params):
 def net_at_start(X, capture=True, **params):
     """A net at its linear start, and its rows; without capture it takes each step as a CPU does."""
     params = on_cuda(**params)
-    net = new_net(params, Rows(X), seed=0)
+    net = new_net(params, WeightedRows(Rows(X)), seed=0)
     u = to_device(net, Rows(X))
     start_linear(net, params, u)
     if not capture:
-        options = net.compile_step, net.precision, net.training_step_.share
+        options = net.compile_step, net.precision, net.training_step_.kl_scale
         net.training_step_ = Step(net.module_, net.criterion_, net.optimizer_, *options)
     return net, u
 
@@ -91,7 +91,7 @@ def test_captured_steps_are_the_eager_ones(spectra, params):
         net.fit_loop((u, None), epochs=2, cycle=2)
         nets.append(net)
     captured, eager = nets
-    assert isinstance(captured.training_step_, CapturedStep) and captured.training_step_.graph is not None
+    assert isinstance(captured.training_step_, CUDAGraphStep) and captured.training_step_.graph is not None
     assert_same_weights(captured, eager)
     assert captured.history[-1, "train_loss"] == pytest.approx(eager.history[-1, "train_loss"], abs=1e-3)
 

@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 from sklearn.utils.fixes import parse_version
 
 from skvae import VAETransformer
-from skvae._rows import Rows
+from skvae._data.rows import Rows
 from skvae.likelihoods import LIKELIHOODS
 from skvae.posteriors import POSTERIORS
 
@@ -24,10 +24,10 @@ SETTINGS = {"hidden_layer_sizes": (8,), "max_iter": 2, "n_importance_samples": 4
 class UnitInterval(VAETransformer):
     """The checks' own data are of any sign, which some likelihoods rightly refuse: squash them after validation."""
 
-    def _check(self, X, **kwargs):
+    def _checked_rows(self, X, **kwargs):
         with mock.patch.object(LIKELIHOODS[self.likelihood], "check"):
-            rows = super()._check(X, **kwargs)
-        return Rows(rows.like(torch.sigmoid(rows[:])))
+            rows = super()._checked_rows(X, **kwargs)
+        return Rows(rows.to_library_of_X(torch.sigmoid(rows[:])))
 
 
 ANY_SIGN = np.array([-1.0, 1.0])

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from skvae import VAETransformer, load
 from skvae.displays import LatentDisplay, LoadingsDisplay, LossCurveDisplay, ReconstructionDisplay
 from skvae.likelihoods import LIKELIHOODS, Likelihood
-from skvae.objectives import Draw, InfoVAE, Objective
+from skvae.objectives import ModelOutput, InfoVAE, Objective
 from skvae.posteriors import POSTERIORS, Posterior
 
 
@@ -78,7 +78,7 @@ class UnitLikelihood(Likelihood):
 
 
 class CubedKL(Objective):
-    def rows(self, draw: Draw, share: float | Tensor = 1.0) -> Tensor:
+    def rows(self, draw: ModelOutput, share: float | Tensor = 1.0) -> Tensor:
         return draw.log_likelihood - self.beta * share * draw.kl**3
 
 

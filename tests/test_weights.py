@@ -8,11 +8,12 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skvae import VAETransformer, _batches
-from skvae._batches import Batches, Streamed
-from skvae._rows import Rows
-from skvae._step import Step
-from skvae._training import new_net, start_linear, to_device
+import skvae._training.batches
+from skvae import VAETransformer
+from skvae._data.rows import Rows, WeightedRows
+from skvae._training.batches import BatchLoader, StreamedRows
+from skvae._training.fit import new_net, start_linear, to_device
+from skvae._training.step import Step
 from skvae.likelihoods import LIKELIHOODS
 from skvae.objectives import OBJECTIVES
 
@@ -67,7 +68,7 @@ def test_the_gradient_of_a_weighted_batch_is_that_of_rows_repeated(objective):
     X = curved_spectra(40)
     weight, repeated = counted(X)
     vae = VAETransformer(2, objective=objective, n_draws=3, **small())
-    net = new_net(vae, Rows(X), 0)
+    net = new_net(vae, WeightedRows(Rows(X)), 0)
     start_linear(net, vae, to_device(net, Rows(X)))
     eps = torch.randn(3, 40, 2, generator=torch.Generator().manual_seed(0))
     step = Step(net.module_, net.criterion_, net.optimizer_)
@@ -101,11 +102,11 @@ def test_training_follows_the_weights():
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_batches_carry_each_row_s_weight(stream, monkeypatch):
-    monkeypatch.setattr(_batches, "PIECE", 40)  # numbers, so that chunks are many
+    monkeypatch.setattr(skvae._training.batches, "PIECE", 40)  # numbers, so that chunks are many
     X = np.arange(2 * 103, dtype=np.float32).reshape(103, 2)
-    u = Streamed(Rows(X), torch.zeros(2), torch.ones(2), "cpu") if stream else torch.from_numpy(X)
+    u = StreamedRows(Rows(X), torch.zeros(2), torch.ones(2), "cpu") if stream else torch.from_numpy(X)
     weight = torch.from_numpy(X[:, 0] + 0.5)
-    batches = Batches(u, 16, 1, 3, torch.Generator().manual_seed(0), weight)
+    batches = BatchLoader(u, 16, 1, 3, torch.Generator().manual_seed(0), weight)
     rows, weights = (torch.cat(parts) for parts in zip(*((u, w) for u, _, w in batches), strict=True))
     assert torch.equal(weights, rows[:, 0] + 0.5) and len(rows) == 103
 
@@ -183,8 +184,8 @@ def test_a_weight_of_zero_does_not_load_a_streamed_file(tmp_path, spectra):
     X, weight = np.load(tmp_path / "X.npy", mmap_mode="r"), np.repeat([1.0, 0.0, 2.0], 100)
     with sklearn.config_context(working_memory=0.01):
         streamed = VAETransformer(2, **small(max_iter=0)).fit(X, sample_weight=weight)
-        rows, *_ = streamed._training_rows(X, weight, reset=False)
-        assert rows.streams and len(rows) == 200
+        rows = streamed._training_rows(X, weight, reset=False).rows
+        assert rows.is_streamed and len(rows) == 200
         trained = VAETransformer(2, **small()).fit(X, sample_weight=weight)
     resident = VAETransformer(2, **small(max_iter=0)).fit(spectra, sample_weight=weight)
     np.testing.assert_allclose(streamed.transform(spectra), resident.transform(spectra), atol=1e-4)

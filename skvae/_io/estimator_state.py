@@ -101,15 +101,18 @@ def is_same(value, parameter):
 
 
 def declares(estimator_class, name):
-    """Whether a subclass of the package's estimators has an attribute: in an annotation, or in code of its own."""
-    for base in estimator_class.__mro__:
-        if base.__module__.partition(".")[0] in ("skvae", "sklearn"):
-            continue
-        methods = [getattr(member, "__code__", None) for member in vars(base).values()]
-        in_code = any(name in code.co_names for code in methods if code is not None)
-        if in_code or name in vars(base).get("__annotations__", {}):
-            return True
-    return False
+    """Whether an attribute that we do not know is a subclass's: a public one, or one that its code mentions.
+
+    Others are scikit-learn's.
+    """
+    bases = estimator_class.__mro__
+    own_bases = [base for base in bases if base.__module__.partition(".")[0] not in ("skvae", "sklearn", "builtins")]
+    mentioned: set[str] = set()
+    for base in own_bases:
+        mentioned.update(vars(base).get("__annotations__", ()))
+        for member in vars(base).values():
+            mentioned.update(getattr(getattr(member, "__code__", None), "co_names", ()))
+    return bool(own_bases) and (not name.startswith("_") or name in mentioned)
 
 
 def writable(parameters):

@@ -3,18 +3,19 @@
 import os
 from typing import Any
 
+import numpy as np
 import torch
 
 from .._data.devices import resolve_device
 from .._inference.components import noise_variance
 from .._inference.control_limits import ScoreStatistics
-from .._parameters import ARCHITECTURE_CODE
+from .._parameters import ARCHITECTURE_CODE, PARAMETERS
 from .._sklearn_compat import validate_parameters
 from .._training.fit import blank_net, module_of
 from .._vae import VAETransformer
 from .estimator_state import check_fields, check_fitted, parameters_of_file, with_tensors
 from .state import check_like, restore, zeros
-from .tensor_file import Custom, read
+from .tensor_file import Custom, is_plain, read
 
 
 def load(
@@ -106,6 +107,10 @@ def _check_content(content):
         if not isinstance(content[name], kind):
             raise ValueError(f"{name} is {content[name]!r:.300}.")
     check_fields(content["fitted"])
+    for name, value in (*content["parameters"].items(), *content["fitted"]["_fitted_with"].items()):
+        holds_objects = name in PARAMETERS and not {list, dict}.isdisjoint(PARAMETERS[name].constraint)
+        if not isinstance(value, Custom) and (value if holds_objects else not is_plain(value)):
+            raise ValueError(f"the parameter {name} is {value!r:.300}.")
 
 
 def _checked_parameters(estimator, params):
@@ -137,10 +142,16 @@ def _with_custom(*dicts, custom):
 def _check_shapes(params, fitted):
     """Raise ValueError unless the arrays are what these parameters make, before memory is taken for that."""
     state = fitted["net_"]
-    modules = state.get("module")
-    if not isinstance(modules, dict) or len(params.hidden_layer_sizes) > len(modules):
+    arrays = state.get("module")
+    if not isinstance(arrays, dict) or not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise ValueError("net.module is no dict of arrays.")
+    n_values = sum(array.size for array in arrays.values())
+    if len(params.hidden_layer_sizes) > len(arrays):
         raise ValueError("hidden_layer_sizes are more than there are arrays.")
+    for size in (params.n_components, *params.hidden_layer_sizes, *(params.input_shape or ())):
+        if not isinstance(size, int) or not 1 <= size <= n_values:
+            raise ValueError(f"a size is {size!r}, but there are {n_values} values.")
     with torch.device("meta"):
         module = module_of(params, state["column_mean"], state["column_scale"], seed=0)()
     shapes = {name: zeros(str(t.dtype).removeprefix("torch."), *t.shape) for name, t in module.state_dict().items()}
-    check_like(modules, shapes, "net.module")
+    check_like(arrays, shapes, "net.module")

@@ -1,1 +1,3 @@
+"""The version of the package, which files and pickles record."""
+
 __version__ = "0.1.0"

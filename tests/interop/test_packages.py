@@ -52,7 +52,7 @@ def test_mlflow_stores_a_pipeline_and_gives_it_back(X, tmp_path, serialization_f
     pipeline = make_pipeline(StandardScaler(), VAETransformer(2, **small())).fit(X)
     options = {"pip_requirements": ["skvae"], "serialization_format": serialization_format}
     if serialization_format == "skops":
-        options["skops_trusted_types"] = ["skvae._transformer.VAETransformer"]
+        options["skops_trusted_types"] = ["skvae._vae.VAETransformer"]
     with mlflow.start_run(experiment_id=experiment):
         mlflow.log_params(pipeline[-1].get_params())
         mlflow.log_metric("nats", pipeline.score(X))
@@ -66,7 +66,7 @@ def test_skops_stores_a_pipeline_with_one_type_to_trust(X):
     pipeline = make_pipeline(StandardScaler(), VAETransformer(2, **small())).fit(X)
     data = skops.io.dumps(pipeline)
     trusted = skops.io.get_untrusted_types(data=data)
-    assert trusted == ["skvae._transformer.VAETransformer"]
+    assert trusted == ["skvae._vae.VAETransformer"]
     assert_array_equal(skops.io.loads(data, trusted=trusted).transform(X), pipeline.transform(X))
 
 

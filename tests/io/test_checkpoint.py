@@ -14,9 +14,9 @@ from skorch.callbacks import Callback
 
 import skvae
 from skvae import VAETransformer
-from skvae._tensor_file import read
+from skvae._io.tensor_file import read
 
-from .conftest import curved_spectra, small
+from ..conftest import curved_spectra, small
 
 
 def long_fit(**params):
@@ -65,7 +65,7 @@ def fit_and_save(kind, directory):
 def fit_in_process(kind, directory, kill_after=None):
     """Its exit code. Forked from a server that has imported all; killed so long after its first checkpoint."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "tests.test_checkpoint"])
+    context.set_forkserver_preload(["torch._dynamo", "tests.io.test_checkpoint"])
     process = context.Process(target=fit_and_save, args=(kind, str(directory)))
     process.start()
     if kill_after is not None:
@@ -234,7 +234,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_at_once(tmp_path, spectra):
 FULL_DISK = """
 import resource, sys
 import numpy as np
-from tests.test_checkpoint import long_fit
+from tests.io.test_checkpoint import long_fit
 from tests.conftest import curved_spectra
 X = curved_spectra(100)
 fitted = long_fit(max_iter=1).fit(X)

@@ -8,11 +8,12 @@ import pytest
 import sklearn
 import torch
 
-from skvae import VAETransformer, _batches
-from skvae._batches import Batches, Streamed
-from skvae._rows import Rows, spread
+import skvae._training.batches
+from skvae import VAETransformer
+from skvae._data.rows import Rows, evenly_spread
+from skvae._training.batches import BatchLoader, StreamedRows
 
-from .conftest import curved_spectra, small
+from ..conftest import curved_spectra, small
 
 
 @pytest.fixture
@@ -25,17 +26,17 @@ def mapped(tmp_path):
 
 def streamed(X, rows=None):
     rows = np.arange(len(X)) if rows is None else rows
-    return Streamed(Rows(X, rows), torch.zeros(X.shape[1]), torch.ones(X.shape[1]), "cpu")
+    return StreamedRows(Rows(X, rows), torch.zeros(X.shape[1]), torch.ones(X.shape[1]), "cpu")
 
 
 @pytest.mark.parametrize("n, batch_size", [(1, 4), (64, 16), (103, 16), (1000, 7)])
 @pytest.mark.parametrize("n_draws", [1, 3])
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_epoch_is_every_row_once_in_new_order(n, batch_size, n_draws, stream, monkeypatch):
-    monkeypatch.setattr(_batches, "PIECE", 40)  # numbers, so that chunks are many
+    monkeypatch.setattr(skvae._training.batches, "PIECE", 40)  # numbers, so that chunks are many
     X = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
     u = streamed(X) if stream else torch.from_numpy(X)
-    batches = Batches(u, batch_size, n_draws, 5, torch.Generator().manual_seed(0))
+    batches = BatchLoader(u, batch_size, n_draws, 5, torch.Generator().manual_seed(0))
     epochs = [list(batches) for _ in range(2)]
     for epoch in epochs:
         assert len(epoch) == len(batches)
@@ -48,7 +49,7 @@ def test_an_epoch_is_every_row_once_in_new_order(n, batch_size, n_draws, stream,
 
 @pytest.mark.parametrize("n_rows, at_most", [(1, 5), (5, 5), (6, 5), (1000, 64), (1001, 1000)])
 def test_spread_takes_one_row_of_each_stretch(n_rows, at_most):
-    rows = spread(n_rows, at_most)
+    rows = evenly_spread(n_rows, at_most)
     step = -(-n_rows // at_most)
     np.testing.assert_array_equal(rows // step, np.arange(-(-n_rows // step)))
     assert len(rows) <= at_most and rows[-1] < n_rows
@@ -58,7 +59,7 @@ def test_streamed_rows_are_the_resident_ones(mapped):
     file, X = mapped
     rows = np.r_[100:200, 0:30, 399, 250]
     mean, std = torch.from_numpy(X.mean(0, dtype=float)), torch.from_numpy(X.std(0, dtype=float))
-    scaled = Streamed(Rows(file, rows), mean, std, "cpu")
+    scaled = StreamedRows(Rows(file, rows), mean, std, "cpu")
     expected = torch.from_numpy(((X - X.mean(0)) / X.std(0))[rows])
     assert len(scaled) == len(rows) and scaled.shape == (132, X.shape[1])
     torch.testing.assert_close(scaled.resident(), expected, rtol=1e-4, atol=1e-5)
@@ -70,9 +71,9 @@ def test_streamed_rows_are_the_resident_ones(mapped):
 
 def test_only_large_mapped_arrays_are_streamed(mapped):
     file, X = mapped
-    assert not Rows(file).streams and not Rows(X).streams
+    assert not Rows(file).is_streamed and not Rows(X).is_streamed
     with sklearn.config_context(working_memory=0):
-        assert all(Rows(part).streams for part in (file, file[10:], np.asarray(file))) and not Rows(X).streams
+        assert all(Rows(part).is_streamed for part in (file, file[10:], np.asarray(file))) and not Rows(X).is_streamed
 
 
 def test_streamed_fits_start_at_the_same_optimum_and_train_as_well(mapped):
@@ -130,7 +131,7 @@ def test_inference_does_not_depend_on_its_blocks(spectra, monkeypatch):
     vae = VAETransformer(3, posterior="full", **small()).fit(spectra)
     Z = vae.transform(spectra)
     whole = Z, vae.inverse_transform(Z), vae.score_samples(spectra), vae.sample(50, random_state=0)
-    monkeypatch.setattr("skvae._inference.rows_per_block", lambda n_values: 7)
+    monkeypatch.setattr("skvae._inference.predictor.rows_per_block", lambda n_values: 7)
     in_blocks = vae.transform(spectra), vae.inverse_transform(Z), vae.score_samples(spectra)
     for a, b in zip(whole, in_blocks, strict=False):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)

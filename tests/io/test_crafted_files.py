@@ -21,9 +21,10 @@ import safetensors.numpy
 import torch
 
 import skvae
-from skvae import VAETransformer, _tensor_file
+from skvae import VAETransformer
+from skvae._io import tensor_file
 
-from .conftest import curved_spectra, small
+from ..conftest import curved_spectra, small
 
 SECONDS = 5.0  # a load takes a hundredth of one
 
@@ -129,12 +130,12 @@ FORGED = {
     "progress unknown": changed("fitted", "net_", "progress", "fit", value=1),
     "progress a string": changed("fitted", "net_", "progress", "best_epoch_", value="os.system"),
     "estimator a path": changed("estimator", value="os.system"),
-    "an object in place of a number": changed("parameters", "beta", value=_tensor_file.Custom("os.system")),
+    "an object in place of a number": changed("parameters", "beta", value=tensor_file.Custom("os.system")),
 }
 FORGED |= {
     f"{name}={path}": changed("parameters", name, value=path) for name, path in itertools.product(PARAMETERS, PATHS)
 }
-FORGED |= {f"custom {name}": changed("parameters", name, value=_tensor_file.Custom("os.system")) for name in PARAMETERS}
+FORGED |= {f"custom {name}": changed("parameters", name, value=tensor_file.Custom("os.system")) for name in PARAMETERS}
 del FORGED["custom device"]  # which `load` takes from its caller
 for path in PATHS:
     del FORGED[f"device={path}"]
@@ -142,7 +143,7 @@ for path in PATHS:
 
 def with_metadata(text, arrays):
     """A file with any text for metadata, and a right checksum."""
-    arrays = {**arrays, "sha256": np.frombuffer(_tensor_file._digest(text, arrays), np.uint8)}
+    arrays = {**arrays, "sha256": np.frombuffer(tensor_file._digest(text, arrays), np.uint8)}
     return safetensors.numpy.save(arrays, {"skvae": text})
 
 
@@ -207,11 +208,11 @@ def crafted(directory):
     vae = VAETransformer(2, **small(max_iter=2, refit=False)).fit(curved_spectra(60, n_channels=30))
     vae.save(good)
     yield None, good
-    tree = _tensor_file.read(good)
+    tree = tensor_file.read(good)
     for name, change in FORGED.items():
         copied = copy.deepcopy(tree)
         change(copied)
-        _tensor_file.write(path, copied)
+        tensor_file.write(path, copied)
         yield name, path
     for name, data in raw(tree).items():
         with open(path, "wb") as file:
@@ -319,7 +320,7 @@ def test_what_is_no_file_is_an_error_of_the_system(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts what is mapped on Linux alone")
 def test_crafted_files_take_little_memory(tmp_path):
     """Each within six times its length and 64 MB: a process that may not have more refuses them in the same words."""
-    run = [sys.executable, "-m", "tests.test_crafted_files", str(tmp_path)]
+    run = [sys.executable, "-m", "tests.io.test_crafted_files", str(tmp_path)]
     result = subprocess.run(run, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 120

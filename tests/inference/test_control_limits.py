@@ -6,10 +6,10 @@ from scipy.stats import f, norm
 from sklearn.decomposition import PCA
 
 from skvae import VAETransformer
-from skvae._monitoring import Monitor
+from skvae._inference.control_limits import ScoreStatistics
 from skvae.posteriors import POSTERIORS
 
-from .conftest import curved_spectra, small
+from ..conftest import curved_spectra, small
 
 
 def linear_rows(n, p=40, d=3, noise=0.5, seed=0, latents=None):
@@ -64,24 +64,26 @@ def test_limits_hold_as_often_as_they_say(level):
 
 def test_t2_limit_is_the_f_quantile_of_active_components():
     Z, share = np.random.RandomState(0).standard_normal((30, 2)), np.full(30, 1 / 30)
-    monitor = Monitor(Z, np.ones(30), share, 30)
+    monitor = ScoreStatistics(Z, np.ones(30), share, 30)
     assert monitor.t2_limit(0.95) == pytest.approx(2 * 899 / (30 * 28) * f(2, 28).ppf(0.95))
     for scale, dead in ((0.01, True), (1, False)):
         wide = np.column_stack([Z, scale * Z[::-1, 0]])
-        wider = Monitor(wide, np.ones(30), share, 30)
+        wider = ScoreStatistics(wide, np.ones(30), share, 30)
         assert wider.active.tolist() == [True, True, not dead]
         assert (wider.t2_limit(0.95) == pytest.approx(monitor.t2_limit(0.95))) == dead
         assert np.allclose(wider.t2(wide), monitor.t2(Z)) == dead
     assert monitor.q_limit(0.95) == pytest.approx(1)
-    assert Monitor(Z, np.ones(30), share, 2).t2_limit(0.95) == np.inf
+    assert ScoreStatistics(Z, np.ones(30), share, 2).t2_limit(0.95) == np.inf
 
 
 def test_limits_add_up_over_partial_fits():
     """The moments of rows in parts are those of all; a pass over one row does not take the limits away."""
     rng = np.random.RandomState(0)
     Z, q = rng.standard_normal((30, 2)), rng.uniform(size=30)
-    whole = Monitor(Z, q, np.full(30, 1 / 30), 30)
-    parts = Monitor(Z[:10], q[:10], np.full(10, 0.1), 10) + Monitor(Z[10:], q[10:], np.full(20, 0.05), 20)
+    whole = ScoreStatistics(Z, q, np.full(30, 1 / 30), 30)
+    parts = ScoreStatistics(Z[:10], q[:10], np.full(10, 0.1), 10) + ScoreStatistics(
+        Z[10:], q[10:], np.full(20, 0.05), 20
+    )
     np.testing.assert_allclose(parts.t2(Z), whole.t2(Z))
     assert parts.q_limit(0.9) == pytest.approx(whole.q_limit(0.9))
     X = curved_spectra(200)

@@ -9,13 +9,13 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-import skvae._linear_gaps
-import skvae._module
+import skvae._linear.missing_values
+import skvae._model.module
 from skvae import VAETransformer
-from skvae._gaps import Conditional
-from skvae._linear_gaps import em_with_gaps
+from skvae._linear.missing_values import em_with_missing_values
+from skvae._model.missing_values import MissingValueConditional, TemperedPosterior, WidenedPosterior
 from skvae.likelihoods import LIKELIHOODS
-from skvae.posteriors import POSTERIORS, TemperedPosterior, WidenedPosterior
+from skvae.posteriors import POSTERIORS
 
 from .conftest import curved_spectra, in_support, small
 
@@ -91,7 +91,7 @@ def test_em_ends_where_the_gradient_vanishes(noise_kind):
     u = torch.tensor((X - np.nanmean(X, 0)) / np.nanstd(X, 0))
     shape = None if noise_kind == "feature" else torch.linspace(0.5, 1.5, 6, dtype=torch.float64)
     start = 0.1 * torch.ones(6, 2, dtype=torch.float64).tril(), torch.ones(6, dtype=torch.float64)
-    loadings, noise, mean = em_with_gaps(u, None, start, shape, False, 1e-6, tol=1e-10, max_iter=5000)
+    loadings, noise, mean = em_with_missing_values(u, None, start, shape, False, 1e-6, tol=1e-10, max_iter=5000)
     factor = noise / (1.0 if shape is None else shape)
     parameters = [tensor.clone().requires_grad_() for tensor in (loadings, mean, factor.log())]
     if noise_kind == "isotropic":
@@ -112,7 +112,7 @@ def test_em_without_gaps_is_the_closed_form():
     closed = vectors[:, 6:] * (values[6:] - noise).sqrt()
     start = 0.1 * torch.ones(8, 2, dtype=torch.float64).tril(), torch.ones(8, dtype=torch.float64)
     options = {"tol": 1e-12, "max_iter": 5000}
-    loadings, variance, mean = em_with_gaps(u, None, start, torch.ones(8).double(), False, 1e-6, **options)
+    loadings, variance, mean = em_with_missing_values(u, None, start, torch.ones(8).double(), False, 1e-6, **options)
     torch.testing.assert_close(variance, noise.expand(8), rtol=1e-5, atol=0)
     torch.testing.assert_close(loadings @ loadings.T, closed @ closed.T, rtol=1e-4, atol=1e-4)
     assert mean.abs().max() < 1e-6
@@ -152,7 +152,7 @@ def test_conditional_against_dense_algebra():
     noise, mean = torch.linspace(0.1, 0.6, 6).double(), torch.linspace(-1, 1, 6).double()
     u = torch.randn(3, 6, generator=generator, dtype=torch.float64)
     u[1, 2:5], u[2] = torch.nan, torch.nan
-    given = Conditional(u, W, mean, noise)
+    given = MissingValueConditional(u, W, mean, noise)
     eye = torch.eye(2, dtype=torch.float64)
     whole = eye + W.T @ (W / noise[:, None])
     torch.testing.assert_close(given.widening()[0], eye)
@@ -179,7 +179,7 @@ def test_rows_without_gaps_do_not_feel_the_gaps_of_others(spectra, monkeypatch):
     def never(*args):
         raise AssertionError("a matrix without gaps pays for them")
 
-    monkeypatch.setattr(skvae._module, "Conditional", never)
+    monkeypatch.setattr(skvae._model.module, "MissingValueConditional", never)
     again = VAETransformer(2, posterior="full", **small(max_iter=20)).fit(spectra)
     np.testing.assert_array_equal(again.transform(spectra), vae.transform(spectra))
     np.testing.assert_array_equal(again.impute(spectra), spectra)
@@ -218,7 +218,7 @@ def test_training_with_gaps_beats_the_linear_start_on_curved_rows():
 @pytest.mark.parametrize("n_refills", [0, 8])
 def test_models_of_whole_rows_take_gaps_later(n_refills, monkeypatch):
     """Refilling brings the imputed values nearer than the linear model's filling alone, to the noise of 20."""
-    monkeypatch.setattr("skvae._inference.N_REFILLS", n_refills)
+    monkeypatch.setattr("skvae._inference.predictor.N_FILL_STEPS", n_refills)
     vae = VAETransformer(3, likelihood="gaussian_isotropic", random_state=0).fit(curved_spectra(300))
     test = curved_spectra(200, seed=1)
     gaps = with_gaps(test, seed=1)
@@ -294,7 +294,7 @@ def test_the_start_of_many_features_finds_a_missing_block(monkeypatch):
     X[::2, 40:] = np.nan
     settings = {"max_iter": 0, "random_state": 0}
     whole = VAETransformer(3, **settings).fit(X).score(X)
-    monkeypatch.setattr(skvae._linear_gaps, "FEATURES", 20)
+    monkeypatch.setattr(skvae._linear.missing_values, "FEATURES", 20)
     assert VAETransformer(3, **settings).fit(X).score(X) == pytest.approx(whole, abs=0.05)
 
 
@@ -333,7 +333,7 @@ def test_columns_may_be_empty_in_the_first_block_of_rows(monkeypatch):
     X = with_gaps(linear_rows(60))
     X[:20, 2] = np.nan
     whole = VAETransformer(2, max_iter=0, random_state=0).fit(X).mean_
-    monkeypatch.setattr("skvae._rows.rows_per_block", lambda n_values: 10)
+    monkeypatch.setattr("skvae._data.rows.rows_per_block", lambda n_values: 10)
     np.testing.assert_allclose(VAETransformer(2, max_iter=0, random_state=0).fit(X).mean_, whole, rtol=1e-12)
     np.testing.assert_allclose(whole, np.nanmean(X, axis=0), rtol=1e-12)
 

@@ -16,17 +16,18 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, EarlyStopping
 
 from skvae import VAETransformer
-from skvae._net import one_cycle
-from skvae._rows import Rows
-from skvae._training import fit_net, new_net, start_linear, to_device, validation_last
+from skvae._data.rows import Rows, WeightedRows
+from skvae._training.fit import fit_model, new_net, start_linear, to_device
+from skvae._training.schedules import one_cycle
+from skvae._training.validation import blocked_validation_split
 
-from .conftest import curved_spectra, small
+from ..conftest import curved_spectra, small
 
 
 def test_engine_takes_the_steps_of_a_plain_torch_loop(spectra):
     """Same weights, rows and noise: the same weights after two epochs, to rounding."""
     params = VAETransformer(3, **small(max_iter=2, early_stopping=False, weight_decay=0.1))
-    net = new_net(params, Rows(spectra), seed=5)
+    net = new_net(params, WeightedRows(Rows(spectra)), seed=5)
     u = to_device(net, Rows(spectra))
     start_linear(net, params, u)
     plain = copy.deepcopy(net.module_)
@@ -87,10 +88,11 @@ def test_the_kept_weights_are_the_best_on_validation_rows(spectra):
 
 
 def test_refit_uses_all_rows_for_the_best_number_of_epochs(spectra):
-    net, selection, _ = fit_net(VAETransformer(2, **small(refit=True)), Rows(spectra), seed=0)
-    assert net is not selection and len(net.history) - 1 == selection.best_epoch_
-    net, selection, held_out = fit_net(VAETransformer(2, **small(refit=False)), Rows(spectra), seed=0)
-    assert net is selection and len(np.unique(held_out)) == np.ceil(0.1 * len(spectra))
+    data = WeightedRows(Rows(spectra))
+    result = fit_model(VAETransformer(2, **small(refit=True)), data, seed=0)
+    assert result.net is not result.selection and len(result.net.history) - 1 == result.selection.best_epoch_
+    result = fit_model(VAETransformer(2, **small(refit=False)), data, seed=0)
+    assert result.net is result.selection and len(np.unique(result.held_out)) == np.ceil(0.1 * len(spectra))
 
 
 def test_stops_when_the_validation_score_no_longer_improves(spectra):
@@ -100,7 +102,7 @@ def test_stops_when_the_validation_score_no_longer_improves(spectra):
 
 @pytest.mark.parametrize("n, fraction", [(2, 0.1), (9, 0.1), (100, 0.1), (1000, 0.25), (10, 0.9)])
 def test_validation_rows_are_a_share_and_mostly_stretches(n, fraction):
-    order, n_training = validation_last(n, fraction, seed=0)
+    order, n_training = blocked_validation_split(n, fraction, seed=0)
     assert sorted(order) == list(range(n))
     assert n - n_training == np.ceil(n * fraction) and n_training > 0
     if n == 1000:
@@ -130,7 +132,7 @@ def fitted_numbers(_=None):
 
 def test_bit_for_bit_in_a_fresh_process_a_loky_worker_and_two_threads_at_once():
     here = fitted_numbers()
-    fit = "import json, tests.test_training as t; print(json.dumps(t.fitted_numbers()))"
+    fit = "import json, tests.training.test_training as t; print(json.dumps(t.fitted_numbers()))"
     fresh = subprocess.run([sys.executable, "-c", fit], capture_output=True, text=True, check=True)
     assert json.loads(fresh.stdout) == here
     assert Parallel(n_jobs=2)(delayed(fitted_numbers)(i) for i in range(2)) == [here, here]

@@ -12,7 +12,7 @@ from skvae import VAETransformer
 from skvae.likelihoods import LIKELIHOODS, HeteroscedasticGaussianLikelihood, Likelihood
 from skvae.likelihoods._base import NOISE_FLOOR
 
-from .conftest import small
+from ..conftest import small
 
 P = 5
 MEAN = torch.tensor([0.4, 0.5, 2.0, 5.0, 0.01], dtype=torch.float64)
@@ -24,7 +24,7 @@ def made(name, seed=0):
     """A likelihood with noise that differs between features, raw decoder outputs and rows in its support."""
     likelihood = LIKELIHOODS[name](MEAN, SCALE).double()
     generator = torch.Generator().manual_seed(seed)
-    likelihood.start(torch.linspace(0.1, 0.5, P, dtype=torch.float64))
+    likelihood.init_noise(torch.linspace(0.1, 0.5, P, dtype=torch.float64))
     raw = torch.randn(4, 3, likelihood.n_raw(P), generator=generator, dtype=torch.float64)
     u = torch.rand(3, P, generator=generator, dtype=torch.float64)
     return likelihood, raw, u.round() if name in {"bernoulli", "poisson"} else u
@@ -89,7 +89,7 @@ def test_declares_a_known_start(name):
 def test_plain_start_has_the_column_means(name):
     """E[x] at the start, for means within the support; the size of a change is positive and finite."""
     likelihood = LIKELIHOODS[name](MEAN.clamp(max=0.9), SCALE)
-    raw, unit = likelihood.plain_start()
+    raw, unit = likelihood.init_without_linear_model()
     expected = torch.zeros(P, dtype=torch.float64) if likelihood.standardises else MEAN.clamp(max=0.9)
     torch.testing.assert_close(likelihood.mean(raw).double()[:P], expected, rtol=1e-4, atol=1e-6)
     assert len(raw) == len(unit) == likelihood.n_raw(P) and (unit > 0).all() and torch.isfinite(unit).all()
@@ -174,7 +174,7 @@ def test_poisson_learns_the_rates_of_spectra_of_counts():
 
 def test_isotropic_noise_is_one_number_in_units_of_x():
     likelihood = LIKELIHOODS["gaussian_isotropic"](MEAN, SCALE).double()
-    likelihood.start(0.7 / SCALE**2)
+    likelihood.init_noise(0.7 / SCALE**2)
     in_x = likelihood.constant_variance() * SCALE**2
     torch.testing.assert_close(in_x, torch.full_like(in_x, 0.7))
 
@@ -198,7 +198,7 @@ def test_heteroscedastic_bound_is_unbounded_without_its_floor_and_bounded_with_i
 
     def log_p(floor, log_variance):
         likelihood = HeteroscedasticGaussianLikelihood(MEAN, torch.ones(P, dtype=torch.float64), floor=floor).double()
-        likelihood.start(noise)
+        likelihood.init_noise(noise)
         raw = torch.cat([u, torch.full((1, P), float(log_variance), dtype=torch.float64)], dim=-1)
         return likelihood.log_prob(raw, u).item()
 
@@ -212,7 +212,7 @@ def test_heteroscedastic_bound_is_unbounded_without_its_floor_and_bounded_with_i
 def test_heteroscedastic_start_is_the_given_noise():
     likelihood = HeteroscedasticGaussianLikelihood(MEAN, SCALE)
     noise = torch.linspace(0.1, 0.9, P, dtype=torch.float64)
-    raw = torch.cat([torch.zeros(P, dtype=torch.float64), likelihood.start(noise)])
+    raw = torch.cat([torch.zeros(P, dtype=torch.float64), likelihood.init_noise(noise)])
     torch.testing.assert_close(likelihood.variance(raw), noise)
 
 

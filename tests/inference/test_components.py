@@ -16,7 +16,7 @@ from skvae.likelihoods import LIKELIHOODS
 from skvae.networks import NETWORKS
 from skvae.posteriors import POSTERIORS
 
-from .conftest import curved_spectra, in_support, small
+from ..conftest import curved_spectra, in_support, small
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_components_are_sorted_by_what_they_carry_and_have_pca_s_signs(posterior
     assert (vae.components_[np.arange(3), largest] > 0).all()
     carried = vae.transform(X).var(axis=0) * np.square(vae.loadings(X)).sum(axis=2).mean(axis=0)
     order = vae.net_.module_.order.tolist()
-    assert order == [0, 1, 2] if POSTERIORS[posterior].chained else (np.diff(carried) <= 0).all()
+    assert order == [0, 1, 2] if POSTERIORS[posterior].order_matters else (np.diff(carried) <= 0).all()
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)

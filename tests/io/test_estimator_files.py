@@ -28,9 +28,9 @@ from skvae.likelihoods import LIKELIHOODS, GaussianLikelihood
 from skvae.objectives import InfoVAE
 from skvae.posteriors import POSTERIORS, DiagPosterior
 
-from .conftest import curved_spectra, in_support, small
+from ..conftest import curved_spectra, in_support, small
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "files"
 
 
 def through_file(vae, path):
@@ -45,8 +45,8 @@ def through_joblib(vae, path):
 
 def through_skops(vae, path):
     data = skops.io.dumps(vae)
-    assert skops.io.get_untrusted_types(data=data) == ["skvae._transformer.VAETransformer"]
-    return skops.io.loads(data, trusted=["skvae._transformer.VAETransformer"])
+    assert skops.io.get_untrusted_types(data=data) == ["skvae._vae.VAETransformer"]
+    return skops.io.loads(data, trusted=["skvae._vae.VAETransformer"])
 
 
 WAYS = {
@@ -214,6 +214,15 @@ def test_objects_are_refused_unless_the_caller_passes_them(name, spectra, tmp_pa
         skvae.load(path, **{name: {"posterior": POSTERIORS["full"], "random_state": "3"}.get(name, 3)})
 
 
+def keep_in_a_pickle(vae, folder):
+    return pickle.loads(pickle.dumps(vae))
+
+
+def keep_in_a_file(vae, folder):
+    vae.save(folder / "vae")
+    return skvae.load(folder / "vae", net_params={"lr_scheduler": None})
+
+
 class Mine(VAETransformer):
     """An estimator of one's own."""
 
@@ -228,6 +237,49 @@ def test_subclasses_are_named_by_the_caller(spectra, tmp_path):
     vae.notes_ = 3
     with pytest.raises(ValueError, match="notes_"):
         vae.save(tmp_path / "mine")
+
+
+class Remembers(VAETransformer):
+    """An estimator whose fit sets a private attribute."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        self._first_row = X[0]
+        return super().fit(X, y, sample_weight)
+
+
+def test_attributes_of_other_libraries_are_left_out_and_a_subclass_s_own_refused(spectra, tmp_path):
+    """scikit-learn may give its estimators attributes that this version does not know."""
+    vae = VAETransformer(2, **small(max_iter=1)).fit(spectra)
+    vae._sklearn_something_new = 3
+    vae.save(tmp_path / "new")
+    np.testing.assert_array_equal(skvae.load(tmp_path / "new").transform(spectra), vae.transform(spectra))
+    with pytest.raises(ValueError, match="_first_row"):
+        Remembers(2, **small(max_iter=1)).fit(spectra).save(tmp_path / "own")
+
+
+@pytest.mark.parametrize("keep", [keep_in_a_pickle, keep_in_a_file])
+def test_parameters_that_change_after_the_fit_do_not_reach_it(spectra, tmp_path, keep):
+    sizes, options = [8], {"lr_scheduler": None}
+    vae = VAETransformer(2, **small(max_iter=1, hidden_layer_sizes=sizes, net_params=options)).fit(spectra)
+    sizes.append(4)
+    options["optimizer"] = torch.optim.SGD
+    twin = keep(vae, tmp_path)
+    np.testing.assert_array_equal(twin.transform(spectra), vae.transform(spectra))
+    assert list(twin.get_params()["hidden_layer_sizes"]) == [8, 4]  # the parameter for the next fit
+    twin.partial_fit(spectra)
+
+
+def test_an_error_of_ours_is_not_called_a_damaged_file(spectra, tmp_path, monkeypatch):
+    VAETransformer(2, **small(max_iter=1)).fit(spectra).save(tmp_path / "vae")
+
+    def broken(*args):
+        raise AttributeError("a mistake in the code")
+
+    for place in ("skvae._io.load.check_fitted", "skvae._io.tensor_file._decode"):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, broken)
+            with pytest.raises(AttributeError, match="a mistake"):
+                skvae.load(tmp_path / "vae")
 
 
 def test_pickles_are_at_most_three_times_the_weights(tmp_path):
@@ -255,7 +307,7 @@ def test_pickle_of_another_version_warns_and_of_this_one_does_not(spectra, monke
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pickle.loads(data)
-    monkeypatch.setattr("skvae._persistence.__version__", "99.0")
+    monkeypatch.setattr("skvae._io.estimator_state.__version__", "99.0")
     with pytest.warns(UserWarning, match=rf"skvae {skvae.__version__} and is read by 99.0"):
         pickle.loads(data)
     with warnings.catch_warnings():
@@ -307,7 +359,7 @@ def test_metadata_says_what_it_is(spectra, tmp_path):
 def test_in_a_pipeline(spectra, tmp_path):
     pipe = make_pipeline(StandardScaler(), VAETransformer(2, **small())).fit(spectra)
     data = skops.io.dumps(pipe)
-    twin = skops.io.loads(data, trusted=["skvae._transformer.VAETransformer"])
+    twin = skops.io.loads(data, trusted=["skvae._vae.VAETransformer"])
     np.testing.assert_array_equal(twin.transform(spectra), pipe.transform(spectra))
 
 
@@ -329,7 +381,7 @@ def test_a_save_that_fails_leaves_the_file_before(spectra, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("file", sorted(DATA.glob("*.safetensors")), ids=lambda file: file.stem)
 def test_files_of_earlier_versions_load(file):
-    """Beside each lies what it answered when it was written, by `python -m tests.test_persistence`."""
+    """Beside each lies what it answered when it was written, by `python -m tests.io.test_estimator_files`."""
     vae, then = skvae.load(file), np.load(file.with_suffix(".npz"))
     np.testing.assert_allclose(vae.transform(then["X"]), then["Z"], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(vae.inverse_transform(then["Z"]), then["back"], rtol=1e-4)
@@ -342,14 +394,14 @@ def test_there_is_a_file_of_this_format():
     for file in DATA.glob("*.safetensors"):
         with safetensors.safe_open(file, framework="numpy") as opened:
             formats.add(json.loads(opened.metadata()["skvae"])["format"])
-    assert formats == set(range(1, skvae._tensor_file.FORMAT + 1))
+    assert formats == set(range(1, skvae._io.tensor_file.FORMAT + 1))
 
 
 if __name__ == "__main__":
     X = np.round(curved_spectra(30, n_channels=8), 3)
     for posterior in POSTERIORS:
         vae = VAETransformer(2, posterior=posterior, **small(hidden_layer_sizes=(4,), max_iter=3, refit=False)).fit(X)
-        name = DATA / f"format_{skvae._tensor_file.FORMAT}_{posterior}"
+        name = DATA / f"format_{skvae._io.tensor_file.FORMAT}_{posterior}"
         vae.save(name.with_suffix(".safetensors"))
         Z = vae.transform(X)
         np.savez(name.with_suffix(".npz"), X=X, Z=Z, back=vae.inverse_transform(Z), scores=vae.score_samples(X))

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from skvae import VAETransformer
 from skvae.posteriors import POSTERIORS
 
-from .conftest import curved_spectra, small
+from ..conftest import curved_spectra, small
 
 CALLS = {
     "transform": lambda vae, X: vae.transform(X),

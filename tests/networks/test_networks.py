@@ -10,9 +10,9 @@ from sklearn.decomposition import PCA, FactorAnalysis
 from torch import nn
 
 from skvae import VAETransformer
-from skvae.networks import NETWORKS, Alone, LinearPath, Network, draw_weights, fan_in, weighted_layers
+from skvae.networks import NETWORKS, LinearResidual, Network, PlainNetwork, draw_weights, fan_in, weighted_layers
 
-from .conftest import curved_spectra, small
+from ..conftest import curved_spectra, small
 
 IMAGES = [(1, 8, 8), (3, 4, 4), (1, 7, 5), (2, 28, 28)]
 LENGTHS = [1, 2, 9, 60, 257]
@@ -134,8 +134,8 @@ def test_convolutions_gain_on_spectra_whose_bands_shift():
 
 def test_a_random_start_is_the_networks_alone(spectra):
     vae = VAETransformer(2, init="random", **small()).fit(spectra)
-    assert isinstance(vae.net_.module_.encoder, Alone)
-    assert isinstance(VAETransformer(2, **small()).fit(spectra).net_.module_.encoder, LinearPath)
+    assert isinstance(vae.net_.module_.encoder, PlainNetwork)
+    assert isinstance(VAETransformer(2, **small()).fit(spectra).net_.module_.encoder, LinearResidual)
 
 
 def test_input_shape_may_be_an_array():

@@ -12,7 +12,7 @@ from skvae.networks import NETWORKS
 from skvae.networks._base import by_columns
 from skvae.posteriors import POSTERIORS
 
-from .conftest import small
+from ..conftest import small
 
 METHODS = ("transform", "score_samples", "q_residuals")
 

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from skvae import VAETransformer, load
 
-from .conftest import curved_spectra, small
+from ..conftest import curved_spectra, small
 
 pytest.importorskip("sklearn", minversion="1.9")  # StandardScaler and the checks of the tag learned it late
 

@@ -12,14 +12,15 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
+from sklearn.model_selection._validation import _fit_and_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skvae import VAESearchCV, VAETransformer
-from skvae._rows import Rows
-from skvae._search import Candidate, Fit, train_side_by_side
-from skvae._together import train_together
-from skvae._training import fit_net, stages
+from skvae._data.rows import Rows, WeightedRows
+from skvae._search_cv import Plan, StackedFit, train_side_by_side
+from skvae._training.fit import fit_model, phases
+from skvae._training.stacked_fit import train_stacked
 from skvae.likelihoods import LIKELIHOODS
 from skvae.networks import NETWORKS
 from skvae.posteriors import POSTERIORS
@@ -70,12 +71,13 @@ def test_each_net_becomes_what_it_would_alone(kind):
         )
     ]
     rows = [Rows(X), Rows(X[3:]), Rows(X[:80]), Rows(X[::-1].copy())]  # the last batches differ
-    fits = [(p, r, p.random_state) for p, r in zip(params, rows, strict=True)]
-    alone = [fit_net(*fit) for fit in fits]
-    together = [Fit(Candidate({}), None, stages(*fit), 0) for fit in fits]
+    fits = [(p, WeightedRows(r), p.random_state) for p, r in zip(params, rows, strict=True)]
+    alone = [fit_model(*fit) for fit in fits]
+    together = [StackedFit(Plan(None), None, phases(*fit), 0) for fit in fits]
     train_side_by_side(together)
-    for (net, selection, held_out), fit in zip(alone, together, strict=True):
-        our_net, our_selection, ours_held_out = fit.result
+    for result, fit in zip(alone, together, strict=True):
+        net, selection, held_out = result.net, result.selection, result.held_out
+        our_net, our_selection, ours_held_out = fit.result.net, fit.result.selection, fit.result.held_out
         assert our_selection.best_epoch_ == selection.best_epoch_
         np.testing.assert_array_equal(ours_held_out, held_out)
         for theirs, ours in zip(selection.history, our_selection.history, strict=True):
@@ -112,6 +114,26 @@ def test_models_that_cannot_be_trained_together_keep_their_place():
     np.testing.assert_array_equal(in_processes.cv_results_["mean_test_score"], scores)
     assert not (scores == GridSearchCV(pipeline, grid, cv=2).fit(X).cv_results_["mean_test_score"])[[0, 1]].any()
     assert all(type(params) is dict for params in together.cv_results_["params"])
+
+
+def test_a_fit_gets_its_own_fold_s_net_by_a_private_attribute_and_keeps_nothing_of_it():
+    """The attribute survives the pickle that goes to a worker, and is gone when the fit is done."""
+    X = curved_spectra(80, 12)
+    vae, sent = VAETransformer(2, **BASE), []
+
+    def spied(estimator, *args, **kwargs):
+        sent.append(pickle.loads(pickle.dumps(estimator)))
+        return _fit_and_score(estimator, *args, **kwargs)
+
+    with patch("sklearn.model_selection._search._fit_and_score", spied):
+        search = VAESearchCV(vae, {"beta": [1.0, 2.0, 4.0]}, cv=2).fit(X)
+    assert search.n_trained_together_ == 6 and len({estimator._trained_fit.key for estimator in sent}) == 6
+    betas = [1.0, 1.0, 2.0, 2.0, 4.0, 4.0]
+    for beta, estimator in zip(betas, sent, strict=True):
+        assert f"('beta', '{beta}')" in estimator._trained_fit.key[0]
+        assert not {"_trained_fit", "_handover"} & set(estimator.get_params())
+    for fitted in (search.best_estimator_, search.estimator, clone(search.best_estimator_), vae):
+        assert not {"_trained_fit", "_handover"} & set(vars(fitted))
 
 
 def test_steps_before_may_differ_and_fail():
@@ -155,9 +177,9 @@ def test_rows_are_held_for_as_many_models_as_there_is_room_for():
     X = curved_spectra(100, 20)
     grid = {"random_state": [0, 1, 2]}
     search = VAESearchCV(VAETransformer(2, **BASE), grid, cv=2)
-    with config_context(working_memory=0.03), patch("skvae._search.train_together", wraps=train_together) as trained:
+    with config_context(working_memory=0.03), patch("skvae._search_cv.train_stacked", wraps=train_stacked) as trained:
         search.fit(X)
-    # 6 fits of 50 rows, 16 kB each: two at a time, in two stages.
+    # 6 fits of 50 rows, 16 kB each: two at a time, in two phases.
     assert [len(call.args[0]) for call in trained.call_args_list] == [2] * 6
     assert search.n_trained_together_ == 6
 

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 
 from skvae import VAETransformer
 
-from .conftest import curved_spectra, small
+from ..conftest import curved_spectra, small
 
 WHOLE = np.clip(np.round(curved_spectra(40, n_channels=6) / 20), 0, 100)  # which every dtype holds exactly
 GAPS = np.where(np.arange(WHOLE.size).reshape(WHOLE.shape) % 11 == 3, np.nan, WHOLE)

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 from skorch.callbacks import Callback
 
 from skvae import VAETransformer
-from skvae._adamw import AdamW
+from skvae._training import torch_private
+from skvae._training.adamw import AdamW
 
-from .conftest import curved_spectra, small
+from ..conftest import curved_spectra, small
 
 
 def layers():
@@ -121,3 +123,62 @@ def test_tf32_puts_the_process_s_setting_back(spectra):
     with pytest.raises(RuntimeError, match="stop here"):
         VAETransformer(2, **small(precision="tf32", callbacks=[Fail()])).fit(spectra)
     assert setting() == before
+
+
+@pytest.mark.parametrize("rate_on_device", [False, True])
+def test_the_public_adamw_stands_in_for_the_private_kernel(monkeypatch, rate_on_device):
+    """Number for number, also where several parameters share one count of steps."""
+    nets = layers(), layers()
+    x = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
+    for net, kernel in zip(nets, (torch_private._fused_kernel, None), strict=True):
+        monkeypatch.setattr(torch_private, "_fused_kernel", kernel)
+        optimizer = AdamW(groups(net), lr=torch.tensor(1e-2) if rate_on_device else 1e-2, weight_decay=0.3)
+        for _ in range(5):
+            net(x).square().sum().backward()
+            optimizer.update()
+        assert {group["step"].item() for group in optimizer.param_groups} == {5.0}
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+class PlainDescent(torch.optim.Optimizer):
+    """An optimizer whose `step` takes no closure."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.sub_(p.grad, alpha=group["lr"])
+
+
+class NeedsClosure(torch.optim.SGD):
+    """An optimizer that evaluates the loss itself, as LBFGS does."""
+
+    def step(self, closure):
+        return super().step(closure)
+
+
+class CountsBatches(Callback):
+    n_batches = 0
+
+    def on_batch_end(self, net, **kwargs):
+        self.n_batches += 1
+
+
+@pytest.mark.parametrize("has_hook", [False, True])
+@pytest.mark.parametrize("optimizer", [partial(torch.optim.SGD, foreach=False), PlainDescent, NeedsClosure])
+def test_any_optimizer_takes_the_steps_of_gradient_descent(spectra, optimizer, has_hook):
+    settings = small(max_iter=2, learning_rate_init=1e-6, early_stopping=False)
+    callback = CountsBatches()
+    callbacks = [callback] if has_hook else None
+    ours, theirs = (
+        VAETransformer(2, net_params={"optimizer": kind}, callbacks=callbacks, **settings).fit(spectra)
+        for kind in (optimizer, torch.optim.SGD)
+    )
+    np.testing.assert_allclose(ours.transform(spectra), theirs.transform(spectra), rtol=1e-5, atol=1e-6)
+    assert ours.score(spectra) != VAETransformer(2, **{**settings, "max_iter": 0}).fit(spectra).score(spectra)
+    assert callback.n_batches == (2 * 2 * 19 if has_hook else 0)

@@ -8,7 +8,8 @@ import torch
 from scipy.optimize import minimize
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from skvae.posteriors import POSTERIORS, Posterior, RhoPosterior, TemperedPosterior, WidenedPosterior
+from skvae._model.missing_values import TemperedPosterior, WidenedPosterior
+from skvae.posteriors import POSTERIORS, Posterior, RhoPosterior
 
 DIMENSIONS = (1, 2, 5, 20)
 every_posterior = pytest.mark.parametrize("family", POSTERIORS.values(), ids=POSTERIORS)
@@ -133,7 +134,7 @@ def test_gradcheck(family, d):
 def test_start_is_the_nearest_of_the_family(family, d):
     """No small change of the raw numbers lowers KL(q || N(0, (V diag(precision) V^T)^-1))."""
     precision = torch.linspace(30.0, 1.5, d, dtype=torch.float64)
-    rotation, best, raw = family.at_precision(precision)
+    rotation, best, raw = family.init_from_precision(precision)
     assert family is RhoPosterior or torch.equal(best, precision)
     precision = best
     torch.testing.assert_close(rotation @ rotation.T, torch.eye(d, dtype=torch.float64))
@@ -181,7 +182,7 @@ PRECISIONS = {
 def test_rho_start_is_the_joint_optimum_of_loadings_and_posterior(d, spectrum):
     """What it leaves: the likelihood that other loadings lose, and the divergence, of dense matrices."""
     precision = PRECISIONS[spectrum](d)
-    rotation, best, raw = RhoPosterior.at_precision(precision)
+    rotation, best, raw = RhoPosterior.init_from_precision(precision)
     assert (best >= 1).all() and (best[precision == 1] == 1).all()
     q = RhoPosterior(torch.cat([precision.new_zeros(d), raw]), d)
     target = MultivariateNormal(torch.zeros(d, dtype=torch.float64), precision_matrix=rotation * best @ rotation.T)
@@ -216,7 +217,7 @@ def test_at_two_components_rho_is_diag_turned_by_45_degrees():
 def test_default_start_search_finds_the_diagonal_optimum():
     family = POSTERIORS["diag"]
     precision = torch.tensor([50.0, 7.0, 1.0], dtype=torch.float64)
-    _, _, raw = Posterior.at_precision.__func__(family, precision)
+    _, _, raw = Posterior.init_from_precision.__func__(family, precision)
     torch.testing.assert_close(raw, -precision.log(), rtol=1e-4, atol=1e-4)
 
 

@@ -10,12 +10,12 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from sklearn.decomposition import PCA, FactorAnalysis
 
 from skvae import VAETransformer
-from skvae._eigen import largest, ritz
-from skvae._linear_start import linear_start
+from skvae._linear.eigenvectors import largest_eigenvectors, rayleigh_ritz
+from skvae._linear.start import linear_start
 from skvae.posteriors import POSTERIORS
 
-from .conftest import curved_spectra
-from .test_posteriors import rho_gap
+from ..conftest import curved_spectra
+from ..posteriors.test_posteriors import rho_gap
 
 
 def digits():
@@ -182,8 +182,11 @@ def test_the_largest_eigenvalues_are_those_of_the_whole_decomposition(name, k):
     turn = torch.linalg.qr(torch.from_numpy(np.random.RandomState(0).standard_normal((1200, 1200)))).Q
     matrix = (turn * torch.from_numpy(values)) @ turn.T
     matrix = (matrix + matrix.T) / 2
-    with patch("skvae._eigen.ritz", wraps=ritz) as ritz_, patch("torch.linalg.eigh", wraps=torch.linalg.eigh) as eigh:
-        found, vectors = largest(matrix, k)
+    with (
+        patch("skvae._linear.eigenvectors.rayleigh_ritz", wraps=rayleigh_ritz) as ritz_,
+        patch("torch.linalg.eigh", wraps=torch.linalg.eigh) as eigh,
+    ):
+        found, vectors = largest_eigenvectors(matrix, k)
         calls = [len(call.args[0]) for call in eigh.call_args_list]
     if k == 8:
         assert (1200 not in calls) == few

@@ -10,13 +10,14 @@ import torch
 from scipy.integrate import quad
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from skvae import VAETransformer, _net
-from skvae._rows import Rows
-from skvae._training import to_device
-from skvae.objectives import ELBO, IWAE, KERNELS, OBJECTIVES, Draw, InfoVAE, Objective, importance_bound
+from skvae import VAETransformer
+from skvae._data.rows import Rows
+from skvae._training import net as net_module
+from skvae._training.fit import to_device
+from skvae.objectives import ELBO, IWAE, KERNELS, OBJECTIVES, InfoVAE, ModelOutput, Objective, importance_bound
 from skvae.posteriors import POSTERIORS
 
-from .conftest import curved_spectra, small
+from ..conftest import curved_spectra, small
 
 N, D = 6, 3
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
@@ -29,7 +30,7 @@ def made_draw(n_draws=None, family="full", n=N, d=D, seed=0):
     q = POSTERIORS[family](normal(n, POSTERIORS[family].n_raw(d)), d)
     shape = (n,) if n_draws is None else (n_draws, n)
     eps = normal(*shape, d)
-    return Draw(normal(*shape) - 5, q, q.kl(), q.rsample(eps), eps)
+    return ModelOutput(normal(*shape) - 5, q, q.kl(), q.rsample(eps), eps)
 
 
 @every_objective
@@ -78,7 +79,7 @@ def test_free_bits_are_paid_for_by_components_under_them_which_get_no_gradient()
     q = POSTERIORS["diag"](raw, d)
     own = q.kl_of_components()
     assert own[:, 0].mean() < 0.5 < own[:, 1].mean()
-    draw = Draw(torch.zeros(2, dtype=torch.float64), q, q.kl(), q.mean, q.mean)
+    draw = ModelOutput(torch.zeros(2, dtype=torch.float64), q, q.kl(), q.mean, q.mean)
     objective = ELBO(free_bits=0.5)(draw)
     torch.testing.assert_close(objective, -(0.5 + own[:, 1]))
     objective.sum().backward()
@@ -123,7 +124,7 @@ def test_iwae_rises_with_more_draws_and_is_exact_for_the_exact_posterior():
         eps = torch.randn(n_draws, 2, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         z = q.rsample(eps)
         log_likelihood = torch.distributions.Normal(z, noise**0.5).log_prob(x).sum(-1)
-        return IWAE()(Draw(log_likelihood, q, q.kl(), z, eps))
+        return IWAE()(ModelOutput(log_likelihood, q, q.kl(), z, eps))
 
     torch.testing.assert_close(bound(1.0, 1, 0), exact)
     torch.testing.assert_close(bound(1.0, 7, 0), exact)
@@ -210,7 +211,7 @@ def test_scores_do_not_depend_on_how_rows_are_taken_in_blocks(objective, monkeyp
     vae = VAETransformer(2, objective=objective, **small(n_draws=2, max_iter=1, early_stopping=False)).fit(X)
     u, eps = to_device(vae.net_, Rows(X)), torch.randn(3, 2, 300, 2, generator=torch.Generator().manual_seed(0))
     whole = vae.net_.evaluate(u, eps)
-    monkeypatch.setattr(_net, "rows_per_block", lambda n_values: 7)
+    monkeypatch.setattr(net_module, "rows_per_block", lambda n_values: 7)
     assert vae.net_.evaluate(u, eps) == pytest.approx(whole, abs=1e-3)
 
 
@@ -266,7 +267,7 @@ def test_kl_warmup_starts_at_no_weight_and_ends_at_beta(spectra):
     """The loss of the first epochs lacks the KL; scores, and so the kept weights, are at full weight."""
     settings = small(max_iter=8, early_stopping=False, batch_size=300)  # one step an epoch
     warm = VAETransformer(2, kl_warmup=4, **settings).fit(spectra)
-    assert warm.net_.training_step_.share.item() == 1.0
+    assert warm.net_.training_step_.kl_scale.item() == 1.0
     cold = VAETransformer(2, **settings).fit(spectra)
     first = warm.history_[1]
     assert cold.history_[1]["train_loss"] - first["train_loss"] == pytest.approx(0.75 * first["train_kl"], rel=1e-3)
@@ -276,7 +277,7 @@ def test_kl_warmup_starts_at_no_weight_and_ends_at_beta(spectra):
 
 def test_kl_warmup_goes_on_over_partial_fits_and_is_over_before_patience_counts(spectra):
     vae = VAETransformer(2, kl_warmup=3, **small())
-    shares = [vae.partial_fit(spectra).net_.training_step_.share.item() for _ in range(4)]
+    shares = [vae.partial_fit(spectra).net_.training_step_.kl_scale.item() for _ in range(4)]
     np.testing.assert_allclose(shares, [1 / 3, 2 / 3, 1, 1], rtol=1e-6)
     impatient = small(max_iter=20, n_iter_no_change=2, tol=1e6)
     assert VAETransformer(2, kl_warmup=5, **impatient).fit(spectra).n_iter_ == 7
@@ -292,7 +293,7 @@ def test_iwae_s_gradient_is_that_of_the_draws_by_their_normalised_weights():
     def draw(eps):
         q = family(raw, 2)
         z = q.rsample(eps)
-        return Draw(-2 * (x - z).square().sum(-1), q, q.kl(), z, eps)
+        return ModelOutput(-2 * (x - z).square().sum(-1), q, q.kl(), z, eps)
 
     (gradient,) = torch.autograd.grad(IWAE()(draw(eps)).sum(), raw)
     singles = [IWAE()(draw(one)) for one in eps]

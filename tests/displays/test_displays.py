@@ -21,7 +21,7 @@ from sklearn.exceptions import NotFittedError
 
 from skvae import VAETransformer, displays
 
-from .conftest import small
+from ..conftest import small
 
 WAVELENGTHS = 400.0 + 2.5 * np.arange(60)
 SHAPE = (6, 10)  # the 60 channels as an image

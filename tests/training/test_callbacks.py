@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skvae import VAETransformer, load
 
-from .conftest import small
+from ..conftest import small
 
 callback = pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
 
