@@ -58,8 +58,9 @@ class SharedPosterior(Posterior):
         return self.log_s.exp() * (1 + self.v.square())
 
     @classmethod
-    def at_precision(cls, precision):  # v and -v are the same, so v = 0 has no gradient: training would never leave it
-        rotation, precision, raw = super().at_precision(precision)
+    def init_from_precision(cls, precision):
+        # v and -v are the same, so that v = 0 has no gradient, and training would never leave it
+        rotation, precision, raw = super().init_from_precision(precision)
         raw[len(precision) :] = 0.1
         return rotation, precision, raw
 

@@ -32,8 +32,8 @@ class EluDiagonal(FullPosterior):
         super().__init__(torch.cat([mean, 2 * elu(diagonal).log(), below], dim=-1), n_components)
 
     @classmethod
-    def at_precision(cls, precision):  # the linear start, as positive as it should be
-        rotation, precision, raw = super().at_precision(precision)
+    def init_from_precision(cls, precision):  # the linear start, as positive as it should be
+        rotation, precision, raw = super().init_from_precision(precision)
         raw[: len(precision)] = precision.rsqrt()  # above 0, elu(x) = x
         return rotation, precision, raw
 

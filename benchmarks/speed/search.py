@@ -1,12 +1,11 @@
 """A search of many small models: VAESearchCV beside GridSearchCV, as ratios of seconds in one run.
 
-    OMP_NUM_THREADS=1 python benchmarks/search.py
+    OMP_NUM_THREADS=1 python -m benchmarks.speed.search
 
 Each search fits 16 models (4 seeds x 2 betas x 2 folds), or 64, of one shape for a fixed number of epochs, or with
 patience, and the two take turns. On a GPU: ``--device cuda``.
 """
 
-import argparse
 import time
 import warnings
 from functools import partial
@@ -15,6 +14,9 @@ import numpy as np
 import torch
 from sklearn.model_selection import GridSearchCV
 
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.curved_surface import sample
+from benchmarks.common.markdown import heading, line
 from skvae import VAESearchCV, VAETransformer
 
 SETTINGS = {  # seeds, rows, features, parameters
@@ -30,23 +32,18 @@ SETTINGS = {  # seeds, rows, features, parameters
 }
 
 
-def spectra(n, p):
-    rng = np.random.RandomState(0)
-    curved = np.tanh(rng.standard_normal((n, 4)) @ rng.standard_normal((4, 12))) @ rng.standard_normal((12, p))
-    return (curved + 0.1 * rng.standard_normal((n, p))).astype(np.float32)
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=20)
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     print(f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads\n")
-    print("| 16 models of | s, one by one | s, together | ratio | scores differ by, nats |\n|---|---|---|---|---|")
+    print(heading("16 models of", "s, one by one", "s, together", "ratio", "scores differ by, nats"))
     for name, (n_seeds, n, p, settings) in SETTINGS.items():
-        X, grid = spectra(n, p), {"random_state": list(range(n_seeds)), "beta": [1.0, 4.0]}
+        X = sample(n, p, d=4, n_hidden=12, noise=0.1)
+        grid = {"random_state": list(range(n_seeds)), "beta": [1.0, 4.0]}
         fixed = {"early_stopping": False, "max_iter": args.epochs, "device": args.device}
         vae = partial(VAETransformer, 4, **{**fixed, **settings})
         seconds, scores = {GridSearchCV: [], VAESearchCV: []}, {}
@@ -60,9 +57,8 @@ def main():
         alone, together = seconds.values()
         ratio = np.median(np.array(together) / alone)
         apart = np.abs(scores[GridSearchCV] - scores[VAESearchCV]).max()
-        print(
-            f"| {name} | {np.median(alone):.2f} | {np.median(together):.2f} | {ratio:.2f} | {apart:.3f} |", flush=True
-        )
+        cells = [f"{np.median(alone):.2f}", f"{np.median(together):.2f}", f"{ratio:.2f}", f"{apart:.3f}"]
+        print(line(name, *cells), flush=True)
 
 
 if __name__ == "__main__":

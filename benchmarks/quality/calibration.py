@@ -1,6 +1,6 @@
 """How often a held-out spectrum lies within the intervals of `reconstruct`, beside what they promise.
 
-    OMP_NUM_THREADS=1 python benchmarks/calibration.py
+    OMP_NUM_THREADS=1 python -m benchmarks.quality.calibration
 
 Intervals mean ± z std at 50, 90 and 99 %, over all values of held-out rows; Indian Pines is cut to 5,000 pixels. They
 are for measuring a sample once more, and real sets have one measurement of it: the very one that the model was shown,
@@ -9,7 +9,6 @@ training leave next to no error, has both: there a second measurement should be 
 theory says. Rows are written to --output as they come, and a second run goes on from there.
 """
 
-import argparse
 import time
 import warnings
 from itertools import product
@@ -17,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from records import recorded
 from scipy.stats import norm
-from spectra import SPECTRA, load, split
 
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.markdown import heading, line, spread
+from benchmarks.common.records import recorded
+from benchmarks.common.spectra import SPECTRA, load, split
 from skvae import VAETransformer
 
 LEVELS = np.array([0.5, 0.9, 0.99])
@@ -72,24 +73,19 @@ def measure(name, likelihood, seed):
 
 def table(rows):
     """Markdown: a line for each set, likelihood and kind of measurement."""
-    lines = [
-        "| data (rows x channels) | likelihood | measurement | promised, % | 50 % | 90 % | 99 % | s |",
-        "|---" * 8 + "|",
-    ]
+    heads = ["data (rows x channels)", "likelihood", "measurement", "promised, %", "50 %", "90 %", "99 %", "s"]
+    lines = [heading(*heads)]
     for (data, likelihood, kind), part in pd.DataFrame(rows).groupby(["data", "likelihood", "kind"], sort=False):
         coverage = 100 * np.array(part["coverage"].to_list())
         expected = 100 * np.mean(part["expected"].to_list(), axis=0)
-        cells = [f"{mean:.1f} ± {spread:.1f}" for mean, spread in zip(coverage.mean(0), coverage.std(0), strict=True)]
         promised = ", ".join(f"{share:.1f}" if share % 1 else f"{share:.0f}" for share in expected)
-        lines.append(
-            f"| {data} ({part['shape'].iloc[0]}) | {likelihood} | {kind} | {promised} | {' | '.join(cells)} "
-            f"| {part['seconds'].median():.1f} |"
-        )
+        cells = [f"{data} ({part['shape'].iloc[0]})", likelihood, kind, promised, *map(spread, coverage.T)]
+        lines.append(line(*cells, f"{part['seconds'].median():.1f}"))
     return "\n".join(lines)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("calibration.jsonl"))
     args = parser.parse_args()

@@ -1,23 +1,24 @@
 """Held-out nats, R2 and fit seconds of PCA, factor analysis, a plain VAE and VAETransformer on real spectra.
 
-    OMP_NUM_THREADS=1 python benchmarks/compare_with_pca.py --jobs 2
+    OMP_NUM_THREADS=1 python -m benchmarks.quality.pca_comparison --jobs 2
 
 Every figure is for rows of blocks (sites, tiles, stretches of time) that training never saw; mean and
 standard deviation over seeds, each with its own split. `plain` is the same networks and training alone,
 without the linear maps and their start. Rows are written to --output as they come, and a second run goes on from there.
 """
 
-import argparse
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from records import recorded
 from sklearn.decomposition import PCA, FactorAnalysis
-from spectra import SPECTRA, load, split
 
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.markdown import heading, line, spread
+from benchmarks.common.records import recorded
+from benchmarks.common.spectra import SPECTRA, load, split
 from skvae import VAETransformer
 
 NOISES = ("gaussian", "gaussian_isotropic")
@@ -80,13 +81,10 @@ def table(rows):
     lines = []
     for (data, d), part in frame.groupby(["data", "n_components"], sort=False):
         lines += [f"\n{data} ({part['shape'].iloc[0]}), n_components = {d}, {part['seed'].nunique()} seeds\n"]
-        lines += ["| model | score, nats a row | R2 | fit, s |", "|---|---|---|---|"]
+        lines.append(heading("model", "score, nats a row", "R2", "fit, s"))
         for model, group in part.groupby("model", sort=False):
-            nats, r2 = group["nats"], group["r2"]
-            lines.append(
-                f"| {model} | {nats.mean():.1f} ± {nats.std(ddof=0):.1f} | {r2.mean():.5f} ± {r2.std(ddof=0):.5f} "
-                f"| {group['seconds'].median():.1f} |"
-            )
+            seconds = f"{group['seconds'].median():.1f}"
+            lines.append(line(model, spread(group["nats"]), spread(group["r2"], digits=5), seconds))
     return "\n".join(lines)
 
 
@@ -95,19 +93,17 @@ def summary(rows, n_components=4):
     frame = pd.DataFrame(rows)
     frame = frame[frame["n_components"] == n_components]
     shown = ["PCA", "FactorAnalysis", "diag, gaussian", "diag, gaussian_isotropic"]
-    lines = [f"| data (rows x channels) | {' | '.join(shown)} | R2: PCA | R2: diag, gaussian_isotropic |"]
-    lines += ["|---" * (len(shown) + 3) + "|"]
+    lines = [heading("data (rows x channels)", *shown, "R2: PCA", "R2: diag, gaussian_isotropic")]
     for data, part in frame.groupby("data", sort=False):
-        part = part.groupby("model")
-        nats, spread, r2 = part["nats"].mean(), part["nats"].std(ddof=0), part["r2"].mean()
-        cells = [f"{nats[model]:.0f} ± {spread[model]:.0f}" for model in shown]
-        cells += [f"{r2['PCA']:.4f}", f"{r2['diag, gaussian_isotropic']:.4f}"]
-        lines.append(f"| {data} ({frame[frame['data'] == data]['shape'].iloc[0]}) | {' | '.join(cells)} |")
+        shape, models_of = part["shape"].iloc[0], part.groupby("model")
+        cells = [spread(models_of["nats"].get_group(model), digits=0) for model in shown]
+        cells += [f"{models_of['r2'].get_group(model).mean():.4f}" for model in ("PCA", "diag, gaussian_isotropic")]
+        lines.append(line(f"{data} ({shape})", *cells))
     return "\n".join(lines)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--sets", nargs="+", default=list(SPECTRA))
     parser.add_argument("--components", nargs="+", type=int, default=[2, 4, 8])
     parser.add_argument(
@@ -115,7 +111,7 @@ def main():
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("compare_with_pca.jsonl"))
+    parser.add_argument("--output", type=Path, default=Path("pca_comparison.jsonl"))
     args = parser.parse_args()
 
     tasks = [

@@ -1,6 +1,6 @@
 """Epochs and seconds that training takes to a good held-out score, by batch size, schedule and stopping.
 
-    OMP_NUM_THREADS=1 python benchmarks/time_to_quality.py
+    OMP_NUM_THREADS=1 python -m benchmarks.speed.time_to_quality
 
 After every epoch the weights as they then are score rows of blocks that training never saw; seconds count
 from the call of fit, without those of this scoring. One seed is one split. Curves are without the refit on
@@ -9,7 +9,6 @@ fit does by default. FactorAnalysis is fitted anew before each fit. Rows are wri
 come, and a second run goes on from there.
 """
 
-import argparse
 import time
 import warnings
 from functools import partial
@@ -19,14 +18,16 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from records import recorded
 from sklearn.decomposition import FactorAnalysis
 from skorch.callbacks import Callback
-from spectra import SPECTRA, load, split
 
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.markdown import heading, line, spread
+from benchmarks.common.records import recorded
+from benchmarks.common.spectra import SPECTRA, load, split
 from skvae import VAETransformer
-from skvae._inference import Inference
-from skvae._net import one_cycle
+from skvae._inference.predictor import Predictor
+from skvae._training.schedules import one_cycle
 
 DEFAULT = "default"
 SETTINGS = {
@@ -42,7 +43,7 @@ DRAWN = [DEFAULT, *(setting for setting in SETTINGS if setting.startswith("batch
 
 
 def held_out(net, X):
-    return float(Inference(net.module_, X.dtype).score_samples(X, 16, seed=0).mean())
+    return float(Predictor(net.module_, X.dtype).score_samples(X, 16, seed=0).mean())
 
 
 class Curve(Callback):
@@ -127,8 +128,7 @@ def table(rows):
             f'{len(analysis)} seeds, batch_size="auto" is {sizes}. FactorAnalysis: '
             f"{part['fa_seconds'].median():.2f} s, {analysis.mean():.1f} ± {analysis.std(ddof=0):.1f} nats; "
             f"the start: {default['nats'].str[0].mean():.1f} nats.\n",
-            f"| {' | '.join(columns)} |",
-            "|---" * len(columns) + "|",
+            heading(*columns),
         ]
         for setting, group in part.groupby("setting", sort=False):
             values = [setting, "-", "-", "-", "-"]
@@ -139,9 +139,7 @@ def table(rows):
             times = (group["total"] / group["fa_seconds"]).median()
             values += [f"{group['epochs'].median():.0f}", f"{group['total'].median():.2f} ({times:.1f})"]
             final = group.set_index("seed")["final"]
-            for nats in (final, final - default["final"]):
-                values.append(f"{nats.mean():.1f} ± {nats.std(ddof=0):.1f}")
-            lines.append(f"| {' | '.join(values)} |")
+            lines.append(line(*values, spread(final), spread(final - default["final"])))
     return "\n".join(lines)
 
 
@@ -170,12 +168,12 @@ def draw(rows, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--sets", nargs="+", default=["SSP.460", "soil", "NRW.115"], choices=SPECTRA)
     parser.add_argument("--components", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("time_to_quality.jsonl"))
-    parser.add_argument("--figure", type=Path, default=Path("benchmarks/time_to_quality.png"))
+    parser.add_argument("--figure", type=Path, default=Path("benchmarks/speed/time_to_quality.png"))
     args = parser.parse_args()
 
     tasks = list(product(args.sets, [args.components], range(args.seeds), SETTINGS))

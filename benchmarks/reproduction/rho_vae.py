@@ -1,10 +1,9 @@
 """The rho-VAE paper's experiments (Ferdowsi et al., arXiv:1909.06236), its formulas right; why its figures differ.
 
     export OMP_NUM_THREADS=1
-    python benchmarks/reproduce_rho_vae.py curves --jobs 2
-    python benchmarks/reproduce_rho_vae.py mistake --jobs 2
-    python benchmarks/reproduce_rho_vae.py anchors --jobs 2
-    python benchmarks/reproduce_rho_vae.py --quick    # all three on small images: every code path, no result
+    python -m benchmarks.reproduction.rho_vae curves --jobs 2
+    python -m benchmarks.reproduction.rho_vae mistake --jobs 2
+    python -m benchmarks.reproduction.rho_vae --quick    # both on small images: every code path, no result
 
 `curves`: -ELBO of test rows after each epoch, in nats at beta = 1, by one draw a row whose noise is the same for all
 models. Four models, four posteriors, in the paper's setting: 10 components, one hidden layer of 400, Adam at 1e-3,
@@ -18,30 +17,26 @@ summed over, and its sampler leaves rho out, which makes z a random walk. Both a
 posteriors. The table has what such a model reports as its loss and what its -ELBO is: with the KL of what it samples
 from.
 
-`anchors`: likelihood_anchors.py.
-
 Finished fits are lines of --results; a second run, or another part that needs the same fit, does not repeat them.
 """
 
-import argparse
-import json
 import tempfile
 from itertools import product
 from pathlib import Path
 
-import likelihood_anchors as anchors
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from images import IMAGES, load
-from joblib import Parallel, delayed
 from matplotlib.ticker import MaxNLocator
 from skorch.callbacks import Callback
-from tqdm.auto import tqdm
 
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.images import IMAGES, load
+from benchmarks.common.markdown import heading, line, spread
+from benchmarks.common.records import recorded
 from skvae import VAETransformer
-from skvae.objectives import Draw
+from skvae.objectives import ModelOutput
 from skvae.posteriors import DiagPosterior, RhoPosterior
 
 PAPER = {
@@ -60,6 +55,7 @@ PAPER = {
 CONVOLUTIONAL = {"encoder": "conv2d", "decoder": "conv2d", "hidden_layer_sizes": (1024,), "precision": "bf16"}
 MODELS = {"VAE": {}, "beta-VAE": {"beta": 4.0}, "CNN": CONVOLUTIONAL, "info-VAE": {"objective": "info"}}
 EPOCHS = 15
+COLUMNS = ("data", "model", "posterior", "seed", "epochs")
 POSTERIORS = ("diag", "rho", "rho_diag", "full")
 PUBLISHED = {  # where the paper's curves end, read off its figures: one seed
     ("VAE", "mnist"): {"diag": 107.7, "rho": 86.6},
@@ -123,7 +119,7 @@ class TestCurve(Callback):
             log_likelihood, q, z = net.module_(u, eps)
             kl = q.kl()
             true_kl = q.true_kl() if hasattr(q, "true_kl") else kl
-            trained = net.criterion_(Draw(log_likelihood, q, kl, z, eps))
+            trained = net.criterion_(ModelOutput(log_likelihood, q, kl, z, eps))
             sums += [(true_kl - log_likelihood).sum().item(), -trained.sum().item()]
         for curve, total in zip((self.loss, self.trained), sums, strict=True):
             curve.append(total / self.n)
@@ -141,49 +137,36 @@ def measure(data, model, posterior, seed, epochs, verbose=0):
     return {"loss": curve.loss, "trained": curve.trained, "seconds_per_epoch": float(seconds)}
 
 
-def run(part, measure, columns, tasks, args):
-    """A table of the tasks' results: those that the results file has, and the others as they come."""
-    lines = args.results.read_text().splitlines() if args.results.exists() else []
-    rows = [row for row in map(json.loads, lines) if row["part"] == part]
-    done = {tuple(row[column] for column in columns): row for row in rows}
-    missing = [] if args.no_fit else [task for task in tasks if task not in done]
+def recorded_fits(args, models, posteriors):
+    """A table of fits, of which the results file keeps those that are done."""
 
-    def with_task(task):
-        return {"part": part} | dict(zip(columns, task, strict=True)) | measure(*task, verbose=args.verbose)
+    def with_task(*task):
+        return [dict(zip(COLUMNS, task, strict=True)) | measure(*task, verbose=args.verbose)]
 
-    results = Parallel(n_jobs=args.jobs, return_as="generator_unordered")(map(delayed(with_task), missing))
-    with args.results.open("a") as file:
-        for row in tqdm(results, total=len(missing), desc=part, unit="fit", disable=not missing):
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            done[tuple(row[column] for column in columns)] = row
-    if not (found := [done[task] for task in tasks if task in done]):
+    tasks = list(product(args.data, models, posteriors, range(args.seeds), [args.epochs]))
+    rows = recorded(args.results, COLUMNS, tasks, None if args.no_fit else with_task, args.jobs, progress=True)
+    if not rows:
         raise SystemExit(f"{args.results} has none of these fits.")
-    return pd.DataFrame(found)
-
-
-def fits(args, models, posteriors):
-    """Curves' and mistake's fits are of one kind, so that those of the plain VAE are not made twice."""
-    columns = ("data", "model", "posterior", "seed", "epochs")
-    tasks = list(product(args.data, models, posteriors, range(args.seeds), [args.epochs or EPOCHS]))
-    frame = run("curve", measure, columns, tasks, args)
+    frame = pd.DataFrame(rows)
     return frame.assign(final=frame["loss"].str[-1], reported=frame["trained"].str[-1])
 
 
-def spread(values):
-    return f"{values.mean():.2f}" + (f" ± {values.std(ddof=0):.2f}" if len(values) > 1 else "")
+def over_seeds(values):
+    """Their mean, and their standard deviation where there are several."""
+    return spread(values, digits=2) if len(values) > 1 else f"{values.mean():.2f}"
 
 
 def curves(args):
-    frame = fits(args, args.models, args.posteriors)
+    frame = recorded_fits(args, args.models, args.posteriors)
     draw(frame, args.output / "rho_vae_curves.png")
     lines = [f"-ELBO of test rows after {frame['epochs'][0]} epochs, nats; mean ± standard deviation over the seeds.\n"]
     heads = ["model", "data", "posterior", "seeds", "-ELBO", "the paper's", "minus trained objective", "s an epoch"]
-    lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines.append(heading(*heads))
     for (model, data, posterior), group in frame.groupby(["model", "data", "posterior"], sort=False):
         published = PUBLISHED.get((model, data), {}).get(posterior, "-")
-        cells = [model, data, posterior, len(group), spread(group["final"]), published, spread(group["reported"])]
-        lines.append(f"| {' | '.join(map(str, cells))} | {group['seconds_per_epoch'].median():.1f} |")
+        cells = [model, data, posterior, len(group), over_seeds(group["final"]), published]
+        cells += [over_seeds(group["reported"]), f"{group['seconds_per_epoch'].median():.1f}"]
+        lines.append(line(*cells))
     return lines
 
 
@@ -216,15 +199,16 @@ def draw(frame, path):
 
 
 def mistake(args):
-    frame = fits(args, ["VAE"], ["diag", "rho", *MISTAKES])
+    frame = recorded_fits(args, ["VAE"], ["diag", "rho", *MISTAKES])
     lines = [f"VAE, {frame['epochs'][0]} epochs, test rows, nats; mean ± standard deviation over the seeds.\n"]
-    lines += ["| data | posterior | seeds | reported loss | less diag's | its -ELBO | less diag's |", "|---" * 7 + "|"]
+    heads = ["data", "posterior", "seeds", "reported loss", "less diag's", "its -ELBO", "less diag's"]
+    lines.append(heading(*heads))
     for (data, posterior), group in frame.groupby(["data", "posterior"], sort=False):
         diag = frame[(frame["data"] == data) & (frame["posterior"] == "diag")]
-        cells = [data, posterior, str(len(group))]
+        cells = [data, posterior, len(group)]
         for column in ("reported", "final"):
-            cells += [spread(group[column]), f"{group[column].mean() - diag[column].mean():+.2f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+            cells += [over_seeds(group[column]), f"{group[column].mean() - diag[column].mean():+.2f}"]
+        lines.append(line(*cells))
     for data in frame["data"].unique():
         if published := PUBLISHED.get(("VAE", data)):
             gain = published["rho"] - published["diag"]
@@ -232,33 +216,20 @@ def mistake(args):
     return lines
 
 
-def likelihoods(args):
-    data = [name for name in args.data if name != "fashion_mnist"]
-    settings = product(data, args.objectives, args.init, args.learning_rate)
-    counts = args.samples, args.test_rows
-    tasks = [(*setting, args.epochs or anchors.EPOCHS[setting[1]], *counts) for setting in settings]
-    return anchors.table(run("anchors", anchors.measure, anchors.COLUMNS, tasks, args))
-
-
-PARTS = {"curves": curves, "mistake": mistake, "anchors": likelihoods}
-QUICK = {"data": ["digits"], "seeds": 1, "epochs": 2, "samples": 50, "test_rows": 50}
+PARTS = {"curves": curves, "mistake": mistake}
+QUICK = {"data": ["digits"], "seeds": 1, "epochs": 2}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("part", nargs="?", default="all", choices=[*PARTS, "all"])
     add("--quick", action="store_true", help=f"{QUICK}, results and output in a temporary folder")
-    add("--data", nargs="+", default=["mnist", "fashion_mnist"], choices=IMAGES, help="anchors: not Fashion-MNIST")
+    add("--data", nargs="+", default=["mnist", "fashion_mnist"], choices=IMAGES)
     add("--models", nargs="+", default=list(MODELS), choices=MODELS, help="of curves")
     add("--posteriors", nargs="+", default=POSTERIORS, choices=POSTERIORS, help="of curves")
-    add("--objectives", nargs="+", default=list(anchors.EPOCHS), choices=anchors.EPOCHS, help="of anchors")
-    add("--init", nargs="+", default=["linear"], choices=["linear", "random"], help="of anchors")
-    add("--learning-rate", type=float, nargs="+", default=[6e-3], help="greatest of the cycle, of anchors")
-    add("--samples", type=int, default=5_000, help="draws a row in estimating log p(x), of anchors")
-    add("--test-rows", type=int, default=1_000, help="of anchors")
-    add("--seeds", type=int, default=3, help="how many, of curves and mistake")
-    add("--epochs", type=int, help=f"default: {EPOCHS}; of anchors {anchors.EPOCHS}")
+    add("--seeds", type=int, default=3, help="how many")
+    add("--epochs", type=int, default=EPOCHS)
     add("--jobs", type=int, default=1, help="fits at a time")
     add("--no-fit", action="store_true", help="tables and figure of what --results holds")
     add("--results", type=Path, default=Path("rho_vae_results.jsonl"))

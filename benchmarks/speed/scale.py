@@ -1,16 +1,13 @@
 """How time and memory grow with the rows, each measurement in a process of its own (Linux).
 
-    OMP_NUM_THREADS=2 python benchmarks/scale.py
+    OMP_NUM_THREADS=2 python -m benchmarks.speed.scale
 
 Memory is the most that a process holds beyond what it held before the call, X being held before. A fit of a mapped
 file runs with a limit on its private memory instead (RLIMIT_DATA), which the system enforces.
 """
 
-import argparse
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +16,10 @@ import numpy as np
 import sklearn
 import torch
 
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.curved_surface import fill
+from benchmarks.common.markdown import heading, line
+from benchmarks.common.processes import answer
 from skvae import VAETransformer
 
 N_FEATURES = 200
@@ -26,15 +27,7 @@ EPOCHS = 2
 
 
 def rows(n, into=None):
-    """float32 rows near a curved surface, made a block at a time."""
-    rng = np.random.RandomState(0)
-    first, second = rng.standard_normal((5, 10)), rng.standard_normal((10, N_FEATURES))
-    X = np.empty((n, N_FEATURES), np.float32) if into is None else into
-    for start in range(0, n, 10_000):
-        block = X[start : start + 10_000]
-        z = rng.standard_normal((len(block), 5))
-        block[:] = np.tanh(z @ first) @ second + 0.3 * rng.standard_normal(block.shape)
-    return X
+    return fill(np.empty((n, N_FEATURES), np.float32) if into is None else into, d=5, n_hidden=10)
 
 
 def estimator(max_iter=EPOCHS):
@@ -106,12 +99,11 @@ def infer(n):
 
 def apart(function, n):
     """The result of a function of this file in a fresh process."""
-    run = [sys.executable, __file__, "--only", function.__name__, str(n)]
-    return json.loads(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+    return answer(__spec__.name, "--only", function.__name__, n)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--most", type=int, default=1_000_000, help="rows")
     parser.add_argument("--only", nargs=2, metavar=("FUNCTION", "ROWS"), help="one measurement, here, as JSON")
     args = parser.parse_args()
@@ -121,22 +113,21 @@ def main():
 
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {N_FEATURES} features")
     print(f"\n`fit`, {EPOCHS} epochs of 90 % of the rows, default batch size\n")
-    print("| rows | X, MB | s | s per 100,000 rows | memory beyond X, MB | in X's |\n|---|---|---|---|---|---|")
+    print(heading("rows", "X, MB", "s", "s per 100,000 rows", "memory beyond X, MB", "in X's"))
     sizes = [n for n in (1000, 10_000, 100_000, 1_000_000) if n <= args.most]
     for n in sizes:
         size, found = 4 * n * N_FEATURES / 2**20, apart(fit, n)
-        per = found["s"] / n * 100_000
-        print(f"| {n:,} | {size:.0f} | {found['s']:.1f} | {per:.1f} | {found['MB']:.0f} | {found['MB'] / size:.2f} |")
+        cells = [f"{n:,}", f"{size:.0f}", f"{found['s']:.1f}", f"{found['s'] / n * 100_000:.1f}"]
+        print(line(*cells, f"{found['MB']:.0f}", f"{found['MB'] / size:.2f}"))
     found = apart(fit_mapped, sizes[-1])
     print(f"\nThe last from a mapped file, with {found['MB']:.0f} MB of private memory allowed: {found['s']:.1f} s")
 
     print("\nInference, beside the bare module call on all rows at once\n")
-    print(
-        "| method | rows | rows/s | bare | seconds, ratio to bare | memory, MB | bare |\n|---|---|---|---|---|---|---|"
-    )
+    print(heading("method", "rows", "rows/s", "bare", "seconds, ratio to bare", "memory, MB", "bare"))
     for name, (ours, bare, ratio, memory, bare_memory) in apart(infer, sizes[-1]).items():
         n = sizes[-1] // (20 if name == "score_samples" else 1)
-        print(f"| {name} | {n:,} | {ours:,.0f} | {bare:,.0f} | {ratio:.2f} | {memory:.0f} | {bare_memory:.0f} |")
+        cells = [name, f"{n:,}", f"{ours:,.0f}", f"{bare:,.0f}", f"{ratio:.2f}"]
+        print(line(*cells, f"{memory:.0f}", f"{bare_memory:.0f}"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A fit of more rows than memory holds: a mapped file under a limit on the private memory of the process (Linux).
 
-    OMP_NUM_THREADS=2 python benchmarks/out_of_core.py --gigabytes 20 --limit 4
+    OMP_NUM_THREADS=2 python -m benchmarks.speed.out_of_core --gigabytes 20 --limit 4
 
 The limit is RLIMIT_DATA, which the system enforces: what the process allocates beyond it fails. Pages of the mapped
 file are the system's cache, which it takes back when others need memory. A resident copy of the rows would be of the
@@ -10,8 +10,6 @@ file's size. Needs that much disk in `--folder`.
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,23 +18,26 @@ import numpy as np
 import sklearn
 import torch
 
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.curved_surface import fill
+from benchmarks.common.processes import answer
 from skvae import VAETransformer
 
 N_FEATURES = 500
+BLOCK = 20_000
 
 
 def write(path, n_bytes):
-    """float32 rows near a curved surface, a block at a time; returns their number."""
-    rng = np.random.RandomState(0)
-    first, second = rng.standard_normal((5, 20)), rng.standard_normal((20, N_FEATURES))
+    """A file of rows near a curved surface; returns their number. Blocks have stretches of one table of noise."""
     n = int(n_bytes / 4 / N_FEATURES)
     X = np.lib.format.open_memmap(path, "w+", np.float32, (n, N_FEATURES))
-    noise = 0.3 * np.random.default_rng(0).standard_normal((40_000, N_FEATURES), dtype=np.float32)
-    for start in range(0, n, 20_000):
-        block = X[start : start + 20_000]
-        curved = np.tanh(rng.standard_normal((len(block), 5)) @ first) @ second
-        block[:] = curved + noise[(at := rng.randint(20_000)) : at + len(block)]
-    X.flush()
+    noise = 0.3 * np.random.default_rng(0).standard_normal((2 * BLOCK, N_FEATURES), dtype=np.float32)
+
+    def stretch(rng, shape):
+        start = rng.randint(BLOCK)
+        return noise[start : start + shape[0]]
+
+    fill(X, d=5, n_hidden=20, noise=stretch, block=BLOCK).flush()
     return n
 
 
@@ -58,7 +59,7 @@ def fit(path, limit):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--gigabytes", type=float, default=1.0, help="of the file (default 1)")
     parser.add_argument("--limit", type=float, default=4.0, help="GB of private memory (default 4)")
     parser.add_argument("--folder", default=tempfile.gettempdir())
@@ -71,8 +72,7 @@ def main():
         path, start = Path(folder) / "X.npy", time.perf_counter()
         n = write(path, args.gigabytes * 1e9)
         print(f"{n:,} x {N_FEATURES} float32, {args.gigabytes:g} GB, written in {time.perf_counter() - start:.0f} s")
-        run = [sys.executable, __file__, "--fit", str(path), "--limit", str(args.limit)]
-        found = json.loads(subprocess.run(run, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        found = answer(__spec__.name, "--fit", path, "--limit", args.limit)
         threads = torch.get_num_threads()
         print(f"one epoch and all passes before it in {args.limit:g} GB of private memory, {threads} threads:")
         print("\n".join(f"{name}: {value:,.1f}" for name, value in found.items()))

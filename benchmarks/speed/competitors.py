@@ -1,7 +1,7 @@
 """What a user would otherwise train a VAE with: each function gives one that trains a module for EPOCHS epochs.
 
-All take the module at its start, its rows and a batch size; what they return trains on at each call and returns the
-last epoch's loss.
+All take the module at its start, and its rows and a batch size, or its batches; what they return trains on at each call
+and returns the last epoch's loss.
 """
 
 import contextlib
@@ -70,21 +70,29 @@ def loss_of(module, x, draw=diagonal):
     return (kl - log_likelihood).mean() + module.log_volume
 
 
-def by_hand(module, u, batch, draw=diagonal, epochs=EPOCHS):
-    """DataLoader over a TensorDataset, Adam, loss.item() for the log: the tutorial's loop."""
+def loaded(u, batch):
+    """A function that gives the shuffled batches of an epoch: DataLoader over a TensorDataset."""
     loader = DataLoader(TensorDataset(u), batch_size=batch, shuffle=True)
+    return lambda: (x for (x,) in loader)
+
+
+def by_hand(module, batches, draw=diagonal, epochs=EPOCHS):
+    """Adam and loss.item() for the log, the tutorial's loop, over what `batches()` yields."""
     optimizer = torch.optim.Adam(module.parameters(), lr=RATE)
+    device = next(module.parameters()).device
 
     def run():
         for _ in range(epochs):
-            total = 0.0
-            for (x,) in loader:
+            total = n = 0
+            for x in batches():
+                x = x.to(device)
                 optimizer.zero_grad()
                 loss = loss_of(module, x, draw)
                 loss.backward()
                 optimizer.step()
                 total += loss.item() * len(x)
-        return total / len(u)
+                n += len(x)
+        return total / n
 
     return run
 

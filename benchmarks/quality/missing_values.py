@@ -1,6 +1,6 @@
 """Filling in what was not measured, in real spectra: RMSE beside competitors, and whether the VAE's intervals hold.
 
-    OMP_NUM_THREADS=1 python benchmarks/missing_values.py
+    OMP_NUM_THREADS=1 python -m benchmarks.quality.missing_values
 
 At most 600 rows and 100 channels of each set, evenly thinned, so that every competitor is feasible; thinning takes
 close neighbours away, which is hard on interpolation. A quarter of the rows (soil: of the sites) is held out. Columns
@@ -9,7 +9,6 @@ channel, and all ways see the same. IterativeImputer and iterative PCA fill trai
 their favour. Seconds are of fit and filling, where training rows are complete of all three patterns together.
 """
 
-import argparse
 import time
 import warnings
 from itertools import product
@@ -17,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from records import recorded
 from scipy.stats import norm
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
-from spectra import load, split
 
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.markdown import heading, line
+from benchmarks.common.records import recorded
+from benchmarks.common.spectra import load, split
 from skvae import VAETransformer
 
 SETS = ("SSP.460", "SP.231", "NRW.115", "H.138", "coffee", "soil")
@@ -119,10 +120,9 @@ def summary(rows):
     """Markdown: of each way the geometric mean over sets of the RMSE that the splits have in the mean."""
     table = pd.DataFrame(rows).groupby(["trained_on", "pattern", "model", "data"], sort=False)["rmse"].mean()
     table = np.exp(np.log(table).groupby(level=[0, 1, 2], sort=False).mean()).unstack("model").T.loc[list(WAYS)]
-    lines = [f"| RMSE, mean of {len(SETS)} sets | {' | '.join(f'{a}: {b}' for a, b in table)} |"]
-    lines += ["|---" * (table.shape[1] + 1) + "|"]
-    for model, line in table.iterrows():
-        lines.append(f"| {model} | {' | '.join(f'{value:.3f}' for value in line)} |")
+    lines = [heading(f"RMSE, mean of {len(SETS)} sets", *(f"{trained_on}: {pattern}" for trained_on, pattern in table))]
+    for model, values in table.iterrows():
+        lines.append(line(model, *(f"{value:.3f}" for value in values)))
     return "\n".join(lines)
 
 
@@ -133,17 +133,17 @@ def tables(rows):
         cells = part.groupby(["data", "model"])["rmse"]
         mean, spread, sets = cells.mean().round(3), cells.std(ddof=0), part["data"].unique()
         lines += [f"\nTrained on {trained_on} rows, missing: {pattern}\n"]
-        lines += [f"| model | {' | '.join(sets)} | 50, 90, 99 % cover | s |", "|---" * (len(sets) + 3) + "|"]
+        lines.append(heading("model", *sets, "50, 90, 99 % cover", "s"))
         for model, group in part.groupby("model", sort=False):
             bold = ["**" if mean[s, model] == mean[s].min() else "" for s in sets]
             cells = [f"{b}{mean[s, model]:.3f}{b} ± {spread[s, model]:.3f}" for s, b in zip(sets, bold, strict=True)]
             cover = ", ".join(f"{100 * level:.0f}" for level in np.mean(list(group["cover"]), axis=0))
-            lines.append(f"| {model} | {' | '.join(cells)} | {cover} | {group['seconds'].median():.1f} |")
+            lines.append(line(model, *cells, cover, f"{group['seconds'].median():.1f}"))
     return "\n".join(lines)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("missing_values.jsonl"))
     args = parser.parse_args()

@@ -1,6 +1,6 @@
 """How the seconds of a fit grow with rows, features, components, network and workers: each from one base, on its own.
 
-    OMP_NUM_THREADS=1 python benchmarks/growth.py
+    OMP_NUM_THREADS=1 python -m benchmarks.speed.growth
 
 A fit is a start (checks, scaling, the linear optimum, and what attributes tell of the rows) and epochs; the two are
 read apart, as a fit of no epochs and the rest of one of a few. "grows as" is the exponent between a row and the one
@@ -9,8 +9,6 @@ before. Processes have one thread each. That of `distributed` needs its extra.
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 import warnings
 
@@ -18,6 +16,10 @@ import numpy as np
 import torch
 from sklearn.model_selection import GridSearchCV
 
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.curved_surface import fill
+from benchmarks.common.markdown import heading, line
+from benchmarks.common.processes import answer
 from skvae import VAETransformer
 
 BASE = {"rows": 10_000, "features": 200, "components": 8, "width": 256}
@@ -31,15 +33,7 @@ POSTERIORS = ["diag", "rho", "rho_diag", "full"]
 
 
 def spectra(n, p):
-    """float32 rows near a curved surface, made a block at a time."""
-    rng = np.random.RandomState(0)
-    first, second = rng.standard_normal((6, 40)), rng.standard_normal((40, p)) / 6
-    X = np.empty((n, p), np.float32)
-    for start in range(0, n, 10_000):
-        block = X[start : start + 10_000]
-        block[:] = np.tanh(rng.standard_normal((len(block), 6)) @ first) @ second
-        block += 0.3 * rng.standard_normal(block.shape)
-    return X
+    return fill(np.empty((n, p), np.float32), d=6, n_hidden=40, height=1 / 6)
 
 
 def seconds(rows, features, components, width, epochs=2, turns=3, **params):
@@ -66,13 +60,13 @@ def seconds(rows, features, components, width, epochs=2, turns=3, **params):
     return start, (whole - start) / epochs
 
 
-def line(value, start, epoch, before):
-    """A row of a table; `before` is the row before it."""
+def show(value, start, epoch, before):
+    """Print a row of a table; `before` is the row before it."""
     exponents = ["", ""]
     if before is not None:
         steps = [np.log(b / a) / np.log(value / before[0]) for a, b in zip(before[1:], (start, epoch), strict=True)]
         exponents = [f"{step:.2f}" for step in steps]
-    print(f"| {value:,} | {start:.2f} | {exponents[0]} | {epoch:.3f} | {exponents[1]} |", flush=True)
+    print(line(f"{value:,}", f"{start:.2f}", exponents[0], f"{epoch:.3f}", exponents[1]), flush=True)
     return value, start, epoch
 
 
@@ -80,30 +74,30 @@ def grow(most):
     for name, (remark, values) in GROWTH.items():
         others = ", ".join(f"{value:,} {other}" for other, value in BASE.items() if other != name)
         print(f"\nBy {name}{remark and f' ({remark})'}; {others}\n")
-        print(f"| {name} | start, s | grows as | an epoch, s | grows as |\n|---|---|---|---|---|")
+        print(heading(name, "start, s", "grows as", "an epoch, s", "grows as"))
         before = None
         for value in values:
             if name != "rows" or value <= most:
                 turns = 1 if value > 100_000 else 3
-                before = line(value, *seconds(**{**BASE, name: value}, turns=turns), before)
+                before = show(value, *seconds(**{**BASE, name: value}, turns=turns), before)
 
 
 def components():
     n, p = BASE["rows"], BASE["features"]
     print(f"\nBy components and posterior, {n:,} x {p}: s an epoch, and as a ratio to diag's of the same components\n")
-    print("| components | start, s | diag |", " | ".join(POSTERIORS[1:]), "|\n|---|---|---|---|---|---|")
+    print(heading("components", "start, s", *POSTERIORS))
     for d in COMPONENTS:
         found = {name: seconds(**{**BASE, "components": d}, posterior=name) for name in POSTERIORS}
         start, diag = found["diag"]
-        ratios = " | ".join(f"{found[name][1] / diag:.2f}" for name in POSTERIORS[1:])
-        print(f"| {d} | {start:.2f} | {diag:.3f} | {ratios} |", flush=True)
+        ratios = [f"{found[name][1] / diag:.2f}" for name in POSTERIORS[1:]]
+        print(line(d, f"{start:.2f}", f"{diag:.3f}", *ratios), flush=True)
 
 
 def workers(most):
     X, grid = spectra(2000, 200), {"random_state": [0, 1, 2, 3], "beta": [1.0, 4.0]}
     vae = VAETransformer(8, max_iter=10, early_stopping=False, device="cpu")
     print("\nBy workers: a search of 16 fits of 1,000 x 200, s; ratio to one worker\n")
-    print("| n_jobs | s | ratio |\n|---|---|---|")
+    print(heading("n_jobs", "s", "ratio"))
     first = None
     for n_jobs in range(1, most + 1):
         taken = []
@@ -112,22 +106,18 @@ def workers(most):
             GridSearchCV(vae, grid, cv=2, refit=False, n_jobs=n_jobs).fit(X)
             taken.append(time.perf_counter() - begin)
         first = first or min(taken)
-        print(f"| {n_jobs} | {min(taken):.1f} | {min(taken) / first:.2f} |", flush=True)
+        print(line(n_jobs, f"{min(taken):.1f}", f"{min(taken) / first:.2f}"), flush=True)
 
 
 def distributed(most):
     print("\nBy processes that train one model (`distributed=True`), 20,000 x 200: s an epoch; ratio to one\n")
-    print("| batch | width |", " | ".join(f"{k} processes" for k in range(1, most + 1)), "| ratio |")
-    print("|---|---|" + "---|" * (most + 1))
+    print(heading("batch", "width", *(f"{k} processes" for k in range(1, most + 1)), "ratio"))
     for batch, width in ((256, 256), (4096, 256), (256, 1024), (4096, 1024)):
         taken = []
         for k in range(1, most + 1):
             launcher = [] if k == 1 else ["-m", "torch.distributed.run", "--nproc-per-node", str(k), "--standalone"]
-            run = [sys.executable, *launcher, __file__, "--job", str(batch), str(width)]
-            printed = subprocess.run(run, check=True, stdout=subprocess.PIPE, text=True).stdout
-            taken.append(json.loads(printed.splitlines()[-1]))
-        times = " | ".join(f"{s:.3f}" for s in taken)
-        print(f"| {batch} | {width} | {times} | {taken[-1] / taken[0]:.2f} |", flush=True)
+            taken.append(answer(__spec__.name, "--job", batch, width, launcher=launcher))
+        print(line(batch, width, *(f"{s:.3f}" for s in taken), f"{taken[-1] / taken[0]:.2f}"), flush=True)
 
 
 def job(batch, width):
@@ -138,7 +128,7 @@ def job(batch, width):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--most-rows", type=int, default=1_000_000)
     parser.add_argument("--most-workers", type=int, default=2)
     parser.add_argument("--job", nargs=2, type=int, help=argparse.SUPPRESS)

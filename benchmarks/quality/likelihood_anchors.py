@@ -1,19 +1,26 @@
-"""log p(x) of binarised MNIST by importance sampling, beside published figures: part `anchors` of reproduce_rho_vae.py.
+"""log p(x) of binarised MNIST by importance sampling, beside published figures.
 
-    OMP_NUM_THREADS=1 python benchmarks/reproduce_rho_vae.py anchors --jobs 2
+    OMP_NUM_THREADS=1 python -m benchmarks.quality.likelihood_anchors --jobs 2
+    python -m benchmarks.quality.likelihood_anchors --quick    # on small images: every code path, no result
 
 Burda, Grosse and Salakhutdinov's network with one stochastic layer (arXiv:1509.00519): 784-200-200-50, tanh. MNIST
 is binarised once, all of its 60,000 training rows are trained on, and the score of a test row is
 log 1/K sum_k p(x, z_k) / q(z_k | x), which in expectation more draws K only raise. The published figures come from
 thousands of epochs in batches of 20; this prints what the epochs asked for reach, and what they cost. Rate and
 init="linear" were the better in 20 epochs of the VAE, on 1,000 rows held out of the training set; bf16 halves
-the seconds of 50 draws, and moved the VAE's nats after 20 epochs by 0.01.
+the seconds of 50 draws, and moved the VAE's nats after 20 epochs by 0.01. Finished fits are lines of --results; a
+second run goes on from there.
 """
 
+import tempfile
 import time
+from itertools import product
+from pathlib import Path
 
-from images import binarise, load
-
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.images import binarise, load
+from benchmarks.common.markdown import heading, line
+from benchmarks.common.records import recorded
 from skvae import VAETransformer
 
 NETWORK = {
@@ -36,6 +43,7 @@ PUBLISHED = {
     ("mnist", "VAE, then IWAE-50"): "86.8 to 87.1 (5,000 draws)",
 }
 COLUMNS = ("data", "objective", "init", "learning_rate", "epochs", "samples", "test_rows")
+QUICK = {"data": ["digits"], "epochs": 2, "samples": 50, "test_rows": 50}
 
 
 def measure(data, objective, init, learning_rate, epochs, samples, test_rows, verbose=0):
@@ -55,13 +63,44 @@ def measure(data, objective, init, learning_rate, epochs, samples, test_rows, ve
     return {"nats": nats, "rows": len(test), "fit_s": fitted - begin, "score_s": time.perf_counter() - fitted}
 
 
-def table(frame):
+def table(rows):
     """Markdown: a line a fit."""
     heads = ["-log p(x), nats", "objective", "init", "rate", "epochs", "draws", "test rows", "fit, s", "scoring, s"]
-    lines = [f"| {' | '.join([*heads, 'published'])} |", "|---" * (len(heads) + 1) + "|"]
-    for _, row in frame.iterrows():
-        cells = [f"{row['nats']:.2f}", *row[["objective", "init", "learning_rate", "epochs", "samples", "rows"]]]
+    lines = [heading(*heads, "published")]
+    for row in rows:
+        cells = [f"{row['nats']:.2f}"]
+        cells += [row[name] for name in ("objective", "init", "learning_rate", "epochs", "samples", "rows")]
         cells += [f"{row['fit_s']:.0f}", f"{row['score_s']:.0f}"]
-        cells += [PUBLISHED.get((row["data"], row["objective"]), "-")]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return lines
+        lines.append(line(*cells, PUBLISHED.get((row["data"], row["objective"]), "-")))
+    return "\n".join(lines)
+
+
+def main():
+    parser = parser_of(__doc__)
+    add = parser.add_argument
+    add("--quick", action="store_true", help=f"{QUICK}, results in a temporary folder")
+    add("--data", nargs="+", default=["mnist"], choices=["mnist", "digits"])
+    add("--objectives", nargs="+", default=list(EPOCHS), choices=EPOCHS)
+    add("--init", nargs="+", default=["linear"], choices=["linear", "random"])
+    add("--learning-rate", type=float, nargs="+", default=[6e-3], help="greatest of the cycle")
+    add("--samples", type=int, default=5_000, help="draws a row in estimating log p(x)")
+    add("--test-rows", type=int, default=1_000)
+    add("--epochs", type=int, help=f"default: {EPOCHS}")
+    add("--jobs", type=int, default=1, help="fits at a time")
+    add("--results", type=Path, default=Path("likelihood_anchors.jsonl"))
+    args = parser.parse_args()
+    if args.quick:
+        parser.set_defaults(**QUICK, results=Path(tempfile.mkdtemp()) / "results.jsonl")
+        args = parser.parse_args()
+    verbose = int(args.jobs == 1 and not args.quick)  # two fits' progress lines would overwrite each other
+
+    def with_task(*task):
+        return [dict(zip(COLUMNS, task, strict=True)) | measure(*task, verbose=verbose)]
+
+    settings = product(args.data, args.objectives, args.init, args.learning_rate)
+    tasks = [(*task, args.epochs or EPOCHS[task[1]], args.samples, args.test_rows) for task in settings]
+    print(table(recorded(args.results, COLUMNS, tasks, with_task, args.jobs, progress=True)))
+
+
+if __name__ == "__main__":
+    main()

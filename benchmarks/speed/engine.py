@@ -1,8 +1,8 @@
 """Seconds an epoch of VAETransformer's engine against what a user would otherwise run, side by side in one run.
 
-    OMP_NUM_THREADS=1 python benchmarks/engine.py
-    OMP_NUM_THREADS=2 python benchmarks/engine.py
-    python benchmarks/engine.py --memory
+    OMP_NUM_THREADS=1 python -m benchmarks.speed.engine
+    OMP_NUM_THREADS=2 python -m benchmarks.speed.engine
+    python -m benchmarks.speed.engine --memory
 
 All train the same network on the same rows from the same weights with the same batch size, rate and dtype, for the
 same number of epochs; those that minimise the same loss end at the same within 1 %, or the run fails. Turns are
@@ -10,63 +10,34 @@ interleaved; a ratio is the median of the ratios of neighbouring turns. Then the
 with --memory, the bytes that a posterior keeps for its gradient.
 """
 
-import argparse
 import copy
-import time
 from functools import partial
 
 import numpy as np
 import torch
-from competitors import EPOCHS, RATE, by_hand, dense, pythae_as_it_comes, row_by_row, skorch_as_it_comes
 
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.markdown import heading, line
+from benchmarks.common.turns import interleaved
+from benchmarks.speed.competitors import (
+    EPOCHS,
+    by_hand,
+    dense,
+    loaded,
+    pythae_as_it_comes,
+    row_by_row,
+    skorch_as_it_comes,
+)
+from benchmarks.speed.nets import CASES, at_start, data, on_device, training
 from skvae import VAETransformer
-from skvae._rows import Rows
-from skvae._training import new_net, start_linear, to_device
-from skvae._watch import Watch
+from skvae._training.early_stopping import EarlyStopping, scored_rows
 from skvae.posteriors import POSTERIORS
 
-CASES = {
-    "small": dict(n=4000, p=256, hidden=(128,), d=10, batch=64),
-    "large": dict(n=10_000, p=784, hidden=(400,), d=20, batch=128),
-    "wide latent": dict(n=4000, p=784, hidden=(400,), d=64, batch=128),
-}
 PRODUCTS = "matrix products alone"
 DIAG, FULL = "VAETransformer, diag", "VAETransformer, full"
 COMPILED = "VAETransformer, diag, compile=True"
 DENSE = "by hand, full by torch.distributions"
 ROW_BY_ROW = "by hand, full row by row, scaled from two batches"
-
-
-def data(n, p, d, seed=0):
-    """Rows near a curved surface of d dimensions."""
-    rng = np.random.RandomState(seed)
-    z = rng.standard_normal((n, d))
-    X = np.tanh(z @ rng.standard_normal((d, 2 * d))) @ rng.standard_normal((2 * d, p))
-    return (X + 0.3 * rng.standard_normal((n, p))).astype(np.float32)
-
-
-def engine(case, posterior, X, **options):
-    """(module at its start, its rows, function that trains it for EPOCHS epochs and returns the last loss)."""
-    params = VAETransformer(
-        case["d"],
-        posterior=posterior,
-        hidden_layer_sizes=case["hidden"],
-        activation="relu",
-        batch_size=case["batch"],
-        learning_rate_init=RATE,
-        weight_decay=0.0,
-        random_state=0,
-        **options,
-    )
-    net = new_net(params, Rows(X), 0)
-    u = to_device(net, Rows(X))
-    start_linear(net, params, u)
-
-    def run():
-        net.fit_loop((u, None), epochs=EPOCHS)
-        return net.history[-1, "train_loss"]
-
-    return net.module_, u, run
 
 
 def products(module, u, batch):
@@ -90,37 +61,25 @@ def competition(case):
     torch.manual_seed(0)
     starts, ours = {}, {}
     for posterior in POSTERIORS:
-        starts[posterior], u, ours[f"VAETransformer, {posterior}"] = engine(case, posterior, X)
+        net, u = at_start(case, X, posterior=posterior)
+        starts[posterior], ours[f"VAETransformer, {posterior}"] = net.module_, training(net, u)
     batch, few = case["batch"], 2 * case["batch"]
 
     def start(posterior):
         return copy.deepcopy(starts[posterior])
 
     runs = {
-        "by hand": by_hand(start("diag"), u, batch),
+        "by hand": by_hand(start("diag"), loaded(u, batch)),
         "skorch as it comes": skorch_as_it_comes(start("diag"), u, batch),
         "pythae as it comes": pythae_as_it_comes(start("diag"), u, batch),
         **ours,
-        COMPILED: engine(case, "diag", X, compile=True)[2],
+        COMPILED: training(*at_start(case, X, compile=True)),
         PRODUCTS: products(start("diag"), u, batch),
         f"{PRODUCTS}, full": products(start("full"), u, batch),
-        DENSE: by_hand(start("full"), u, batch, dense),
-        ROW_BY_ROW: by_hand(start("full"), u[:few], batch, row_by_row, epochs=1),
+        DENSE: by_hand(start("full"), loaded(u, batch), dense),
+        ROW_BY_ROW: by_hand(start("full"), loaded(u[:few], batch), row_by_row, epochs=1),
     }
     return runs, dict.fromkeys(runs, EPOCHS) | {ROW_BY_ROW: few / len(u)}
-
-
-def interleaved(runs, turns):
-    """Seconds of each run in each turn, and its last result."""
-    seconds = {name: [] for name in runs}
-    last = {}
-    for turn in range(turns + 1):  # the first warms up
-        for name, run in runs.items():
-            start = time.perf_counter()
-            last[name] = run()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: np.array(s) for name, s in seconds.items()}, last
 
 
 def compare(name, turns):
@@ -132,15 +91,26 @@ def compare(name, turns):
         return np.median(seconds[label] / seconds[reference]) * epochs[reference] / epochs[label]
 
     print(f"\n{name}: {CASES[name]}\n")
-    print("| run | ms an epoch | ratio to by hand | ratio to diag | last loss |\n|---|---|---|---|---|")
+    print(heading("run", "ms an epoch", "ratio to by hand", "ratio to diag", "last loss"))
     for label in runs:
         ms = 1000 * np.median(seconds[label]) / epochs[label]
         loss = f"{last[label]:.2f}" if last[label] and epochs[label] == EPOCHS else ""
-        print(f"| {label} | {ms:.0f} | {ratio(label, 'by hand'):.2f} | {ratio(label, DIAG):.2f} | {loss} |")
+        print(line(label, f"{ms:.0f}", f"{ratio(label, 'by hand'):.2f}", f"{ratio(label, DIAG):.2f}", loss))
     grown = ratio(f"{PRODUCTS}, full", PRODUCTS)
     print(f"\nfull to diag: {ratio(FULL, DIAG):.2f}, their matrix products alone: {grown:.2f}")
     for label, reference in (("skorch as it comes", "by hand"), (DIAG, "by hand"), (COMPILED, DIAG), (DENSE, FULL)):
         assert abs(last[label] / last[reference] - 1) < 0.01, f"{label} does not train alike"
+
+
+def validation_pass(net, u):
+    """A function that scores 500 rows as training does after each epoch, and keeps the weights if they are the best."""
+    scored = scored_rows(net, u[500:], u[:500])
+
+    def score():
+        return net.evaluate(scored.u, scored.noise, scored.weight)
+
+    early_stopping = EarlyStopping.of(net, score(), net.state_tensors, scored.u)
+    return lambda: early_stopping.update(1, score(), 0.0, net.state_tensors)
 
 
 def rest_of_fit(turns):
@@ -149,14 +119,13 @@ def rest_of_fit(turns):
     runs = {}
     for likelihood in ("gaussian", "gaussian_isotropic"):
         model = VAETransformer(10, likelihood=likelihood, max_iter=0, random_state=0).fit(X)
-        u = to_device(model.net_, Rows(X))
-        watch = Watch(model.net_, u[500:], u[:500])
-        runs[f"{likelihood}, all before and after the epochs"] = partial(model.fit, X)
-        runs[f"{likelihood}, validation pass"] = partial(watch.look, 1)
+        u = on_device(model.net_, X)
+        runs[f"{likelihood}, validation pass"] = validation_pass(model.net_, u)
         runs[f"{likelihood}, an epoch"] = partial(model.net_.fit_loop, (u[500:], None), epochs=1)
-    print("\n5,000 x 500, 10 components, defaults\n\n| part of fit | s |\n|---|---|")
+    print("\n5,000 x 500, 10 components, defaults\n")
+    print(heading("part of fit", "s"))
     for label, seconds in interleaved(runs, turns)[0].items():
-        print(f"| {label} | {np.median(seconds):.4f} |")
+        print(line(label, f"{np.median(seconds):.4f}"))
 
 
 def kept_for_backward(posterior, n, d):
@@ -178,7 +147,7 @@ def kept_for_backward(posterior, n, d):
 
 def memory(n=256):
     print(f"\nMB kept for backward by a draw of each of {n} rows and its KL (numbers a row and component)\n")
-    print(f"| d | {' | '.join(POSTERIORS)} |\n|{'---|' * (len(POSTERIORS) + 1)}")
+    print(heading("d", *POSTERIORS))
     for d in (64, 128, 256, 512):
         cells = []
         for name, posterior in POSTERIORS.items():
@@ -187,11 +156,11 @@ def memory(n=256):
                 continue
             kept = kept_for_backward(posterior, n, d)
             cells.append(f"{kept / 1e6:.2f} ({kept / (4 * n * d):.1f})")
-        print(f"| {d} | {' | '.join(cells)} |")
+        print(line(d, *cells))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--memory", action="store_true")

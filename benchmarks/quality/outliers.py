@@ -1,28 +1,29 @@
 """Which score finds faulty spectra, and how often do 95 % limits raise false alarms? VAE, PCA, factor analysis, forest.
 
-    OMP_NUM_THREADS=1 python benchmarks/outliers.py
+    OMP_NUM_THREADS=1 python -m benchmarks.quality.outliers
 
 Models are fitted to clean rows. Of held-out rows one half gets a fault, the other stays as measured; a score is judged
 by the ROC AUC between the halves, mean over 20 random choices of them. Tables are means over --sets: name one set to
 see it alone. A second run goes on from what --output holds.
 """
 
-import argparse
 import warnings
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from records import recorded
 from scipy.interpolate import CubicSpline
 from scipy.stats import chi2, f, norm
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
-from spectra import load, split
 
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.markdown import heading, line
+from benchmarks.common.records import recorded
+from benchmarks.common.spectra import load, split
 from skvae import VAETransformer
 
 FAULTS = {"spike, sd": (0.3, 1), "drift, sd": (0.1, 0.3), "shift, channels": (0.3, 1, 3), "gain, %": (10, 30)}
@@ -114,8 +115,7 @@ def table(frame, column, form):
     values = frame.groupby(["score", column, "seed"], sort=False)["value"].mean().groupby(["score", column], sort=False)
     cells = values.mean().map(form.format) + " ± " + values.std(ddof=0).map(form.format)
     cells = cells.unstack().loc[frame["score"].unique(), frame[column].unique()]
-    lines = [["score", *cells], ["---"] * (cells.shape[1] + 1), *cells.reset_index().to_numpy()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([heading("score", *cells), *(line(*row) for row in cells.reset_index().to_numpy())])
 
 
 def report(frame):
@@ -129,7 +129,7 @@ def report(frame):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--sets", nargs="+", default=["SSP.460", "SP.231", "soil", "NRW.115", "coffee"])
     parser.add_argument("--components", nargs="+", type=int, default=[4, 8])
     parser.add_argument("--seeds", type=int, default=3)

@@ -1,33 +1,32 @@
 """What the engine makes of a GPU, as one Markdown report.
 
-    python benchmarks/gpu.py
-    SKVAE_DATA=folder python benchmarks/gpu.py          with the images of folder/mnist.npz (X_train, uint8)
-    python benchmarks/gpu.py --device cpu --quick       every line of it at tiny sizes, where there is no GPU
+    python -m benchmarks.speed.gpu
+    SKVAE_DATA=folder python -m benchmarks.speed.gpu        with the images of folder/mnist.npz (see common/images.py)
+    python -m benchmarks.speed.gpu --device cpu --quick     every line of it at tiny sizes, where there is no GPU
 
 Turns are interleaved, the first of them warms up, and the device is waited for at the end of each; a figure is the
 median, a ratio the median of the ratios of neighbouring turns. A part that fails prints its error, and the others run.
 """
 
-import argparse
 import copy
 import os
 import sys
 import time
 import traceback
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
-from competitors import EPOCHS, RATE, loss_of
-from engine import CASES, data, interleaved
-from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.images import load
+from benchmarks.common.markdown import heading, line, spread
+from benchmarks.common.turns import interleaved
+from benchmarks.speed.competitors import EPOCHS, by_hand, loaded
+from benchmarks.speed.nets import CASES, at_start, data, on_device, training, untrained
 from skvae import VAETransformer
-from skvae._batches import blocks
-from skvae._rows import Rows
-from skvae._step import Step
-from skvae._training import new_net, start_linear, to_device
+from skvae._data.rows import blocks
+from skvae._training.step import Step
 from skvae.networks import PRECISIONS, training_products
 from skvae.posteriors import POSTERIORS
 
@@ -58,10 +57,6 @@ QUICK = {
 }
 
 
-def table(*columns):
-    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-
-
 def timed(runs, turns, device):
     """`interleaved`, the device waited for."""
 
@@ -74,53 +69,11 @@ def timed(runs, turns, device):
     return interleaved({name: partial(whole, run) for name, run in runs.items()}, turns)
 
 
-def net_of(case, X, device, **options):
-    """A net for the rows X of a case, without the linear start, and the parameters it is made of."""
-    settings = {"weight_decay": 0.0, "activation": "relu", "learning_rate_init": RATE, "device": device, **options}
-    params = VAETransformer(
-        case["d"], hidden_layer_sizes=case["hidden"], batch_size=case["batch"], random_state=0, **settings
-    )
-    return new_net(params, Rows(X), 0), params
-
-
 def without_capture(net):
     """The net, to take each step as a CPU does."""
-    options = net.compile_step, net.precision, net.training_step_.share
+    options = net.compile_step, net.precision, net.training_step_.kl_scale
     net.training_step_ = Step(net.module_, net.criterion_, net.optimizer_, *options)
     return net
-
-
-def fit_loop(net, u):
-    def run():
-        net.fit_loop((u, None), epochs=EPOCHS)
-        return net.history[-1, "train_loss"]
-
-    return run
-
-
-def by_hand(module, batches, device):
-    """Adam and loss.item() for the log, as the tutorials write it, over what `batches()` yields."""
-    optimizer = torch.optim.Adam(module.parameters(), lr=RATE)
-
-    def run():
-        for _ in range(EPOCHS):
-            total = n = 0
-            for x in batches():
-                x = x.to(device)
-                optimizer.zero_grad()
-                loss = loss_of(module, x)
-                loss.backward()
-                optimizer.step()
-                total += loss.item() * len(x)
-                n += len(x)
-        return total / n
-
-    return run
-
-
-def loaded(u, batch):
-    loader = DataLoader(TensorDataset(u), batch_size=batch, shuffle=True)
-    return lambda: (x for (x,) in loader)
 
 
 def sliced(u, batch):
@@ -142,23 +95,21 @@ def epochs(sizes, device, name, compiled):
         variants |= {f"VAETransformer, {precision}": {"precision": precision} for precision in PRECISIONS[1:]}
     runs = {}
     for label, options in variants.items():
-        net, params = net_of(case, X, device, **options)
-        u = to_device(net, Rows(X))
-        start_linear(net, params, u)
+        net, u = at_start(case, X, device=device, **options)
         if not runs:
             loops = {BY_HAND: loaded(u.cpu(), case["batch"])}
             if not compiled:
                 loops["by hand, rows on the device"] = loaded(u, case["batch"])
                 loops["by hand, rows on the device, no DataLoader"] = sliced(u, case["batch"])
-            runs = {loop: by_hand(copy.deepcopy(net.module_), rows, device) for loop, rows in loops.items()}
-        runs[label] = fit_loop(without_capture(net) if "no capture" in label else net, u)
+            runs = {loop: by_hand(copy.deepcopy(net.module_), rows) for loop, rows in loops.items()}
+        runs[label] = training(without_capture(net) if "no capture" in label else net, u)
     seconds, last = timed(runs, sizes["turns"], device)
     ratios = {label: np.median(seconds[label] / seconds[BY_HAND]) for label in runs}
     print(case, end="\n\n")
-    table("run", "ms an epoch", "ratio to by hand", "last loss")
+    print(heading("run", "ms an epoch", "ratio to by hand", "last loss"))
     for label in runs:
         ms = 1000 * np.median(seconds[label]) / EPOCHS
-        print(f"| {label} | {ms:.2f} | {ratios[label]:.3f} | {last[label]:.2f} |")
+        print(line(label, f"{ms:.2f}", f"{ratios[label]:.3f}", f"{last[label]:.2f}"))
     if name == "small" and not compiled:
         print(f"\nGoal of {GOAL}: {'met' if ratios['VAETransformer'] <= GOAL else 'missed'}.")
     assert all(abs(loss / last[BY_HAND] - 1) < 0.01 for loss in last.values()), "not all train alike"
@@ -195,27 +146,25 @@ def filling(sizes, device):
     few = np.random.RandomState(0).standard_normal((1000, case["p"])).astype(np.float32)  # for the scaling
     runs, work = {}, {}
     for precision in PRECISIONS:
-        net, _ = net_of(case, few, device, precision=precision)
+        net, _ = untrained(case, few, device=device, precision=precision)
         net.fit_loop((u, None), epochs=1)
         runs["step", precision], work["step", precision] = one_epoch(net, u), operations(net.module_) * len(u)
         runs["square", precision], work["square", precision] = square_product(square, precision, device)
     seconds, _ = timed(runs, sizes["turns"], device)
     rate = {key: work[key] / np.median(seconds[key]) / 1e12 for key in runs}
     print(f"{case}; square product of {square}\n")
-    table("precision", "ms a step", "TFLOP/s, networks' products", "TFLOP/s, square product", "share")
+    print(heading("precision", "ms a step", "TFLOP/s, networks' products", "TFLOP/s, square product", "share"))
     for precision in PRECISIONS:
         ms = 1000 * np.median(seconds["step", precision]) * case["batch"] / case["n"]
         ours, square = rate["step", precision], rate["square", precision]
-        print(f"| {precision} | {ms:.2f} | {ours:.4g} | {square:.4g} | {ours / square:.2f} |")
+        print(line(precision, f"{ms:.2f}", f"{ours:.4g}", f"{square:.4g}", f"{ours / square:.2f}"))
 
 
 def images(case):
     """(name, rows in [0, 1])."""
-    folder = os.environ.get("SKVAE_DATA")
-    if not folder:
+    if not os.environ.get("SKVAE_DATA"):
         return "synthetic rows", 1 / (1 + np.exp(-data(case["n"], case["p"], case["d"])))
-    X = np.load(Path(folder) / "mnist.npz")["X_train"][: case["n"]]
-    return "MNIST", X.reshape(len(X), -1).astype(np.float32) / 255
+    return "MNIST", load("mnist")[0][: case["n"]]
 
 
 def fits(sizes, device):
@@ -239,11 +188,11 @@ def fits(sizes, device):
     runs = {posterior: partial(model.fit, X) for posterior, model in models.items()}
     seconds, _ = timed(runs, min(3, sizes["turns"]), device)
     print(f"{name}, {X.shape[0]:,} x {X.shape[1]}; {case}\n")
-    table("posterior", "s a fit", "ms an epoch within", "last loss")
+    print(heading("posterior", "s a fit", "ms an epoch within", "last loss"))
     for posterior, model in models.items():
         epoch = 1000 * np.median([row["dur"] for row in model.history_[1:]])
         loss = model.history_[-1]["train_loss"]
-        print(f"| {posterior} | {np.median(seconds[posterior]):.2f} | {epoch:.1f} | {loss:.2f} |")
+        print(line(posterior, f"{np.median(seconds[posterior]):.2f}", f"{epoch:.1f}", f"{loss:.2f}"))
 
 
 def held_out(sizes, device):
@@ -263,11 +212,10 @@ def held_out(sizes, device):
             seconds.setdefault(label, []).append(time.perf_counter() - start)
             scores.setdefault(label, []).append(model.score(test))
     print(f"{case}, defaults\n")
-    table("precision", "score, nats a row", "difference to float32, mean ± spread", "s a fit")
+    print(heading("precision", "score, nats a row", "difference to float32, mean ± spread", "s a fit"))
     for label, score in scores.items():
-        difference = np.subtract(score, scores["float32"])
-        spread = f"{difference.mean():.3f} ± {difference.std(ddof=1):.3f}"
-        print(f"| {label} | {np.mean(score):.2f} | {spread} | {np.median(seconds[label]):.2f} |")
+        difference = spread(np.subtract(score, scores["float32"]), digits=3, ddof=1)
+        print(line(label, f"{np.mean(score):.2f}", difference, f"{np.median(seconds[label]):.2f}"))
 
 
 def unsynchronised(batches, device):
@@ -286,10 +234,10 @@ def no_synchronisation(sizes, device):
     case = sizes["small"]
     X = data(case["n"], case["p"], case["d"])
     found = {}
-    table("posterior", "steps", "waited for the device")
+    print(heading("posterior", "steps", "waited for the device"))
     for posterior in POSTERIORS:
-        net, _ = net_of(case, X, device, posterior=posterior)
-        u = to_device(net, Rows(X))
+        net, _ = untrained(case, X, device=device, posterior=posterior)
+        u = on_device(net, X)
         net.fit_loop((u, None), epochs=1, cycle=3)
         batches = net.get_iterator(u, training=True)
         try:
@@ -299,7 +247,7 @@ def no_synchronisation(sizes, device):
         except RuntimeError as error:
             watched.close()
             found[posterior] = f"yes: {str(error).splitlines()[0]}"
-        print(f"| {posterior} | {len(batches)} | {found[posterior]} |")
+        print(line(posterior, len(batches), found[posterior]))
     assert not any(answer.startswith("yes") for answer in found.values()), "an epoch waits for the device"
 
 
@@ -314,9 +262,9 @@ def linear_start(sizes, device):
     }
     seconds, _ = timed(runs, sizes["turns"], device)
     print(f"{case}, max_iter=0\n")
-    table("likelihood", "device", "s")
+    print(heading("likelihood", "device", "s"))
     for (likelihood, where), s in seconds.items():
-        print(f"| {likelihood} | {where} | {np.median(s):.3f} |")
+        print(line(likelihood, where, f"{np.median(s):.3f}"))
 
 
 def transform(sizes, device):
@@ -325,9 +273,9 @@ def transform(sizes, device):
     X = np.random.default_rng(0).standard_normal((case["n"], case["p"]), dtype=np.float32)
     model = VAETransformer(case["d"], max_iter=0, device=device, random_state=0).fit(X[:10_000])
     seconds, _ = timed({"transform": partial(model.transform, X)}, sizes["turns"], device)
-    table("rows", "columns", "s", "rows a second")
+    print(heading("rows", "columns", "s", "rows a second"))
     s = np.median(seconds["transform"])
-    print(f"| {len(X):,} | {X.shape[1]} | {s:.3f} | {len(X) / s:.3g} |")
+    print(line(f"{len(X):,}", X.shape[1], f"{s:.3f}", f"{len(X) / s:.3g}"))
 
 
 PARTS = {
@@ -345,7 +293,7 @@ PARTS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: figures without meaning")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))

@@ -1,12 +1,11 @@
 """The linear case against theory: each posterior's bound on linear-Gaussian data, beside the closed forms.
 
-    OMP_NUM_THREADS=1 python benchmarks/linear_theory.py
+    OMP_NUM_THREADS=1 python -m benchmarks.reproduction.linear_theory
 
 x = W z + e with isotropic noise. Given x, z has the precision P = I + W^T W / sigma^2, of chosen eigenvalues p_j; a
 rotation of z turns P and changes no density of x. All in nats a row; "a ± b" is a mean of draws and its standard error.
 """
 
-import argparse
 import copy
 
 import numpy as np
@@ -14,6 +13,9 @@ import torch
 from scipy.stats import multivariate_normal, ortho_group
 from sklearn.decomposition import PCA
 
+from benchmarks.common.arguments import parser_of
+from benchmarks.common.linear_gaps import gaps_without_rotation, rho_gap
+from benchmarks.common.markdown import heading, line
 from skvae import VAETransformer
 from skvae.posteriors import POSTERIORS
 
@@ -23,29 +25,6 @@ PRECISIONS = {
     "one large": lambda d: np.r_[1000, np.full(d - 1, 3.0)],
 }
 EXACT = [name for name in POSTERIORS if name != "rho"]  # contain the exact posterior once z is rotated
-
-
-def correlations(d):
-    """T(rho)_ij = rho^|i - j| for many rho, (6001, d, d)."""
-    rho = np.tanh(np.linspace(-6, 6, 6001))
-    return rho[:, None, None] ** np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
-
-
-def rho_gap(p, power):
-    """What s T(rho) loses, z rotated: min over rho of 1/2 [d / a log(mean_j (p_j e_j)^a) - sum_j log p_j e_j].
-
-    e_j are T's eigenvalues, the largest beside the smallest p_j. The power a is 1 at PCA's loadings and 1/2 at those
-    that are best for this bound: with PCA's axes and noise, but precisions (p_j / s e_j)^(1/2), all at least 1 here.
-    """
-    products = np.sort(p)[::-1] * np.linalg.eigvalsh(correlations(len(p)))
-    return 0.5 * np.min(len(p) / power * np.log((products**power).mean(1)) - np.log(products).sum(1))
-
-
-def gaps_without_rotation(P):
-    """What diag(s) loses (Hadamard's inequality), and s T(rho), for P in the basis it is given in."""
-    T, log_det = correlations(len(P)), np.linalg.slogdet(P)[1]
-    rho = len(P) * np.log((P * T).mean((1, 2)) * len(P)) - np.linalg.slogdet(T)[1]
-    return 0.5 * (np.log(np.diag(P)).sum() - log_det), 0.5 * (rho.min() - log_det)
 
 
 def divergence(posterior, P):
@@ -82,20 +61,18 @@ def elbo(X, rows, d, posterior, n_draws=50, **params):
 
 
 def row(*cells):
-    """A line of a table; an array of draws as mean and standard error."""
+    """Print a line of a table; an array of draws as mean and standard error."""
     shown = (str(c) if isinstance(c, str | int) else f"{round(np.mean(c), 3) + 0.0:.3f}" for c in cells)
     error = (f" ± {np.std(c) / len(c) ** 0.5:.3f}" if isinstance(c, np.ndarray) else "" for c in cells)
-    print("|", " | ".join(map("".join, zip(shown, error, strict=True))), "|", flush=True)
+    print(line(*map("".join, zip(shown, error, strict=True))), flush=True)
 
 
 def header(title, *cells):
-    print(f"\n{title}\n")
-    row(*cells)
-    print("|---" * len(cells) + "|")
+    print(f"\n{title}\n\n{heading(*cells)}")
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = parser_of(__doc__)
     parser.add_argument("--quick", action="store_true", help="small, and hardly trained")
     quick = parser.parse_args().quick
     sizes, n, epochs = ((2, 4), 500, 30) if quick else ((2, 4, 8, 20), 2000, 250)

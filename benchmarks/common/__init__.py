@@ -1,0 +1,1 @@
+"""What several measurements share: data, records of finished fits, tables, and ways to run a script."""

@@ -1,0 +1,38 @@
+"""Rows of a benchmark, written to a file as they come, so that a run goes on where one was broken off."""
+
+import json
+
+from joblib import Parallel, delayed
+from tqdm.auto import tqdm
+
+
+def recorded(path, names, tasks, measure, n_jobs=1, progress=False):
+    """The rows (dicts) of all tasks, in the tasks' order: read from the file, or measured and added to it.
+
+    Parameters
+    ----------
+    path : Path
+        A JSON object a line; those of other tasks, of other kinds too, are left alone.
+    names : tuple of str
+        Which of a row's values, together, are its task.
+    tasks : list of tuple
+    measure : callable or None
+        A task's values -> list of its rows. With None only the file is read.
+    n_jobs : int, default=1
+    progress : bool, default=False
+        Show how many of the missing tasks are done.
+    """
+
+    def task_of(row):
+        return tuple(row.get(name) for name in names)
+
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {task_of(row) for row in rows}
+    missing = [task for task in tasks if task not in done] if measure else []
+    results = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(measure)(*task) for task in missing)
+    with path.open("a") as file:
+        for new in tqdm(results, total=len(missing), unit="fit", disable=not (progress and missing)):
+            rows += new
+            print(*map(json.dumps, new), sep="\n", file=file, flush=True)
+    place = {task: i for i, task in enumerate(tasks)}
+    return sorted((row for row in rows if task_of(row) in place), key=lambda row: place[task_of(row)])

@@ -1,0 +1,1 @@
+"""How well a model describes rows that training never saw."""

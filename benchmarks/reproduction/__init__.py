@@ -1,0 +1,1 @@
+"""Whether theory and published figures come out."""
