@@ -22,55 +22,55 @@ from ._vae import VAETransformer
 
 Self = TypeVar("Self", bound="VAESearchCV")  # typing has its own from Python 3.11 on
 
-AT_ONCE = 64  # models, at most, that are trained side by side
-LARGE = 100_000  # weights, from which on a step on the CPU is arithmetic, which takes as long together
+AT_ONCE = 64  # maximum number of models that are trained side by side
+LARGE = 100_000  # weights; with as many, a CPU's step is mostly arithmetic, which is no faster together
 
 
 class VAESearchCV(GridSearchCV):
-    """Grid search over a `VAETransformer`, or a Pipeline that ends in one, many models at a time.
+    """Grid search over a `VAETransformer`, or a Pipeline that ends in one, that trains many models at a time.
 
     Candidates and folds that share what shapes a net - all parameters but `random_state`, `beta`, `learning_rate_init`,
     `weight_decay`, `kl_warmup`, `max_iter`, `n_iter_no_change`, `tol`, `validation_fraction`, `early_stopping` and
-    `refit` - are trained as one stacked model: a step of all of them costs little more than the arithmetic of one
-    each. Each keeps its rows, its generator, its schedule and its patience, so that it becomes what it would alone, to
-    float32's rounding. The rest - other models, rows with NaN, free bits, "info", networks and classes of one's own,
-    the estimator's callbacks, `net_params`, a `random_state` that is no integer; on a CPU also nets of 100,000
-    parameters and more, which gain nothing - is fitted as `GridSearchCV` does.
+    `refit` - are trained as one stacked model: a step of all of them costs little more than their arithmetic. Each
+    model keeps its own rows, generator, schedule and patience, so that the result is the same as alone, to float32's
+    rounding. Everything else is fitted as `GridSearchCV` does: estimators of other classes, rows with missing values,
+    free bits, "info", user-defined networks and classes, the estimator's callbacks, `net_params`, a `random_state` that
+    is not an integer and, on a CPU, nets of 100,000 or more parameters, which gain nothing.
 
-    Parameters and attributes are `GridSearchCV`'s, and these.
+    The class has the parameters and attributes of `GridSearchCV`, and the attribute below.
 
     Parameters
     ----------
     estimator : VAETransformer or Pipeline
-        Whose parameters are searched.
+        The estimator whose parameters are searched.
     param_grid : dict or list of dict
-        Names of parameters and the values to try.
+        Names of parameters, and the values to try.
     scoring : str, callable, list, tuple, dict or None, default=None
-        None: the estimator's `score`, nats a row.
+        None takes the estimator's `score`, in nats per row.
     n_jobs : int or None, default=None
-        Of all but the training of stacked models: the other fits, and scoring.
+        Number of jobs for the other fits and for scoring; stacked models are trained in this process.
     refit : bool, str or callable, default=True
-        Whether to fit the best on all of X; how to choose it.
+        Whether to fit the best candidate on all of X, and how to choose it.
     cv : int, cross-validation generator, iterable or None, default=None
-        As `GridSearchCV`'s.
+        As in `GridSearchCV`.
     verbose : int, default=0
-        As `GridSearchCV`'s.
+        As in `GridSearchCV`.
     pre_dispatch : int or str, default="2*n_jobs"
-        As `GridSearchCV`'s.
+        As in `GridSearchCV`.
     error_score : "raise" or number, default=nan
-        What a fit that fails scores.
+        Score of a fit that fails.
     return_train_score : bool, default=False
-        Whether to score training rows, too.
+        Whether to score the training rows, too.
 
     Attributes
     ----------
     n_trained_together_ : int
-        Of the fits in the search.
+        Number of the search's fits that were trained as part of a stacked model.
 
     Notes
     -----
-    ``cv_results_["mean_fit_time"]`` has, of models that were trained together, an equal share of their time. At most
-    64 are trained at once, and fewer where scikit-learn's ``working_memory`` has no room for their rows.
+    In ``cv_results_["mean_fit_time"]``, models that were trained together have equal shares of their time. At most 64
+    models are trained at once, and fewer if scikit-learn's ``working_memory`` has no room for their rows.
 
     Examples
     --------
@@ -92,12 +92,12 @@ class VAESearchCV(GridSearchCV):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            As the estimator's `fit` has it.
+            Rows, as the estimator's `fit` takes them.
         y : array-like or None, default=None
-            For splitters and scorers that need it.
+            Target, for splitters and scorers that need it.
         **params : dict
-            For the estimator's `fit`, such as `sample_weight`, and for the splitter. With others than
-            `sample_weight`, nothing is trained together.
+            Parameters of the estimator's `fit`, such as `sample_weight`, and of the splitter. With any other than
+            `sample_weight`, no models are trained together.
 
         Returns
         -------
@@ -108,7 +108,7 @@ class VAESearchCV(GridSearchCV):
         if set(params) - {"sample_weight"}:
             return super().fit(X, y, **params)
         given_cv, given_estimator = self.cv, self.estimator
-        # The splits are made once, as a splitter may draw and an iterator ends.
+        # The splits are made once, as a splitter may be random and an iterator can be read only once.
         self.cv = list(check_cv(given_cv, y, classifier=is_classifier(self.estimator)).split(X, y))
         self.estimator = clone(given_estimator)
         self._handover = last_step(self.estimator)._handover = Handover()
@@ -137,7 +137,7 @@ class VAESearchCV(GridSearchCV):
         super()._run_search(evaluate, **context)
 
     def _train(self, grid):
-        """Train what can be trained together, as many at once as there is room for.
+        """Train the models that can be trained together, as many at once as there is room for.
 
         Returns a list of the folds' plans for each candidate.
         """
@@ -165,7 +165,7 @@ class VAESearchCV(GridSearchCV):
         return plans
 
     def _batches_of_fits(self, stack) -> "Iterator[list[StackedFit]]":
-        """Yield lists of fits, as many as there is room for."""
+        """Yield lists of fits, each as long as there is room for."""
         all_room = get_config()["working_memory"] * 2**20
         fits: list[StackedFit] = []
         room = all_room
@@ -181,7 +181,7 @@ class VAESearchCV(GridSearchCV):
             yield fits
 
     def _prepare(self, model, plan):
-        """What a fit will be, or None if it is to be alone."""
+        """Return the `StackedFit` of a model and its plan, or None if it must be fitted alone."""
         X, y, weight = self._rows
         rows, model = safe_indexing(X, plan.train), clone(model)
         if isinstance(model, Pipeline):
@@ -189,7 +189,7 @@ class VAESearchCV(GridSearchCV):
             if len(before):
                 try:
                     rows = before.fit_transform(rows, None if y is None else safe_indexing(y, plan.train))
-                except Exception:  # whatever it is, the fit will raise it, and the search say what follows
+                except Exception:  # the fit will raise it again, and the search decides what follows
                     return None
         try:
             weight = None if weight is None else safe_indexing(weight, plan.train)
@@ -202,14 +202,14 @@ class VAESearchCV(GridSearchCV):
         if data.has_missing or data.rows.is_streamed or is_large:
             return None
         seed = draw_seed(params)
-        n_bytes = 16 * len(data) * n_features  # rows in double precision, and scaled twice in single
+        n_bytes = 16 * len(data) * n_features  # the rows in double precision, and two scaled copies in single
         return StackedFit(plan, fit_key(params, data, seed), phases(params, data, seed), n_bytes)
 
 
 class Handover:
     """Gives each clone of an estimator the fit that was trained for it, once there are such fits.
 
-    Before, a clone of the estimator has the handover itself.
+    Before that, a clone of the estimator takes over the handover itself.
     """
 
     def __init__(self):
@@ -226,7 +226,7 @@ class Handover:
 
 @dataclass
 class Plan:
-    """A candidate's fit on a fold: its rows, and the trained fit and the seconds it took, if it was not alone."""
+    """A candidate's fit on a fold: its rows and, if it was not trained alone, the trained fit and its seconds."""
 
     train: Any
     trained: TrainedFit | None = None
@@ -235,7 +235,7 @@ class Plan:
 
 @dataclass
 class StackedFit:
-    """A fit that is trained beside others: what it is known by, its phases, the room it takes, what comes of it."""
+    """A fit that is trained beside others: its plan, its key, its phases, the memory it takes and its result."""
 
     plan: Plan
     key: Any
@@ -245,7 +245,7 @@ class StackedFit:
 
 
 def train_side_by_side(fits):
-    """Train fits phase by phase. One that fails gets no `result`: alone, it will say why."""
+    """Train fits phase by phase. A fit that fails gets no `result`; fitted alone later, it raises its error."""
     while fits:
         begun, stacks = [], defaultdict(list)
         for fit in fits:
@@ -268,6 +268,6 @@ def last_step(model):
 
 
 def is_stackable(model):
-    """Whether a model's fit is ours, and can be one of a stacked model."""
+    """Whether a model is fitted by `VAETransformer.fit` and can be part of a stacked model."""
     is_ours = isinstance(model, VAETransformer) and type(model).fit is VAETransformer.fit
     return is_ours and not has_callbacks(model) and can_be_stacked(model)

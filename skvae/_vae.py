@@ -67,16 +67,17 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     n_components : int, default=2
         Dimension of the latent space.
     posterior : {"diag", "rho", "rho_diag", "full"} or class, default="diag"
-        Covariance of q(z | x): diagonal; s rho^|i-j| (the rho-VAE's AR(1), with two numbers); AR(1)
-        correlation with a variance a component; any. Or a subclass of `skvae.posteriors.Posterior`.
+        Covariance of q(z | x). "diag": diagonal. "rho": s rho^|i-j|, the rho-VAE's AR(1), which has two numbers.
+        "rho_diag": AR(1) correlation with a variance per component. "full": any covariance. Or a subclass of
+        `skvae.posteriors.Posterior`.
     likelihood : {"gaussian", "gaussian_isotropic", "gaussian_unit", "gaussian_heteroscedastic", "bernoulli", \
             "continuous_bernoulli", "poisson"} or class, default="gaussian"
-        p(x | z): Gaussian with a noise variance per feature, as factor analysis has; with one for all
-        features, as probabilistic PCA has; with variance one in X's units; with a variance per row and
-        feature from the decoder, at least 0.01 of factor analysis's (without a floor the bound has no
-        maximum); Bernoulli, for binary X; continuous Bernoulli, for X in [0, 1]; Poisson, for counts. The last
-        three have no linear optimum and start plainly, at the column means. Or a subclass of
-        `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
+        p(x | z). "gaussian": a noise variance per feature, as factor analysis has it. "gaussian_isotropic": one noise
+        variance for all features, as probabilistic PCA has it. "gaussian_unit": variance one in X's units.
+        "gaussian_heteroscedastic": a variance per row and feature from the decoder, which is at least 0.01 of factor
+        analysis's, as the bound would have no maximum without a floor. "bernoulli": binary X. "continuous_bernoulli":
+        X in [0, 1]. "poisson": counts. The last three have no linear optimum, and training starts at the column
+        means. Or a subclass of `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
     objective : {"elbo", "iwae", "info"} or callable, default="elbo"
         What training maximises: the evidence lower bound; the importance-weighted one of `n_draws` draws; InfoVAE's.
         Or a subclass of `skvae.objectives.Objective`, or a callable (beta, free_bits) -> Objective, such as
@@ -89,13 +90,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     free_bits : float, default=0.0
         Nats of KL that each component may have at no cost in training.
     n_draws : int, default=1
-        Draws of z a row and training step.
+        Draws of z per row and training step.
     encoder, decoder : {"mlp", "conv1d", "conv2d"} or callable, default="mlp"
         Networks beside the linear maps: dense layers; convolutions along the features; convolutions over images of
         `input_shape`, each before dense layers (after them, in the decoder). Or a callable (n_in, n_out) that
         returns a new Module from (n, n_in) to (n, n_out).
     input_shape : (channels, height, width) or None, default=None
-        Of a row, for "conv2d".
+        Shape of a row that is an image, for "conv2d".
     hidden_layer_sizes : sequence of int, default=(256, 256)
         Dense layers of the encoder and of the decoder. Empty, with "mlp": a linear model.
     activation : {"silu", "relu", "gelu", "elu", "tanh", "logistic", "softplus", "identity"} or callable, default="silu"
@@ -104,7 +105,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     learning_rate_init : float, default=1e-3
         Greatest learning rate. It rises over the first tenth of the steps and falls to 0 along a cosine.
     weight_decay : float, default=0.1
-        Of AdamW: pulls the networks to zero and so the model to its linear start.
+        Weight decay of AdamW. It pulls the networks to zero, and so the model to its linear start.
     batch_size : int or "auto", default="auto"
         "auto": the power of two next to n_samples / 32, within [16, 256].
     max_iter : int, default=100
@@ -112,15 +113,16 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     early_stopping : bool, default=True
         Whether to keep the weights that score best on validation rows, and stop `n_iter_no_change` epochs later.
     validation_fraction : float, default=0.1
-        Share of rows held out, as four stretches of consecutive rows: neighbours are often alike.
+        Share of rows held out, as four blocks of consecutive rows, because neighbours are often alike.
     n_iter_no_change : int, default=10
+        Epochs without a gain of `tol` on the validation rows after which training stops.
     tol : float, default=0.0
-        In nats.
+        In nats per row.
     refit : bool or "auto", default="auto"
         Whether to train again on all rows, for as many epochs as were best on the validation rows. "auto":
         with fewer than 10,000 rows.
     n_importance_samples : int, default=16
-        Draws a row in `score` and `score_samples`.
+        Draws of z per row in `score` and `score_samples`.
     device : str, default="auto"
         "auto" is CUDA where there is one, else the CPU.
     precision : {"float32", "tf32", "bf16"}, default="float32"
@@ -142,12 +144,12 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted weights (and their scaling of X) in place of a new start.
     checkpoint : str, path-like or None, default=None
-        File that `fit` keeps what it has reached in, and removes when it is done. If the process is killed, or stopped
-        by Ctrl-C, the same call of `fit` goes on from there to the weights of a run that was not: on the CPU, to the
-        bits. The file knows which rows and parameters it belongs to. Callbacks start anew. A file is one
-        fit's: those of a search would refuse each other's. `partial_fit` does without: call `save` in between.
+        A file in which `fit` keeps what it has reached, and which it removes when it is done. If the process is killed
+        or stopped by Ctrl-C, the same call of `fit` goes on from there, to the weights of a run without interruption:
+        on the CPU, bit for bit. The file knows to which rows and parameters it belongs, so that the fits of a search
+        cannot share one. Callbacks start anew. `partial_fit` writes no checkpoint: call `save` between its calls.
     checkpoint_every : int, default=1
-        Epochs between two writings.
+        Epochs between two writings of the checkpoint.
     random_state : int, RandomState or None, default=None
         The same int gives the same numbers. torch's global generator is neither used nor changed, unless a network
         of one's own draws from it in training, as Dropout does.
@@ -165,19 +167,20 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Variance of X, in X's units squared and as a share, that the reconstruction of training rows (at most 2,048)
         gains with each component: by E[x | z_1 ... z_k] over E[x | z_1 ... z_(k-1)]. The shares sum to R2.
     kl_per_component_ : ndarray of shape (n_components,)
-        KL(q(z_j | x) || N(0, 1)) in nats, mean over the training rows: what each component says of a row.
+        KL(q(z_j | x) || N(0, 1)) in nats, the mean over the training rows: how much each component says of a row.
     n_active_components_ : int
         Components whose posterior means have a variance over 0.01 (Burda et al., 2016, section 5.2).
     mean_ : ndarray of shape (n_features,)
         Mean of the training rows.
     noise_variance_ : float, ndarray of shape (n_features,) or None
-        In X's units squared, float64. None where noise is not one number a feature.
+        In X's units squared, float64. None where the noise is not one number per feature.
     n_components_, n_features_in_, n_iter_, best_iter_ : int
         `n_iter_` is the number of epochs run, `best_iter_` the one that was best on the validation rows.
     history_ : list of dict
-        A row an epoch, from 0, the start: epoch, train_loss and train_kl (nats a row, mean over the epoch),
-        valid_score (the objective of validation rows, or train_score of a few training rows, at full `beta` and
-        without `free_bits`), dur (seconds). With `refit`, of the run that chose the number of epochs.
+        One entry per epoch, from 0, the start: epoch, train_loss and train_kl (nats per row, means over the epoch),
+        valid_score (the objective of the validation rows at full `beta` and without `free_bits`; without validation
+        rows, train_score, that of a few training rows), dur (seconds). With `refit`, the history is that of the run
+        that chose the number of epochs.
     device_ : str
     net_ : skorch.NeuralNet
 
@@ -296,19 +299,19 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            At least two rows. Needs no scaling. NaN, None, NA or a masked value is for what was not measured: the
-            likelihood is that of the measured values. Frames and torch tensors are taken as their values, float32 and
-            float64 as they are, all else as float64. A floating array mapped from a file (`np.memmap`) whose size
-            exceeds scikit-learn's `working_memory` (1 GiB) is streamed; of any other, one float32 copy is made. A dask
-            array, and a list or an iterator of tables, becomes such a file, a temporary one, block by block.
-            Means and standard deviations of the columns may be as large as 1e100 (1e36 in float32). A column that
-            varies by less than 1e-100 (1e-36), or than rounding, counts as constant.
+            At least two rows. They need no scaling. NaN, None, NA or a masked value stands for a value that was not
+            measured: the likelihood is that of the measured values. Frames and torch tensors are taken as their values,
+            float32 and float64 as they are, everything else as float64. A floating array that is mapped from a file
+            (`np.memmap`) and larger than scikit-learn's `working_memory` (1 GiB) is streamed; of any other array, one
+            float32 copy is made. A dask array, and a list or an iterator of tables, is written to a temporary file of
+            this kind, block by block. Means and standard deviations of the columns may be as large as 1e100 (1e36 in
+            float32). A column that varies by less than 1e-100 (1e-36), or by rounding only, counts as constant.
         y : ignored
             Scikit-learn's callbacks get it.
         sample_weight : array-like of shape (n_samples,) or None, default=None
-            A row of weight 2 counts as the row twice: exactly in the scaling and in the linear start, as a factor of
-            the row's loss in training. A row of weight 0, or of less than rounding beside the greatest, counts as none,
-            as does one without a measured value. A factor that makes weights less than one in the mean means nothing.
+            A row of weight 2 counts as two rows: exactly in the scaling and in the linear start, and as a factor of the
+            row's loss in training. Rows of weight 0, or of a weight that is rounding beside the greatest, are left out,
+            as are rows without a measured value. Weights whose mean is less than one are taken as relative.
 
         Returns
         -------
@@ -360,14 +363,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def partial_fit(self: Self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Train for one pass over X, from the present weights, at a constant learning rate.
 
-        The first call takes scaling and linear start from its X (n_samples, n_features), and all parameters; it also
-        settles the order and the signs of the components. What attributes say of rows, they say of the last call's;
-        `n_active_components_` and the limits of T2 and Q are of the rows of all calls.
+        The first call takes all parameters, and the scaling and the linear start from its X (n_samples, n_features). It
+        also settles the order and the signs of the components. Attributes describe the rows of the last call;
+        `n_active_components_` and the limits of T2 and Q describe the rows of all calls.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            As in `fit`; of later calls, at least one row.
+            As in `fit`. Later calls need at least one row.
         y : ignored
             For scikit-learn's conventions.
         sample_weight : array-like of shape (n_samples,) or None, default=None
@@ -449,9 +452,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def score_samples(self, X: ArrayLike) -> Floats:
         """Return a lower bound on log p(x) of each row, in nats and in the units of X.
 
-        log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with K = `n_importance_samples` draws z_k (Burda,
-        Grosse and Salakhutdinov, 2016, eq. 8), exact at the linear start and tighter the more draws. Of a row with
-        NaN it is the density of its measured values.
+        log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with K = `n_importance_samples` draws z_k (Burda, Grosse and
+        Salakhutdinov, 2016, eq. 8). It is exact at the linear start, and more draws make it tighter. For a row with
+        NaN it bounds the density of the measured values.
 
         Parameters
         ----------
@@ -468,7 +471,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return predictor.score_samples(rows, self.n_importance_samples, self._seed)
 
     def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
-        """Return the mean of `score_samples`: nats a row, comparable with `PCA.score` and `FactorAnalysis.score`.
+        """Return the mean of `score_samples` in nats per row, comparable with `PCA.score` and `FactorAnalysis.score`.
 
         Parameters
         ----------
@@ -477,7 +480,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         y : ignored
             For scikit-learn's conventions.
         sample_weight : array-like of shape (n_samples,) or None, default=None
-            Of the rows in the mean.
+            Weights of the rows in the mean.
 
         Returns
         -------
@@ -495,7 +498,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Parameters
         ----------
         n_samples : int, default=1
-            How many.
+            Number of rows.
         random_state : int, RandomState or None, default=None
             The same int gives the same rows.
 
@@ -512,8 +515,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def loadings(self, X: ArrayLike) -> Floats:
         """Return how each row's reconstruction changes with each component, d E[x | z] / d z in X's units.
 
-        At the posterior means, by automatic differentiation. In a linear model every row has the loadings
-        `components_`.
+        They are taken at the posterior means, by automatic differentiation. In a linear model every row has the
+        loadings `components_`.
 
         Parameters
         ----------
@@ -542,14 +545,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         X : array-like of shape (n_samples, n_features)
         return_std : bool, default=False
         n_draws : int, default=64
-            Draws of z a row, whose mean and, if more than n_components, covariance are exactly the posterior's.
+            Draws of z per row. Their mean is exactly the posterior's, and so is their covariance if they are more than
+            n_components.
 
         Returns
         -------
         mean : ndarray of shape (n_samples, n_features)
-            Over noise and z given x.
+            Mean over noise and z given x.
         std : ndarray of shape (n_samples, n_features)
-            Of noise and of z given x together. If `return_std`.
+            Standard deviation of noise and of z given x together, if `return_std`.
         """
         rows, predictor = self._rows_and_predictor(X, "reconstruct")
         moments = predictor.predictive(rows, check_n_draws(n_draws), self._seed, weighted=False, with_std=return_std)
@@ -564,21 +568,22 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def impute(self, X: ArrayLike, return_std: bool = False, n_draws: int = 128) -> Floats | tuple[Floats, Floats]:
         """Return X with its NaN replaced by their mean given the row's measured values.
 
-        The mean under the model's own posterior, not the encoder's: draws of z are weighted by p(x, z) / q(z | x) of
-        the measured values x (Mattei and Frellsen, MIWAE, 2019, eq. 12). Exact in a linear model whose posterior can be
-        (all but "rho").
+        The mean is that under the model's own posterior, not the encoder's: draws of z are weighted by
+        p(x, z) / q(z | x) of the measured values x (Mattei and Frellsen, MIWAE, 2019, eq. 12). It is exact in a linear
+        model whose posterior can be exact (all but "rho").
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
         return_std : bool, default=False
         n_draws : int, default=128
-            Draws of z a row, whose mean and, if more than n_components, covariance are exactly the posterior's.
+            Draws of z per row. Their mean is exactly the posterior's, and so is their covariance if they are more than
+            n_components.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            The rows, filled.
+            The rows, with their missing values filled in.
         std : ndarray of shape (n_samples, n_features)
             Standard deviation of each missing value, noise included; 0 where one was measured. If `return_std`.
         """
@@ -605,7 +610,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Parameters
         ----------
         n_draws : int, default=10000
-            Of z.
+            Number of draws of z.
 
         Returns
         -------
@@ -643,7 +648,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def q_residuals(self, X: ArrayLike) -> Floats:
         """Return the Q residual (SPE) of each row: its squared distance from its reconstruction.
 
-        Of `inverse_transform` of `transform`; of a row with NaN, n_features times the mean over its measured values.
+        The reconstruction is `inverse_transform` of `transform`. For a row with NaN, Q is n_features times the mean
+        over its measured values.
 
         Parameters
         ----------
@@ -659,7 +665,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return predictor.squared_residuals(rows)
 
     def hotelling_t2_limit(self, level: float = 0.95) -> float:
-        """Return the T2 that this share of new rows like the training rows stays under.
+        """Return the T2 under which this share of new rows like the training rows stays.
 
         d (n^2 - 1) / (n (n - d)) F(level; d, n - d) for n training rows (or the sum of their weights) and d active
         components (MacGregor and Kourti, Statistical process control of multivariate processes, 1995); infinite where n
@@ -679,7 +685,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return float(self._score_statistics.t2_limit(check_level(level)))
 
     def q_residuals_limit(self, level: float = 0.95, X: ArrayLike | None = None) -> float:
-        """Return the Q residual that this share of rows stays under.
+        """Return the Q residual under which this share of rows stays.
 
         g chi2(level; h) with the mean g h and the variance 2 g^2 h of rows' Q (Box, 1954; Nomikos and MacGregor, 1995).
 
@@ -687,9 +693,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         ----------
         level : float, default=0.95
         X : array-like of shape (n_samples, n_features) or None, default=None
-            The rows. None: those trained on, which a model comes nearer to than to new ones, so that their Q is taken
-            times its ratio in validation rows to training rows (of geometric means, before a refit; not known where
-            early_stopping=False, or to `partial_fit`). Held-out rows give a limit that is surer yet.
+            The rows. None stands for the training rows. As a model comes nearer to these than to new ones, their Q is
+            then multiplied by the ratio of Q in validation rows to Q in training rows (of geometric means, before a
+            refit; it is not known where early_stopping=False, or to `partial_fit`). Held-out rows give a surer limit.
 
         Returns
         -------
@@ -727,14 +733,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fitted estimator to a safetensors file, for `skvae.load`.
 
-        It holds weights, the state of optimizer and generator, attributes, parameters and history, with the versions of
-        skvae, torch and scikit-learn, and a checksum. Training goes on from it to the same bits. Of parameters that
-        are objects, such as a class of one's own, it holds a description alone. Routing requests are not in it.
+        The file holds weights, the states of optimizer and generator, attributes, parameters and history, the versions
+        of skvae, torch and scikit-learn, and a checksum. Training goes on from it to the same bits. It holds only a
+        description of parameters that are objects, such as a class of your own. Routing requests are not in it.
 
         Parameters
         ----------
         path : str or path-like
-            Replaced in whole or not at all. Of several processes that trained one model, the first writes it.
+            The file is replaced in whole or not at all. Where several processes trained one model, the first writes it.
 
         Raises
         ------

@@ -7,17 +7,17 @@ from .._sklearn_compat import array_library, array_to_numpy
 
 
 def floating_dtypes(X):
-    """The dtypes that a table X may keep: float64 and float32, of the library that X's results are to be of."""
+    """The dtypes that a table X may keep: float64 and float32 of the array library of X's results."""
     library = array_library(X)[0]
     return [library.float64, library.float32]
 
 
 def to_tensor(array):
-    """An array as a tensor, of the same memory where that is possible."""
+    """An array as a tensor, which shares its memory where that is possible."""
     if isinstance(array, torch.Tensor):
         return array
     array = array_to_numpy(array)
-    flags = array.flags  # torch warns of read-only memory, and has no negative strides, even of one row
+    flags = array.flags  # torch warns of read-only memory, and takes no negative strides, even of one row
     is_shareable = flags.writeable and flags.c_contiguous and min(array.strides, default=0) >= 0
     return torch.from_numpy(array if is_shareable else np.array(array, order="C"))
 

@@ -4,12 +4,12 @@ import torch
 
 
 def resolve_device(device):
-    """The torch device that the parameter names.
+    """The torch device that the parameter `device` names.
 
     Raises
     ------
     ValueError
-        If this machine lacks it.
+        If this machine does not have it.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -21,7 +21,7 @@ def resolve_device(device):
 
 
 def available_device(device):
-    """That device, or the CPU where this machine lacks it: what was fitted on a GPU loads without one."""
+    """The device, or the CPU if this machine does not have it, so that a GPU's model loads without a GPU."""
     try:
         return resolve_device(device)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The rows of a table, wherever they lie, read a block at a time as tensors."""
+"""The rows of a table in memory, in a file or on a GPU, which are read block by block as tensors."""
 
 from dataclasses import dataclass
 from mmap import mmap
@@ -12,7 +12,7 @@ from .arrays import to_library_of, to_numpy, to_tensor
 
 
 def rows_per_block(n_values, budget=1_000_000):
-    """How many rows of `n_values` numbers each make a block of `budget` numbers: 4 or 8 MB, near a cache's size."""
+    """How many rows of `n_values` numbers each make a block of `budget` numbers: 4 or 8 MB, about a cache's size."""
     return max(1, budget // max(1, n_values))
 
 
@@ -22,9 +22,9 @@ def blocks(n_rows, size):
 
 
 def evenly_spread(n_rows, at_most):
-    """Places of at most `at_most` of the rows: one at random in each of equal blocks.
+    """Indices of at most `at_most` of the rows: one at random from each of equally long blocks.
 
-    Even steps would meet only every second line of an image, or one replicate of two.
+    Even steps might meet only every second line of an image, or only one of two replicates.
     """
     starts = np.arange(0, n_rows, step := -(-n_rows // at_most))
     return np.minimum(starts + np.random.RandomState(0).randint(step, size=len(starts)), n_rows - 1)
@@ -36,9 +36,9 @@ class Rows:
     Parameters
     ----------
     X : ndarray of shape (n, p), float32 or float64, or an array of another library
-        An array that is mapped from a file is read as it is asked for. Tensors stay on their device.
+        An array that is mapped from a file is read when its rows are asked for. Tensors stay on their device.
     places : ndarray of int or None, default=None
-        Which rows, in which order; None stands for all. Reading a file is slow unless most are consecutive.
+        Indices of the rows, in order; None stands for all rows. Reading a file is slow unless most are consecutive.
     """
 
     def __init__(self, X, places=None):
@@ -52,21 +52,21 @@ class Rows:
         return self.shape[0]
 
     def __getitem__(self, rows):
-        """The rows of a slice, or at places, as a tensor where they lie. It may share X's memory."""
+        """The rows of a slice or of indices, as a tensor on their device. It may share X's memory."""
         if self.places is not None:
             rows = self.places[rows]
         if isinstance(rows, np.ndarray) and len(rows) and (np.diff(rows) == 1).all():
-            rows = slice(rows[0], rows[-1] + 1)  # a slice reads through, where an index gathers row by row
+            rows = slice(rows[0], rows[-1] + 1)  # a slice is read in one go, indices row by row
         if isinstance(self._held, torch.Tensor):
             return self._held[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self._held.device)]
         return to_tensor(self._held[rows])
 
     def array(self, rows):
-        """The rows of a slice, or at places, as an ndarray."""
+        """The rows of a slice or of indices, as an ndarray."""
         return to_numpy(self[rows])
 
     def select(self, places):
-        """The rows at these places of them."""
+        """`Rows` of the rows that have these indices among the present ones."""
         return Rows(self.X, places if self.places is None else self.places[places])
 
     def blocks(self):
@@ -75,7 +75,7 @@ class Rows:
             yield rows, self[rows]
 
     def extremes(self):
-        """The least and the greatest value of each column, NaN left out; ndarray of shape (2, p)."""
+        """The least and the greatest value of each column, without missing values; ndarray of shape (2, p)."""
         least, most = torch.full((2, self.shape[1]), torch.nan, dtype=torch.float64, device=self.device)
         for _, block in self.blocks():
             missing = block.isnan()
@@ -84,7 +84,7 @@ class Rows:
         return to_numpy(torch.stack([least, most]))
 
     def to_library_of_X(self, result):
-        """A tensor as an array of X's library, where X lies."""
+        """A tensor as an array of X's library, on X's device."""
         return to_library_of(self.X, result)
 
     @property
@@ -103,7 +103,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class WeightedRows:
-    """What a model is fitted to: rows, their weights, and whether a value of theirs is missing."""
+    """What a model is fitted to: rows, their weights, and whether any of their values is missing."""
 
     rows: Rows
     weight: NDArray[np.floating] | None = None  # (n,), positive; None where all are one
@@ -114,15 +114,15 @@ class WeightedRows:
 
 
 def as_rows(X):
-    """X as Rows, if it is not."""
+    """X as `Rows`, unless it already is."""
     return X if isinstance(X, Rows) else Rows(X)
 
 
 def has_missing(rows):
-    """Whether a value of the rows is NaN: then their sum is NaN, and no array of X's size is made."""
+    """Whether any value of the rows is missing: it makes their sum NaN, which needs no array of X's size."""
     return any(block.sum(dtype=torch.float64).isnan() for _, block in rows.blocks())
 
 
 def all_missing(rows):
-    """Whether each row is NaN throughout; ndarray of shape (n,)."""
+    """Whether all values of each row are missing; ndarray of shape (n,)."""
     return to_numpy(torch.cat([block.isnan().all(1) for _, block in rows.blocks()]))

@@ -5,25 +5,25 @@ import torch
 
 from .arrays import to_numpy
 
-# The greatest means and standard deviations that training takes: the squares of float64's are finite, and so are the
-# sums and differences of float32's.
+# The greatest means and standard deviations that training accepts: their squares are finite in float64, and their sums
+# and differences in float32.
 LARGEST = {np.dtype(np.float64): 1e100, np.dtype(np.float32): 1e36}
 
 
 def column_scaling(rows, weight=None, has_missing=False):
     """Mean and standard deviation of each column's values, in float64 and in one pass over blocks of rows.
 
-    A constant column takes the root mean square deviation of the others, so that it carries no information and its
-    noise has a sensible unit. A column counts as constant if it varies by no more than rounding, or by less than
-    1 / `LARGEST`. NaN is left out.
+    A constant column takes the root mean square of the other columns' deviations, so that it carries no information
+    and its noise has a sensible unit. A column counts as constant if it varies by no more than rounding, or by less
+    than 1 / `LARGEST`. Missing values are left out.
 
     Parameters
     ----------
     rows : Rows of shape (n, p)
     weight : ndarray of shape (n,) or None
-        Of the rows, positive.
+        Positive weights of the rows.
     has_missing : bool, default=False
-        Whether rows have NaN.
+        Whether rows have missing values.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def column_scaling(rows, weight=None, has_missing=False):
     mean, variance = moments(rows, normalized_weight, has_missing)
     if not (np.abs(mean).max() <= largest and variance.max() <= largest**2):
         raise ValueError(
-            f"X is too large: means and standard deviations of its columns up to {largest:g} are taken in {rows.dtype}."
+            f"X is too large: in {rows.dtype}, means and standard deviations of its columns may be {largest:g} at most."
         )
     rounding = len(rows) * np.finfo(rows.dtype).eps * np.abs(mean)
     scale = np.sqrt(variance)
@@ -55,7 +55,7 @@ def column_scaling(rows, weight=None, has_missing=False):
 def moments(rows, normalized_weight, has_missing):
     """Mean and variance of each column's values, as sums about the mean that are merged block by block.
 
-    (Chan, Golub and LeVeque, Algorithms for computing the sample variance, 1983, eq. 1.5.)
+    This follows Chan, Golub and LeVeque (Algorithms for computing the sample variance, 1983, eq. 1.5).
     """
     mean, square, total = torch.zeros(3, rows.shape[1], dtype=torch.float64, device=rows.device)
     for block, x in rows.blocks():

@@ -1,4 +1,4 @@
-"""Tables as people bring them, turned into what scikit-learn's checks read."""
+"""Tables of many kinds, turned into what scikit-learn's checks can read."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)  # torch's floating
 
 
 def to_supported_table(X):
-    """X as a table that scikit-learn reads rightly: in most cases X itself.
+    """X as a table that scikit-learn reads correctly, which in most cases is X itself.
 
     A torch tensor becomes an array, without its graph, unless scikit-learn's `array_api_dispatch` is on. A masked value
-    becomes NaN, which stands for a value that was not measured. A dask array and blocks of rows become a mapped file.
+    becomes NaN, which stands for a missing value. A dask array or blocks of rows become an array mapped from a file.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def to_supported_table(X):
     X = to_single_table(X)
     dtypes = X.dtypes if hasattr(X, "columns") else [getattr(X, "dtype", None)]
     if any(getattr(dtype, "kind", "") in ("M", "m") or getattr(dtype, "is_temporal", bool)() for dtype in dtypes):
-        raise TypeError("X has dates or times: make numbers of them, such as seconds since the first.")
+        raise TypeError("X has dates or times: turn them into numbers, such as seconds since the first.")
     return X
 
 
@@ -48,8 +48,8 @@ def to_single_table(X):
 def to_mapped_array(blocks):
     """Blocks of rows, one after another, as one array that is mapped from a temporary file.
 
-    Each block is asked for once, however long it takes to make, and rows may then be read in any order. The file lies
-    in `tempfile.gettempdir()`, takes as much room as the rows do, and is deleted with the array.
+    Each block is asked for only once, as it may take long to make, and rows may then be read in any order. The file
+    lies in `tempfile.gettempdir()`, takes as much room as the rows do, and is deleted with the array.
 
     Raises
     ------

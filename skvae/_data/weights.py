@@ -9,8 +9,8 @@ from .arrays import to_numpy
 def check_sample_weight(sample_weight, n_rows):
     """Weights of shape (n_rows,), float64, or None where all are one.
 
-    A weight that would be lost in the rounding of their sum becomes 0, so that no row lies farther from the mean than
-    float32 can tell.
+    A weight that would be lost in the rounding of the sum becomes 0, as its row might lie farther from the mean than
+    float32 can represent.
 
     Raises
     ------
@@ -24,15 +24,15 @@ def check_sample_weight(sample_weight, n_rows):
         sample_weight = to_numpy(sample_weight)
     weight = _check_sample_weight(sample_weight, np.empty((n_rows, 0)), dtype=np.float64)
     if not (weight.min() >= 0 and 1e-100 <= weight.max() <= 1e100):
-        raise ValueError("sample_weight must be nonnegative, and its greatest from 1e-100 to 1e100.")
+        raise ValueError("sample_weight must be nonnegative, and its greatest value must lie between 1e-100 and 1e100.")
     weight = np.where(weight < np.finfo(np.float64).eps * weight.max(), 0.0, weight)
     return None if (weight == 1).all() else weight
 
 
 def effective_n_rows(n_rows, weight):
-    """How many rows these count for.
+    """How many rows the weighted rows count for.
 
-    Weights whose mean is less than one are taken as relative: a common factor of theirs means nothing.
+    Weights whose mean is less than one are taken as relative, so that a common factor means nothing.
     """
     return n_rows if weight is None else max(n_rows, float(weight.sum()))
 

@@ -40,7 +40,7 @@ class Predictor:
     """A trained `VAEModule` as functions from rows to arrays of their library, with components in the user's order.
 
     Rows X, which may have NaN, and Z are Rows, ndarrays or tensors. A predictor that is kept is never stale: it
-    computes with the module itself or, in float64, with a copy that takes the module's present numbers at each call.
+    computes with the module itself or, in float64, with a copy that is compared with the module at each call.
 
     Parameters
     ----------
@@ -52,19 +52,21 @@ class Predictor:
     def __init__(self, trained, dtype):
         self.trained = trained
         self.dtype = torch.float64 if dtype == np.float64 else torch.float32
-        self._copy = copy.deepcopy(trained).double() if self.dtype == torch.float64 else None
+        self._copy = None
         self.device = trained.shift.device
 
     @property
-    @torch.no_grad()
     def module(self):
-        """The module that computes, with the present numbers of the trained one."""
-        if self._copy is None:
+        """The module that computes: the trained one, or a copy in double precision that has its present numbers.
+
+        A copy whose numbers are old is replaced, not changed, as another thread may be computing with it.
+        """
+        if self.dtype == torch.float32:
             return self.trained
-        for mine, theirs in zip(_tensors(self._copy), _tensors(self.trained), strict=True):
-            mine.copy_(theirs)
-        self._copy.log_volume, self._copy.has_linear_start = self.trained.log_volume, self.trained.has_linear_start
-        return self._copy
+        module = self._copy
+        if module is None or not has_numbers_of(module, self.trained):
+            module = self._copy = copy.deepcopy(self.trained).double()
+        return module
 
     def _results(self, function, X, n_values):
         """Yield the slices of X and function(block of X), for blocks with `n_values` numbers per row.
@@ -241,7 +243,8 @@ def jacobian(module, z):
     return slopes.unflatten(0, (d, n)).transpose(0, 1)
 
 
-def _tensors(module):
-    """All parameters and buffers of a module."""
-    yield from module.parameters()
-    yield from module.buffers()
+@torch.no_grad()
+def has_numbers_of(module, other):
+    """Whether all parameters and buffers of a module are those of another, whatever its dtype is."""
+    pairs = zip((*module.parameters(), *module.buffers()), (*other.parameters(), *other.buffers()), strict=True)
+    return all(torch.equal(mine, theirs.to(mine.dtype)) for mine, theirs in pairs)

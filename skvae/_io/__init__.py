@@ -1,1 +1,1 @@
-"""What is written and read: a model's state, estimator files, checkpoints and ONNX graphs."""
+"""Reading and writing of a model's state, estimator files, checkpoints and ONNX graphs."""

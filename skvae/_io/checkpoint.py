@@ -1,4 +1,4 @@
-"""The file in which a fit keeps what it has reached, and from which it goes on after the process was killed."""
+"""The file in which a fit keeps its progress, and from which it goes on after the process was killed."""
 
 import hashlib
 import os
@@ -18,18 +18,18 @@ class Checkpoint:
     ----------
     path : str or path-like
     every : int
-        Epochs between two writings.
+        Number of epochs between two writings.
     fit : dict
-        What tells this fit from others: see `fit_identity`.
+        What distinguishes this fit from others; see `fit_identity`.
     seed : int
-        To begin with, if there is no file yet.
+        Seed of the fit, if there is no file yet.
     is_main_process : bool
         Whether this process writes and removes the file.
 
     Raises
     ------
     ValueError
-        If the file is no checkpoint, or another fit's.
+        If the file is not a checkpoint, or belongs to another fit.
     """
 
     def __init__(self, path, every, fit, seed, is_main_process=True):
@@ -38,12 +38,12 @@ class Checkpoint:
         if os.path.exists(path):
             there = read(path)
             if set(there) != set(self.content):
-                raise ValueError(f"checkpoint={os.fspath(path)!r} is a file of skvae's, but no checkpoint.")
+                raise ValueError(f"checkpoint={os.fspath(path)!r} is a file of skvae, but no checkpoint.")
             differing = sorted(name for name in {**fit, **there["fit"]} if fit.get(name) != there["fit"].get(name))
             if differing:
                 raise ValueError(
-                    f"checkpoint={os.fspath(path)!r} holds a fit that was interrupted and of which these differ: "
-                    f"{', '.join(differing)}. Go on with that one, delete the file or name another."
+                    f"checkpoint={os.fspath(path)!r} holds an interrupted fit, and these differ: "
+                    f"{', '.join(differing)}. Continue that fit, delete the file or name another one."
                 )
             self.content = there
 
@@ -52,7 +52,7 @@ class Checkpoint:
         return self.content["seed"]
 
     def phase(self, name):
-        """The part of one phase."""
+        """The part of the file that belongs to one phase."""
         return PhaseCheckpoint(self, name)
 
     def remove(self):
@@ -68,7 +68,7 @@ class PhaseCheckpoint:
         self.checkpoint, self.phases, self.name = checkpoint, checkpoint.content["stages"], name
 
     def resume(self, net, early_stopping):
-        """Take what the file has of this phase, or write the first of it; return whether its training was over."""
+        """Restore this phase from the file, or write its first state; return whether its training was over."""
         if self.name not in self.phases:
             self.keep(net, early_stopping)
             return False
@@ -76,14 +76,14 @@ class PhaseCheckpoint:
         return self.phases[self.name]["over"]
 
     def keep(self, net, early_stopping, over=False):
-        """Write the net and its early stopping, if the epoch is one to write or the last."""
+        """Write the net and its early stopping, if the epoch is due or training is over."""
         if self.checkpoint.is_main_process and (over or (len(net.history) - 1) % self.checkpoint.every == 0):
             self.phases[self.name] = {"net": state_of(net, early_stopping), "over": over}
             write(self.checkpoint.path, self.checkpoint.content)
 
 
 def fit_identity(params, rows, weight=None, previous=None):
-    """What a fit depends on: parameters by name, and a digest of the rows, their weights and the net before.
+    """What a fit depends on: parameters by name, and a digest of the rows, their weights and the previous net.
 
     Parameters
     ----------

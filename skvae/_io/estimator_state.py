@@ -1,4 +1,4 @@
-"""A fitted estimator as arrays and plain values: for pickle, copy, joblib and skops, and for a file."""
+"""A fitted estimator as arrays and plain values, for pickle, copy, joblib and skops, and for a file."""
 
 import warnings
 from dataclasses import replace
@@ -16,24 +16,24 @@ from .state import check_history, check_like, check_state, state_of, zeros
 from .tensor_file import Custom, describe, is_plain, write
 from .version import __version__
 
-# What a file has of a fitted estimator beside its parameters. Score statistics are "_monitor" there.
+# Attributes of a fitted estimator that a file holds besides its parameters. Score statistics are "_monitor" there.
 FILE_FIELDS = (
     *("net_", "_seed", "_fitted_with", "_monitor", "n_features_in_", "feature_names_in_", "n_components_", "mean_"),
     *("components_", "explained_variance_", "explained_variance_ratio_", "kl_per_component_", "n_active_components_"),
     *("history_", "n_iter_", "best_iter_", "_sklearn_output_config", "_tensors_on"),
 )
 OPTIONAL_FIELDS = {"feature_names_in_", "_sklearn_output_config", "_tensors_on"}
-# What `load` can tell from the rest.
+# Attributes that `load` derives from the rest.
 DERIVED_FIELDS = ("_version", "device_", "noise_variance_")
 OF_COMPONENTS = ("explained_variance_", "explained_variance_ratio_", "kl_per_component_")
 ARRAYS = ("mean_", "components_", "noise_variance_", *OF_COMPONENTS)
 COUNTS = ("n_features_in_", "n_components_", "n_active_components_", "n_iter_", "best_iter_", "_seed")
-# What a fit or a call made for its own use.
+# Attributes that a fit or a call makes for its own use.
 TEMPORARY = ("_predictors", "_trained_fit")
 
 
 def plain_state(attributes):
-    """The attributes of a fitted estimator with no object of torch's or of ours among them."""
+    """The attributes of a fitted estimator, with plain values in place of objects of torch and of this package."""
     state = {name: value for name, value in attributes.items() if name not in TEMPORARY}
     state.update(net_=state_of(state["net_"]), _monitor=state.pop("_score_statistics").state)
     if isinstance(state["mean_"], torch.Tensor):
@@ -43,7 +43,7 @@ def plain_state(attributes):
 
 
 def restored_attributes(state):
-    """The attributes of which `state` is the plain state, on the device that they were on if this machine has it."""
+    """The attributes whose `plain_state` is `state`, on the device that they were on if this machine has it."""
     state = dict(state)
     params = parameters_of_file(state["_fitted_with"], available_device(state["device_"]))
     net = net_from_state(params, state["net_"], state["_seed"])
@@ -52,7 +52,7 @@ def restored_attributes(state):
 
 
 def with_tensors(state):
-    """A state whose attributes that were fitted to tensors are tensors, on their device if this machine has it."""
+    """The state with tensors for arrays if the fit was to tensors, on their device if this machine has it."""
     device = state.pop("_tensors_on", None)
     if device is None:
         return state
@@ -61,7 +61,7 @@ def with_tensors(state):
 
 
 def parameters_of_file(fitted_with, device):
-    """`FitParameters` for a net that is this process's alone, on a device."""
+    """`FitParameters` for a net on a device that belongs to this process alone."""
     params = FitParameters(**{name: frozen(fitted_with[name]) for name in PARAMETERS})
     return replace(params, device=device, distributed=False)
 
@@ -69,8 +69,8 @@ def parameters_of_file(fitted_with, device):
 def warn_of_other_version(name, version):
     if version != __version__:
         warnings.warn(
-            f"This {name} was pickled by skvae {version} and is read by {__version__}, which may take it for something "
-            "else. What `save` writes is read by later versions.",
+            f"This {name} was pickled by skvae {version} and is read by {__version__}, which may misread it. "
+            "Later versions can read what `save` writes.",
             stacklevel=3,
         )
 
@@ -82,9 +82,9 @@ def write_estimator(estimator, path):
     unknown = set(state) - set(parameters) - set(FILE_FIELDS) - set(DERIVED_FIELDS)
     own = sorted(name for name in unknown if declares(type(estimator), name))
     if own:
-        raise ValueError(f"A file of skvae's has no place for the attributes {', '.join(own)}.")
+        raise ValueError(f"A file of skvae cannot hold the attributes {', '.join(own)}.")
     fitted = {name: state[name] for name in FILE_FIELDS if name in state}
-    check_fitted(estimator.net_, fitted)  # what is written can be read
+    check_fitted(estimator.net_, fitted)  # so that what is written can be read
     changed = {name: value for name, value in state["_fitted_with"].items() if not is_same(value, parameters.get(name))}
     fitted["_fitted_with"] = writable(changed)
     if is_main_process(estimator):
@@ -93,7 +93,7 @@ def write_estimator(estimator, path):
 
 
 def is_same(value, parameter):
-    """Whether a value that a model was fitted with is the estimator's present parameter."""
+    """Whether the value that a model was fitted with is still the estimator's parameter."""
     now = frozen(parameter)
     if isinstance(value, dict) and isinstance(now, dict):
         return value.keys() == now.keys() and all(value[key] is now[key] for key in value)
@@ -101,9 +101,9 @@ def is_same(value, parameter):
 
 
 def declares(estimator_class, name):
-    """Whether an attribute that we do not know is a subclass's: a public one, or one that its code mentions.
+    """Whether an unknown attribute belongs to a subclass: it is public, or the subclass's code mentions it.
 
-    Others are scikit-learn's.
+    Other unknown attributes are scikit-learn's.
     """
     bases = estimator_class.__mro__
     own_bases = [base for base in bases if base.__module__.partition(".")[0] not in ("skvae", "sklearn", "builtins")]
@@ -121,7 +121,7 @@ def writable(parameters):
 
 
 def check_fields(fitted):
-    """Raise ValueError unless a file's fitted state has the fields that it should, of the right kinds."""
+    """Raise ValueError unless a file's fitted state has the expected fields, of the right types."""
     if not isinstance(fitted, dict):
         raise ValueError("it has no fitted state.")
     differing = set(fitted) ^ set(FILE_FIELDS)
@@ -144,7 +144,7 @@ def check_fields(fitted):
 
 
 def check_fitted(net, fitted):
-    """Raise ValueError unless a state without parameters is that of an estimator with such a net, and finite."""
+    """Raise ValueError unless a fitted state belongs to an estimator with this net, and is finite."""
     check_fields(fitted)
     check_state(net, fitted["net_"])
     p, d = len(net.module_.shift), net.module_.n_components
@@ -164,7 +164,7 @@ def check_fitted(net, fitted):
         raise ValueError(f"n_features_in_ and n_components_ are not {p} and {d}.")
     names, config = fitted.get("feature_names_in_"), fitted.get("_sklearn_output_config", {})
     if names is not None and names.shape != (p,):
-        raise ValueError(f"feature_names_in_ are {len(names)}, not {p}.")
+        raise ValueError(f"feature_names_in_ has {len(names)} names, not {p}.")
     if not all(isinstance(value, str) for value in config.values()):
         raise ValueError(f"set_output was not called with {config!r}.")
     check_history(fitted["history_"])

@@ -1,4 +1,4 @@
-"""An estimator from a file that somebody else may have written."""
+"""Loading of an estimator from a file that somebody else may have written."""
 
 import os
 from typing import Any
@@ -27,17 +27,17 @@ def load(
 ) -> VAETransformer:
     """Return the fitted estimator that `VAETransformer.save` wrote to a file.
 
-    Nothing that the file says is run: it holds arrays, numbers and strings, and is refused unless they fit together.
+    No code from the file is run: it holds arrays, numbers and strings, and is refused unless they fit together.
 
     Parameters
     ----------
     path : str or path-like
     device : str, default="auto"
-        Where the model shall be, whatever it was fitted on: the estimator's parameter of this name.
+        Device of the model, whatever it was fitted on: it becomes the estimator's parameter `device`.
     estimator : class, default=VAETransformer
-        Of the estimator, where it was a subclass.
+        Class of the estimator, if it was a subclass.
     **custom : dict
-        The parameters that were objects, such as ``posterior=MyPosterior``: a file holds no code.
+        The parameters that were classes or other objects, such as ``posterior=MyPosterior``, as a file holds no code.
 
     Returns
     -------
@@ -48,8 +48,8 @@ def load(
     OSError
         If the file cannot be read.
     ValueError
-        If it is something else than such a file, is damaged or of a later format; if it needs a parameter that is not
-        given; if one is given that it does not need.
+        If the file was not written by `save`, is damaged or has a later format; if it needs a parameter that is not
+        given; or if a parameter is given that it does not need.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def load(
 def _estimator(content, device, estimator, custom):
     _check_content(content)
     if content["estimator"] != estimator.__name__:
-        raise ValueError(f"it holds an estimator of the class {content['estimator']}; pass estimator=, that class.")
+        raise ValueError(f"it holds an estimator of the class {content['estimator']}; pass that class as estimator=.")
     fitted = content["fitted"]
     fitted["_fitted_with"] = {**content["parameters"], **fitted["_fitted_with"]}
     parameters, fitted_with = _with_custom(content["parameters"], fitted["_fitted_with"], custom=custom)
@@ -114,7 +114,7 @@ def _check_content(content):
 
 
 def _checked_parameters(estimator, params):
-    """All parameters of an estimator with these: those that an older skvae did not know have their defaults."""
+    """All parameters of an estimator, checked; those that an older skvae did not know have their defaults."""
     unknown = set(params) - set(estimator().get_params(deep=False))
     if unknown:
         raise ValueError(f"it has parameters that {estimator.__name__} does not know: {', '.join(sorted(unknown))}.")
@@ -124,7 +124,7 @@ def _checked_parameters(estimator, params):
 
 
 def _with_custom(*dicts, custom):
-    """The parameters with those that the file cannot hold."""
+    """The parameters, with `custom` for those that the file cannot hold."""
     needed = {
         name: value.description for params in dicts for name, value in params.items() if isinstance(value, Custom)
     }
@@ -132,7 +132,7 @@ def _with_custom(*dicts, custom):
     if missing:
         raise ValueError(f"pass {', '.join(f'{name}=, which was {needed[name]}' for name in missing)}.")
     if unneeded:
-        raise ValueError(f"{', '.join(unneeded)} is in it and not to be passed; set_params changes it afterwards.")
+        raise ValueError(f"{', '.join(unneeded)} is in it and must not be passed; set_params changes it afterwards.")
     return [
         {name: custom[name] if isinstance(value, Custom) else value for name, value in params.items()}
         for params in dicts
@@ -140,14 +140,14 @@ def _with_custom(*dicts, custom):
 
 
 def _check_shapes(params, fitted):
-    """Raise ValueError unless the arrays are what these parameters make, before memory is taken for that."""
+    """Raise ValueError unless the arrays have the shapes that these parameters give, before memory is taken."""
     state = fitted["net_"]
     arrays = state.get("module")
     if not isinstance(arrays, dict) or not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise ValueError("net.module is no dict of arrays.")
+        raise ValueError("net.module is not a dict of arrays.")
     n_values = sum(array.size for array in arrays.values())
     if len(params.hidden_layer_sizes) > len(arrays):
-        raise ValueError("hidden_layer_sizes are more than there are arrays.")
+        raise ValueError("there are more hidden_layer_sizes than arrays.")
     for size in (params.n_components, *params.hidden_layer_sizes, *(params.input_shape or ())):
         if not isinstance(size, int) or not 1 <= size <= n_values:
             raise ValueError(f"a size is {size!r}, but there are {n_values} values.")

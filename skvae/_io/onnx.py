@@ -24,14 +24,14 @@ def to_onnx(estimator: VAETransformer, *, opset: int | None = None) -> OnnxModel
     """Return the fitted estimator's `transform` and `inverse_transform` as ONNX models.
 
     They take and return float32 and agree with the estimator's own results for float32 arrays to rounding. Rows must be
-    complete: NaN go in and come out. In a scikit-learn Pipeline, ``skl2onnx.to_onnx(pipeline, X)`` converts the
-    estimator, too, after `register_onnx`.
+    complete: a NaN in a row makes its results NaN. After `register_onnx`, ``skl2onnx.to_onnx(pipeline, X)`` also
+    converts the estimator in a scikit-learn Pipeline.
 
     Parameters
     ----------
     estimator : VAETransformer
     opset : int or None, default=None
-        Version of the ONNX operators, 18 or later; None: torch's default.
+        Version of the ONNX operators, 18 or later. None takes torch's default.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def to_onnx(estimator: VAETransformer, *, opset: int | None = None) -> OnnxModel
     Raises
     ------
     ImportError
-        If onnx or onnxscript are missing (extra ``onnx``).
+        If onnx or onnxscript is missing (extra ``onnx``).
     NotFittedError
         If the estimator is not fitted.
     """
@@ -58,7 +58,7 @@ def export_encoder(module: Any, opset: int | None) -> Any:
 
 
 class Encoder(nn.Module):
-    """Rows to posterior means."""
+    """Map from rows to posterior means."""
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(Encoder):
-    """Latents to means of p(x | z)."""
+    """Map from latent vectors to means of p(x | z)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.vae.inverse_transform(x)
@@ -81,7 +81,7 @@ def export(module: Encoder, n_columns: int, names: tuple[str, str], opset: int |
         raise ValueError(f"opset={opset} is too old: torch exports to {LEAST_OPSET} or later.")
     example = torch.zeros(2, n_columns, device=next(module.buffers()).device)
     program: Any
-    with warnings.catch_warnings():  # of the exporter, about torch
+    with warnings.catch_warnings():  # the exporter's warnings are about torch
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module.eval(),
@@ -126,7 +126,7 @@ def _give_shape(operator: Any) -> None:
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
-    """Put the encoder's nodes among those of the Pipeline, under names that are free there."""
+    """Add the encoder's nodes to those of the Pipeline, under names that are free there."""
     opset = container.target_opset if isinstance(container.target_opset, int) else container.target_opset[""]
     graph = export_encoder(operator.raw_operator.net_.module_, opset).graph
     x = scope.get_unique_variable_name("X")

@@ -1,4 +1,4 @@
-"""The state that a net's training goes on from, as a tree of arrays and plain values: nothing of torch's."""
+"""The state from which a net's training goes on, as a tree of arrays and plain values without torch's objects."""
 
 import math
 from numbers import Real
@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 PROGRESS = {"best_epoch_": int, "best_score_": float, "diverged_": bool, "interrupted_": bool, "n_taken_": int}
-WATCHED = ("start", "score", "best_score", "best_epoch", "since_gain")  # of EarlyStopping
+WATCHED = ("start", "score", "best_score", "best_epoch", "since_gain")  # attributes of EarlyStopping
 
 
 def state_of(net, early_stopping=None):
     """The state of a net and, in mid-training, of its `EarlyStopping`.
 
-    Arrays share the net's memory where that is the CPU's.
+    Arrays share the net's memory if it is on the CPU.
     """
     optimizer, scaling = net.optimizer_.state_dict(), net.module.keywords
     tensors = {
@@ -36,7 +36,7 @@ def state_of(net, early_stopping=None):
 
 
 def restore(net, state, early_stopping=None):
-    """Give a new net, made with the same parameters and scaling, the state of another."""
+    """Give the state of a net to a new net that was made with the same parameters and scaling."""
     tensors = map_leaves(np.ndarray, torch.tensor, state)
     net.module_.load_state_dict(tensors["module"])
     net.module_.eval()
@@ -52,7 +52,7 @@ def restore(net, state, early_stopping=None):
 
 
 def map_leaves(kind, function, tree):
-    """A tree of dicts, lists and tuples whose leaves of a kind are replaced by `function` of them."""
+    """A tree of dicts, lists and tuples, with `function` applied to each leaf of the given kind."""
     if isinstance(tree, dict):
         return {key: map_leaves(kind, function, item) for key, item in tree.items()}
     if isinstance(tree, list | tuple):
@@ -66,15 +66,15 @@ def optimizer_options(net, state=None):
     groups = [{"initial_lr": group["lr"], **group} for group in groups]
     if state is None:
         return groups
-    pairs = zip(groups, state["param_groups"], strict=True)  # another version of torch may have others
+    pairs = zip(groups, state["param_groups"], strict=True)  # another version of torch may have other options
     return [{key: given.get(key, group[key]) for key in group} for group, given in pairs]
 
 
 def check_state(net, state):
-    """Raise ValueError unless `state` can be restored to this net: the same shapes and types, finite numbers."""
+    """Raise ValueError unless `state` can be restored to this net: same shapes and types, finite numbers."""
     like = state_of(net)
     if not isinstance(state, dict) or set(state) != set(like):
-        raise ValueError(f"net has not the parts {', '.join(like)}.")
+        raise ValueError(f"net does not have the parts {', '.join(like)}.")
     for name in ("module", "moments", "progress"):
         if not isinstance(state[name], dict):
             raise ValueError(f"net.{name} is {outlined(state[name])}.")
@@ -82,9 +82,9 @@ def check_state(net, state):
         if not isinstance(state[name], list) or not all(isinstance(row, dict) for row in state[name]):
             raise ValueError(f"net.{name} is {outlined(state[name])}.")
     if len(state["param_groups"]) != len(like["param_groups"]):
-        raise ValueError(f"net.param_groups are {len(state['param_groups'])}, not {len(like['param_groups'])}.")
+        raise ValueError(f"net.param_groups has length {len(state['param_groups'])}, not {len(like['param_groups'])}.")
     like["moments"] = state["moments"]
-    if hasattr(net.optimizer_, "moment_shapes"):  # ours; a parameter that is not trained has no moments
+    if hasattr(net.optimizer_, "moment_shapes"):  # our optimizer; an untrained parameter has no moments
         shapes = net.optimizer_.moment_shapes()
         like["moments"] = {index: shapes[index] for index in state["moments"] if index in shapes}
     for name in ("column_mean", "column_scale", "module", "moments", "best", "watched"):
@@ -108,16 +108,16 @@ def check_state(net, state):
 
 
 def check_history(rows):
-    """Raise ValueError unless these are a training history's."""
+    """Raise ValueError unless these are rows of a training history."""
     for row in rows:
         if not isinstance(row, dict) or any(isinstance(value, np.ndarray | dict) for value in row.values()):
-            raise ValueError("A history has something else than numbers, strings and lists in it.")
+            raise ValueError("A history holds something other than numbers, strings and lists.")
 
 
 def check_like(given, like, name):
     """Raise ValueError unless `given` has the keys, lengths, shapes and types of `like`, and finite numbers.
 
-    Strings, truth values and None have to be equal, too.
+    Strings, booleans and None must also be equal.
     """
     if isinstance(like, torch.Tensor):
         like = like.detach().cpu().numpy()
@@ -144,7 +144,7 @@ def check_like(given, like, name):
 
 
 def outlined(value):
-    """A value as an error tells it."""
+    """A short description of a value for an error message."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{list(value.shape)}"
     if isinstance(value, dict):

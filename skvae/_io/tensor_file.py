@@ -1,9 +1,9 @@
-"""A tree of arrays and plain values as one safetensors file. Reading runs nothing that the file says.
+"""A tree of arrays and plain values as one safetensors file. Reading runs no code from the file.
 
-The arrays are the file's tensors. The rest is JSON, in its metadata under "skvae": an object with "format", the
-versions of what wrote it and "content", in which {"$array": name} stands for an array, {"$tuple": [...]},
-{"$strings": [...]} (an array of them) and {"$float": "nan"} for what JSON lacks, and {"$custom": description} for an
-object that a file cannot hold. The tensor "sha256" is the digest of all else.
+The arrays are the file's tensors. The rest is JSON in its metadata, under "skvae": an object with "format", "versions"
+(of the packages that wrote the file) and "content". In the content, {"$array": name} stands for an array; {"$tuple":
+[...]}, {"$strings": [...]} (an array of strings) and {"$float": "nan"} stand for what JSON lacks; and {"$custom":
+description} stands for an object that a file cannot hold. The tensor "sha256" is the digest of everything else.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ KEY, CHECKSUM = "skvae", "sha256"
 
 
 class Custom:
-    """An object that a file cannot hold, by its description."""
+    """The description of an object that a file cannot hold."""
 
     def __init__(self, description):
         self.description = description
 
 
 def write(path, content):
-    """Write a tree, in whole or not at all: what was at `path` before stays there until the new file is on the disk."""
+    """Write a tree, completely or not at all: an older file at `path` stays until the new one is on the disk."""
     arrays: dict[str, np.ndarray] = {}
     versions = {"skvae": __version__, "torch": str(torch.__version__), "scikit-learn": sklearn.__version__}
     header = {"format": FORMAT, "versions": versions, "content": _encode(content, "", arrays)}
@@ -62,9 +62,9 @@ def read(path):
     OSError
         If it cannot be read.
     ValueError
-        If it is something else than such a file, is damaged, or was written in a later format.
+        If it is not such a file, is damaged, or was written in a later format.
     """
-    with open(path, "rb"):  # what the system says of a path, before what safetensors does
+    with open(path, "rb"):  # raises the system's error for a bad path, not safetensors'
         pass
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -72,7 +72,7 @@ def read(path):
             if text is None:
                 raise ValueError(f"it has no metadata {KEY!r}")
             if _cost(text) > 5 * os.path.getsize(path) + 2**20:
-                raise ValueError("its metadata would take far more memory than the file is long")
+                raise ValueError("its metadata would take far more memory than the file's size")
             header = json.loads(text)
             if not isinstance(header, dict) or type(header.get("format")) is not int or "content" not in header:
                 raise ValueError("its metadata are not those of such a file")
@@ -84,14 +84,14 @@ def read(path):
             raise ValueError("its checksum does not match")
         content = _decode(header["content"], arrays)
         if arrays:
-            raise ValueError(f"it has tensors with no place: {', '.join(arrays)}")
+            raise ValueError(f"it has tensors that nothing refers to: {', '.join(arrays)}")
     except (safetensors.SafetensorError, RecursionError, ValueError) as error:
-        raise ValueError(f"{os.fspath(path)!r} is no file of skvae's, or it is damaged: {error}") from error
+        raise ValueError(f"{os.fspath(path)!r} is not a file of skvae, or it is damaged: {error}") from error
     return content
 
 
 def is_plain(value):
-    """Whether a file can hold a value as it is, and it is no dict, which would be arguments to somebody's code."""
+    """Whether a file can hold a value as it is. A dict does not count, as it is arguments to somebody's code."""
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
     if isinstance(value, np.ndarray):
@@ -100,7 +100,7 @@ def is_plain(value):
 
 
 def describe(value):
-    """A value in words that are the same in every process."""
+    """A text for a value that is the same in every process."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
@@ -110,7 +110,7 @@ def _encode(value, name, arrays):
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OU":
             return {"$strings": value.tolist()}
-        arrays[name] = np.asarray(value, order="C")  # safetensors takes the memory as it lies
+        arrays[name] = np.asarray(value, order="C")  # safetensors writes the memory in its present order
         return {"$array": name}
     if isinstance(value, float) and not math.isfinite(value):
         return {"$float": str(value)}
@@ -123,7 +123,7 @@ def _encode(value, name, arrays):
         return {key: _encode(item, f"{name}.{key}".lstrip("."), arrays) for key, item in value.items()}
     if isinstance(value, Custom):
         return {"$custom": value.description}
-    raise TypeError(f"A file of skvae's cannot hold {name}={value!r}.")
+    raise TypeError(f"A file of skvae cannot hold {name}={value!r}.")
 
 
 def _decode(value, arrays):
@@ -155,7 +155,7 @@ def _decode_float(text, arrays):
 
 
 NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-DECODERS = {  # of an object's only key: the type of its value, and what it stands for
+DECODERS = {  # by an object's only key: the type of its value, and the function that decodes it
     "$array": (str, _decode_array),
     "$tuple": (list, lambda items, arrays: tuple(_decode(item, arrays) for item in items)),
     "$strings": (list, lambda items, arrays: np.array([str(item) for item in items], dtype=object)),
@@ -173,5 +173,5 @@ def _digest(text, arrays):
 
 
 def _cost(text):
-    """At least the bytes that Python's objects for a JSON text may take: each follows a bracket, a colon or a comma."""
+    """Estimate the bytes of Python's objects for a JSON text: each object follows a bracket, a colon or a comma."""
     return len(text) + 64 * (text.count("[") + text.count("{")) + 32 * (text.count(",") + text.count(":"))

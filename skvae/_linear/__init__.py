@@ -1,1 +1,1 @@
-"""The closed-form linear models: probabilistic PCA and factor analysis, where training starts."""
+"""The linear models where training starts: probabilistic PCA and factor analysis."""

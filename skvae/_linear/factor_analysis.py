@@ -6,17 +6,17 @@ from .scatter import Scatter
 
 
 def factor_analysis(u, weight, d, scale, floor):
-    """Maximum likelihood by EM: the better of two starts, as the likelihood has several maxima.
+    """Maximum likelihood by EM, from the better of two starts, as the likelihood has several maxima.
 
-    The starts are principal components of the standardised columns and of the columns in X's units. An iteration costs
-    a product of the scatter with a (p, d) matrix, so many are affordable.
+    The starts are the principal components of the standardised columns and of the columns in X's units. An iteration
+    costs a product of the scatter with a (p, d) matrix, so many iterations are affordable.
 
     References
     ----------
     Rubin and Thayer, EM algorithms for ML factor analysis, 1982.
     """
     scatter = Scatter.of(u, weight)
-    in_x = (scale / scale.max()).clamp(min=1e-8)  # of less spread, an eigenvector's entries are rounding
+    in_x = (scale / scale.max()).clamp(min=1e-8)  # with less spread, an eigenvector's entries would be rounding errors
     fits = [_expectation_maximisation(scatter, w, d, floor) for w in (torch.ones_like(scale), in_x)]
     return max(fits, key=lambda fit: fit[0])[1:]
 

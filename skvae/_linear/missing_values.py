@@ -1,10 +1,10 @@
 r"""The linear-Gaussian optimum of rows with missing values, by expectation maximisation.
 
-`MissingValueConditional` has the model and what it says of such a row. An iteration computes E[z~ z~^T | u_S],
+`MissingValueConditional` describes the model and its posterior for such a row. An iteration computes E[z~ z~^T | u_S],
 z~ = (z, 1), for each row and regresses each feature's measured values on z~ (Rubin and Thayer, 1982; Ilin and Raiko,
 Practical approaches to principal component analysis in the presence of missing values, 2010). The covariance of z is a
-parameter of the iteration that the loadings then absorb (PX-EM: Liu, Rubin and Wu, 1998), without which it takes
-thousands of steps where noise is small.
+parameter of the iteration, which the loadings then absorb (PX-EM: Liu, Rubin and Wu, 1998). Without it, EM would take
+thousands of steps where the noise is small.
 """
 
 import math
@@ -14,22 +14,22 @@ import torch
 from .._data.rows import blocks, evenly_spread, rows_per_block
 from .._model.missing_values import MissingValueConditional
 
-# An iteration looks at so many rows at most: it is only a start, and costs rows x features x components^2.
+# Maximum number of rows in an iteration: the result is only a start, and costs rows x features x components^2.
 ROWS = 20_000
-# `pairwise_start` looks at so many features at most: it costs rows x features^2.
+# Maximum number of features in `pairwise_start`, as it costs rows x features^2.
 FEATURES = 1024
 LOG_2PI = math.log(2 * math.pi)
 
 
 class _Moments:
-    """The sums over the rows' measured values that an iteration needs, and these values' log-likelihood."""
+    """The sums over the measured values that an iteration needs, and the log-likelihood of these values."""
 
     def __init__(self, u, weight, loadings, mean, noise):
         p, d = loadings.shape
         zeros = lambda *shape: torch.zeros(shape, dtype=torch.float64, device=u.device)  # noqa: E731
-        self.pairs = zeros(p, (d + 1) ** 2)  # of each feature's rows, E[z~ z~^T]
+        self.pairs = zeros(p, (d + 1) ** 2)  # E[z~ z~^T], summed over the rows that have the feature
         self.cross, self.square, self.count = zeros(p, d + 1), zeros(p), zeros(p)
-        self.latent = zeros((d + 1) ** 2)  # of all rows
+        self.latent = zeros((d + 1) ** 2)  # E[z~ z~^T], summed over all rows
         self.log_likelihood = 0.0
         log_noise = noise.log() + LOG_2PI
         for block in blocks(len(u), rows_per_block(p + 2 * (d + 1) ** 2)):
@@ -65,9 +65,9 @@ def regular(moments, of):
 def pairwise_start(u, weight, d, floor):
     """Loadings and noise from the principal components of the pairwise covariance.
 
-    The covariance of two features is over the rows that have both. Filling a block of features that many rows lack with
-    means would invent a component, which EM might then keep. Where features are many, evenly spread ones are taken, and
-    EM's first step gives the others their loadings.
+    The covariance of two features is taken over the rows that have both. If a block of features that many rows lack
+    were filled with means, this would invent a component, which EM might then keep. Of many features, evenly spread
+    ones are taken, and EM's first step gives the others their loadings.
     """
     taken = slice(None, None, -(-u.shape[1] // FEATURES))
     p = len(range(u.shape[1])[taken])
@@ -86,23 +86,23 @@ def pairwise_start(u, weight, d, floor):
 
 
 def em_with_missing_values(u, weight, start, noise_shape, unit, floor, **options):
-    """Maximum likelihood of the measured values, the better of two starts, as the likelihood has several maxima.
+    """Maximum likelihood for the measured values, from the better of two starts, as there are several maxima.
 
     Parameters
     ----------
     u : Tensor of shape (n, p), or StreamedRows
-        NaN where a value was not measured.
+        NaN where a value is missing.
     weight : Tensor of shape (n,) or None
     start : tuple of Tensor
         Loadings (p, d) and noise variances (p,) to begin with, at mean zero; the other start is `pairwise_start`.
     noise_shape : Tensor of shape (p,) or None
-        Noise variances up to a factor; None where each is free.
+        Noise variances up to a common factor. With None, each of them is free.
     unit : bool
-        Whether that factor is one.
+        Whether the common factor is one.
     floor : float
-        Least noise variance, or factor.
+        Least noise variance, or least common factor.
     **options : dict
-        Of `_expectation_maximisation`.
+        Options of `_expectation_maximisation`.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def em_with_missing_values(u, weight, start, noise_shape, unit, floor, **options
     noise_shape = None if noise_shape is None else noise_shape.to(u.device)
     d = start[0].shape[1]
     loadings, noise = pairwise_start(u, weight, d, floor)
-    if noise_shape is None:  # a noise for each feature meets some features exactly, where one for all does not
+    if noise_shape is None:  # noise per feature may fit some features exactly, isotropic noise does not
         one_for_all = torch.ones_like(noise)
         fit = _expectation_maximisation(u, weight, loadings, noise, one_for_all, unit, floor, **options)
         loadings, noise = fit[1:3]

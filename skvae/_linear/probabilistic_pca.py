@@ -7,11 +7,11 @@ from .scatter import Scatter
 def probabilistic_pca(u, weight, d, noise_shape, noise, floor):
     r"""Maximum likelihood in closed form (Tipping and Bishop, Probabilistic principal component analysis, 1999).
 
-    W = V (Lambda - sigma^2)^(1/2), sigma^2 the mean of the discarded eigenvalues, for Psi = sigma^2 noise_shape.
+    With Psi = sigma^2 noise_shape, W = V (Lambda - sigma^2)^(1/2); sigma^2 is the mean of the discarded eigenvalues.
 
     Covariances divide by n - 1, as PCA's do. The mean is over all p - d discarded directions, as
     Tipping and Bishop have it (eq. 8); `PCA.noise_variance_` leaves out those that are exactly 0
-    because rows are fewer than columns.
+    because there are fewer rows than columns.
     """
     p = u.shape[1]
     scatter = Scatter.of(u, weight).weighted(noise_shape.rsqrt())

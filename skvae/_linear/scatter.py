@@ -1,4 +1,4 @@
-"""The p x p covariance of the columns, without forming it where rows are fewer than columns."""
+"""The p x p covariance of the columns, which is not formed where there are fewer rows than columns."""
 
 import torch
 
@@ -7,14 +7,14 @@ from .eigenvectors import largest_eigenvectors
 
 
 class Scatter:
-    """The p x p covariance of the columns: dense or, where rows are fewer, as the centred rows."""
+    """The p x p covariance of the columns: dense or, if there are fewer rows than columns, as the centred rows."""
 
     def __init__(self, dense=None, rows=None):
         self.dense, self.rows = dense, rows
 
     @classmethod
     def of(cls, u, weight=None):
-        """From rows u (n, p) with weights (n,), in one pass over blocks of them. Missing values are taken for 0."""
+        """Compute it from rows u (n, p) with weights (n,), in one pass over blocks. Missing values count as 0."""
         n, p = u.shape
         total_weight = n if weight is None else weight.double().sum().item()
         if n < p:
@@ -47,7 +47,7 @@ class Scatter:
     def top(self, k):
         """The largest k eigenvalues, descending, and their eigenvectors as columns (p, k).
 
-        Where rows or columns are fewer than k, the further eigenvalues are 0 and so are their vectors.
+        If there are fewer than k rows or columns, the further eigenvalues and their vectors are 0.
         """
         matrix = self.rows @ self.rows.T if self.dense is None else self.dense
         values, vectors = largest_eigenvectors(matrix, min(k, len(matrix)))

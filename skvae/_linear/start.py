@@ -1,12 +1,12 @@
-r"""The linear-Gaussian optimum, in closed form, as the point where training starts.
+r"""The optimum of a linear-Gaussian model, as the point where training starts.
 
 x = W z + m + e, z ~ N(0, I), e ~ N(0, Psi). Psi = sigma^2 I is probabilistic PCA (Tipping and Bishop,
 1999), whose optimum is an eigendecomposition; Psi diagonal is factor analysis (Rubin and Thayer, EM
 algorithms for ML factor analysis, 1982). z | x has precision P = I + W^T Psi^-1 W and mean
 P^-1 W^T Psi^-1 (x - m); W is rotated so that P is diagonal, and then as the posterior family asks.
 
-Everything is in the network's units u = (x - shift) / scale and in float64. Sums over rows are made on the rows'
-device. What has the columns' size is solved on the CPU, where iterations need not wait for a GPU's answers.
+Everything is in the network's units u = (x - shift) / scale and in float64. Sums over rows are computed on the
+rows' device. Problems of the columns' size are solved on the CPU, where iterations need not wait for a GPU's answers.
 """
 
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ class LinearStart:
     """A linear-Gaussian model and its posterior, as plain tensors."""
 
     loadings: torch.Tensor  # (p, d), W
-    mean: torch.Tensor  # (p,), m, 0 where no value is missing
+    mean: torch.Tensor  # (p,), m, which is 0 if no value is missing
     noise_variance: torch.Tensor  # (p,), Psi
     encoder_weight: torch.Tensor  # (d, p), the posterior mean is encoder_weight @ (u - mean)
     posterior_std: torch.Tensor  # (d,), of each component
-    posterior_raw: torch.Tensor  # what the posterior takes after its mean
+    posterior_raw: torch.Tensor  # the posterior's raw numbers after its mean
 
 
 def linear_start(u, n_components, posterior, linear_noise, scale, floor, weight=None, has_missing=False):
-    """Return the optimum for the rows u.
+    """Return the linear model that is optimal for the rows u.
 
     Parameters
     ----------
     u : Tensor of shape (n, p), or StreamedRows
-        NaN where a value was not measured.
+        NaN where a value is missing.
     n_components : int
     posterior : Posterior class
     linear_noise : {"feature", "isotropic", "unit"}
@@ -46,9 +46,9 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor, weight=
     floor : float
         Least noise variance, as a share of the feature's (or the mean) variance.
     weight : Tensor of shape (n,) or None, default=None
-        Of the rows, positive: how often each counts.
+        Positive weights of the rows: how often each row counts.
     has_missing : bool, default=False
-        Whether u has NaN.
+        Whether u has missing values.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor, weight=
     gain, basis = torch.linalg.eigh(loadings.T @ weighted)
     exact, basis = 1 + gain.flip(0).clamp(min=0), basis.flip(1)  # descending
     in_x = scale[:, None] * (loadings @ basis)
-    sign = torch.sign(in_x.gather(0, in_x.abs().argmax(0, keepdim=True)))  # as PCA's svd_flip
+    sign = torch.sign(in_x.gather(0, in_x.abs().argmax(0, keepdim=True)))  # as in PCA's svd_flip
     basis = basis * torch.where(sign == 0, 1.0, sign)
 
     rotation, precision, raw = posterior.init_from_precision(exact)

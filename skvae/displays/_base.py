@@ -1,4 +1,4 @@
-"""What displays share: matplotlib when it is needed, the axis of the features, images as one, checks of arguments."""
+"""What the displays share: a late import of matplotlib, the feature axis, tiled images and checks of arguments."""
 
 import math
 import re
@@ -20,14 +20,14 @@ Floats = NDArray[np.floating]
 Numbers = NDArray[np.number]
 Indices = int | Sequence[int] | NDArray[np.integer]
 
-# Petroff (arXiv:2107.02270): distinct for colour-blind readers, and in grey.
+# Petroff's colours (arXiv:2107.02270), which colour-blind readers can tell apart, also in greyscale.
 COLORS = [
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 ]  # fmt: skip
 
 
 class Fitted(Protocol):
-    """What displays ask of a fitted VAETransformer."""
+    """What the displays need from a fitted VAETransformer."""
 
     n_features_in_: int
     n_components_: int
@@ -46,14 +46,14 @@ class Fitted(Protocol):
 
 
 class Display:
-    """Opens axes; subclasses draw on them."""
+    """Base class that opens axes; its subclasses draw on them."""
 
     ax_: "Axes"
     figure_: "Figure | SubFigure"
     image_: "AxesImage | None"
 
     def _open(self, ax: "Axes | None", figsize: Floats | None = None) -> ModuleType:
-        """Set ``ax_`` and ``figure_``, new ones where ax is None, and return matplotlib.pyplot."""
+        """Set ``ax_`` and ``figure_``, on a new figure if `ax` is None, and return matplotlib.pyplot."""
         try:
             import matplotlib.pyplot as plt
         except ImportError as error:
@@ -65,12 +65,12 @@ class Display:
     def _show_images(
         self, ax: "Axes | None", images: Floats, image_shape: Sequence[int], kwargs: dict[str, Any]
     ) -> list[Floats]:
-        """Draw images (rows, columns, p) on one axes as ``image_``; return centres of the rows and of the columns."""
+        """Draw images (rows, columns, p) on one axes as ``image_``; return the row and column centres."""
         tiled, step = tile(images, image_shape)
-        # An image is 0.9 inches wide; half an inch is for ticks and labels; and a page takes no more than twelve.
+        # Each image is 0.9 inches wide, half an inch is left for ticks and labels, and twelve inches fit on a page.
         inches = 0.9 * np.array(tiled.shape[1::-1]) / step[1] + 0.5
         plt = self._open(ax, figsize=np.clip(inches, 1.4, 12))
-        gray = plt.get_cmap("gray").with_extremes(bad="#9ec9e8")  # not a grey: a pixel that is not measured
+        gray = plt.get_cmap("gray").with_extremes(bad="#9ec9e8")  # blue marks a missing value
         self.image_ = self.ax_.imshow(tiled, **{"cmap": gray, "interpolation": "nearest", **kwargs})
         self.ax_.tick_params(length=0)
         self.ax_.spines[:].set_visible(False)
@@ -78,27 +78,27 @@ class Display:
 
 
 def style(artist: "type[Artist]", kwargs: dict[str, Any], **defaults: Any) -> dict[str, Any]:
-    """The user's kwargs before the defaults, whichever of its aliases (lw, linewidth) each has used."""
+    """The defaults, updated with the user's kwargs under whichever alias (lw, linewidth) they are given."""
     from matplotlib.cbook import normalize_kwargs
 
     return {**defaults, **normalize_kwargs(kwargs, artist)}
 
 
 def take(X: Any, rows: list[int]) -> Any:
-    """Rows of an array or a DataFrame, which stays one: its names are checked by the estimator."""
+    """Rows of an array or a DataFrame. A DataFrame stays one, as the estimator checks its column names."""
     if hasattr(X, "iloc"):
         return X.iloc[rows]
     return X[rows] if hasattr(X, "columns") else np.asarray(X)[rows]
 
 
 def fitted_n_features(estimator: Fitted) -> int:
-    """The number of features of a fitted estimator (d components: ``n_components_``)."""
+    """Check that the estimator is fitted and return its number of features."""
     check_is_fitted(estimator)
     return estimator.n_features_in_
 
 
 def check_indices(name: str, values: Indices, n: int, what: str) -> list[int]:
-    """An int or a sequence of them as a list, each in 0, ..., n - 1."""
+    """Return an int or a sequence of ints as a list, after checking that each lies in 0, ..., n - 1."""
     indices = np.atleast_1d(values)
     if indices.ndim != 1 or not len(indices) or not np.issubdtype(indices.dtype, np.integer):
         raise ValueError(f"{name} must be of integers, got {values!r}.")
@@ -114,7 +114,7 @@ def check_index(name: str, value: int, n: int, what: str) -> int:
 
 
 def feature_axis(estimator: Fitted, axis: ArrayLike | None, axis_name: str | None) -> tuple[Numbers, str]:
-    """Where to draw each feature (p,) and the label of that axis, from what the user gives or from the names."""
+    """Positions (p,) of the features and the label of their axis, from the user's arguments or the feature names."""
     n = estimator.n_features_in_
     if axis is None:
         axis = _numbers(getattr(estimator, "feature_names_in_", ()))
@@ -129,7 +129,7 @@ def feature_axis(estimator: Fitted, axis: ArrayLike | None, axis_name: str | Non
 
 
 def _numbers(names: Sequence[str]) -> Floats | None:
-    """Names such as "350.5" or "wl_350.5" as numbers, or None if not all are, after one and the same prefix."""
+    """Names such as "350.5" or "wl_350.5" as numbers; None unless all names have one, after the same prefix."""
     number = re.compile(r"([+-]|\D*)(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)")
     matches = [match for name in names if (match := number.fullmatch(name))]
     if not matches or len(matches) < len(names):
@@ -142,22 +142,22 @@ def _numbers(names: Sequence[str]) -> Floats | None:
 
 
 def check_image_shape(image_shape: Sequence[int] | None, n_features: int) -> tuple[int, ...] | None:
-    """(height, width) or (channels, height, width) as a tuple, or None."""
+    """Return (height, width) or (channels, height, width) as a tuple, after a check; None stays None."""
     if image_shape is None:
         return None
     shape = tuple(image_shape)
     if len(shape) not in (2, 3) or math.prod(shape) != n_features or (len(shape) == 3 and shape[0] not in (1, 3)):
         raise ValueError(
             f"image_shape={image_shape!r} must be (height, width) or (channels, height, width), with 1 or 3 "
-            f"channels, and hold the {n_features} features."
+            f"channels, and have as many values as there are features, {n_features}."
         )
     return shape
 
 
 def tile(images: Floats, image_shape: Sequence[int]) -> tuple[Floats, tuple[int, int]]:
-    """Images (rows, columns, p) as one, two pixels apart; and the step from one to the next, (rows, columns).
+    """Images (rows, columns, p) as one, two pixels apart, and the step from each to the next, (down, right).
 
-    The seams are as bright as the brightest pixel. Three channels become colours, from least to greatest value.
+    The seams are as bright as the brightest pixel. Three channels become colours, scaled to the range of all values.
     """
     n_rows, n_columns, _ = images.shape
     *channels, height, width = image_shape

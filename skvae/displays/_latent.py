@@ -17,28 +17,28 @@ MOST_CLASSES = 10
 
 
 class LatentDisplay(Display):
-    """Rows of X by two of their components, each with an ellipse of its posterior: how sure the model is of it.
+    """Scatter plot of two components, with an ellipse that shows how certain the model is of each row.
 
     Parameters
     ----------
     means : ndarray of shape (n_samples, 2)
     covariances : ndarray of shape (n_samples, 2, 2)
     components : list of int
-        Which two they are.
+        The two components that are drawn.
     n_std : float or None, default=1.0
-        Half axes of an ellipse in posterior standard deviations: where its point hides it, z is all but known. None
-        draws none.
+        Half axes of the ellipses in posterior standard deviations. Where a point hides its ellipse, the model is almost
+        certain of z. None draws no ellipses.
     y : ndarray of shape (n_samples,) or None, default=None
-        What colours the points: numbers, with a colorbar, or classes, with a legend. Numbers are classes where they
-        are whole and of at most ten values.
+        Values that colour the points: numbers with a colorbar, or classes with a legend. Whole numbers with at most ten
+        different values count as classes.
     y_name : str or None, default=None
 
     Attributes
     ----------
     points_ : list of PathCollection
-        One for each class, or one.
+        One for each class, or a single one.
     ellipses_ : EllipseCollection or None
-        Row by row.
+        The ellipses in the order of the rows.
     colorbar_ : Colorbar or None
     legend_ : Legend or None
     ax_, figure_ : Axes, Figure
@@ -86,15 +86,16 @@ class LatentDisplay(Display):
         estimator : fitted VAETransformer
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or None, default=None
-            Whole numbers of more than ten values get a colorbar; as strings, a legend.
+            Values that colour the points. Whole numbers with more than ten different values get a colorbar; given as
+            strings, they get a legend.
         components : (int, int), default=(0, 1)
         n_std : float or None, default=1.0
-            Half axes of the ellipses in posterior standard deviations. None draws none.
+            Half axes of the ellipses in posterior standard deviations. None draws no ellipses.
         y_name : str or None, default=None
-            None: the name of y, if it is a Series with one.
+            Label of y in the figure. None takes the name of y, if y is a Series that has one.
         ax : Axes or None, default=None
         **kwargs : dict
-            For ``ax.scatter``.
+            Keyword arguments of ``ax.scatter``.
 
         Returns
         -------
@@ -117,14 +118,14 @@ class LatentDisplay(Display):
         return display.plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "LatentDisplay":
-        """Draw it.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes or None, default=None
-            Where; None: on a new figure.
+            Axes to draw on. None draws on a new figure.
         **kwargs : dict
-            For ``ax.scatter``.
+            Keyword arguments of ``ax.scatter``.
 
         Returns
         -------
@@ -138,7 +139,7 @@ class LatentDisplay(Display):
         colors = np.zeros((len(self.means), 4))
         self.points_ = []
         if values is not None:
-            viridis = plt.get_cmap("viridis").with_extremes(bad="0.7")  # grey: y is NaN
+            viridis = plt.get_cmap("viridis").with_extremes(bad="0.7")  # grey where y is NaN
             options = {"c": values, "cmap": viridis, "plotnonfinite": True, **options}
             self.points_.append(self.ax_.scatter(*self.means.T, **options))
             self.colorbar_ = self.figure_.colorbar(self.points_[0], ax=self.ax_, label=self.y_name or "y")
@@ -153,7 +154,7 @@ class LatentDisplay(Display):
         if self.n_std is not None:
             self._draw_ellipses(plt, colors, self.n_std)
         if self.y is not None and values is None:
-            # On a figure of ours there is room beside the points.
+            # A new figure has room beside the points.
             place: dict[str, Any] = (
                 {"loc": "upper left", "bbox_to_anchor": (1, 1), "ncols": -(-len(classes) // 15)} if ax is None else {}
             )
@@ -180,14 +181,14 @@ class LatentDisplay(Display):
             zorder=0.9,  # under the points
         )
         self.ax_.add_collection(self.ellipses_)
-        # A collection tells the axes of its centres only.
+        # A collection reports only its centres to the axes, so the extent of the ellipses is added here.
         half = n_std * np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
         self.ax_.update_datalim(np.concatenate([self.means - half, self.means + half]))
         self.ax_.autoscale_view()
 
 
 def grouped(y: NDArray[Any] | None) -> tuple[dict[str | None, Any], Floats | None]:
-    """The rows of each class by its label, and y where it is continuous; one of the two."""
+    """Return (rows of each class by its label, None) or, if y is continuous, ({}, y as floats)."""
     if y is None:
         return {None: slice(None)}, None
     numeric = y.dtype.kind in "iuf"

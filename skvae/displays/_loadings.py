@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 
 
 class LoadingsDisplay(Display):
-    """Loadings by channel: how X changes with a component, mean over rows and a band of one standard deviation.
+    """Loadings by channel: how X changes with a component, as mean and standard deviation over rows.
 
-    PCA's loadings are the same in every row, a band of no width; here the width says how much a component bends.
+    The standard deviation is drawn as a band around the mean. PCA's loadings are the same in every row, so that their
+    band would have no width; here the width shows how much a component bends.
 
     Parameters
     ----------
     mean, std : ndarray of shape (n_drawn, n_features)
-        Over rows, in X's units for each standard deviation of the prior.
+        Mean and standard deviation of the loadings over rows, in X's units per standard deviation of the prior.
     components : list of int
-        Which ones they are.
+        The components that are drawn.
     axis : ndarray of shape (n_features,)
     axis_name : str, default="channel"
 
@@ -78,16 +79,17 @@ class LoadingsDisplay(Display):
         ----------
         estimator : fitted VAETransformer
         X : array-like of shape (n_samples, n_features)
-            A few hundred rows do: their loadings have n_samples * n_components * n_features numbers.
+            A few hundred rows are enough: the loadings have n_samples * n_components * n_features numbers.
         components : int, sequence of int or None, default=None
-            None: the first three, or as many as there are.
+            Components to draw. None draws the first three, or all if there are fewer.
         axis : array-like of shape (n_features,) or None, default=None
-            Such as wavelengths. None: the numbers in the feature names ("wl_350"), if all have one, or 0, 1, ...
+            Positions of the features, such as wavelengths. None takes the numbers in the feature names ("wl_350") if
+            all names have one, else 0, 1, ...
         axis_name : str or None, default=None
-            Such as "wavelength, nm".
+            Label of that axis, such as "wavelength, nm".
         ax : Axes or None, default=None
         **kwargs : dict
-            For ``ax.plot``, of the lines.
+            Keyword arguments of ``ax.plot`` for the lines.
 
         Returns
         -------
@@ -103,14 +105,14 @@ class LoadingsDisplay(Display):
         return cls(mean=mean, std=std, components=components, axis=axis, axis_name=axis_name).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "LoadingsDisplay":
-        """Draw it.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes or None, default=None
-            Where; None: on a new figure.
+            Axes to draw on. None draws on a new figure.
         **kwargs : dict
-            For ``ax.plot``.
+            Keyword arguments of ``ax.plot``.
 
         Returns
         -------

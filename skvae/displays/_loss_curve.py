@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class LossCurveDisplay(Display):
-    """Loss by epoch, in nats a row, and the epoch whose weights were kept.
+    """Loss by epoch, in nats per row, and the epoch whose weights were kept.
 
     Parameters
     ----------
     epoch : ndarray of shape (n_epochs,)
-        0 is the start.
+        Epoch numbers; 0 is the start.
     losses : dict of str to ndarray of shape (n_epochs,)
-        By name. NaN where there is none.
+        Losses by name. NaN where an epoch has no such loss.
     kl : ndarray of shape (n_epochs,) or None, default=None
         KL term of the training loss.
     best_epoch : int or None, default=None
@@ -26,10 +26,10 @@ class LossCurveDisplay(Display):
     Attributes
     ----------
     lines_ : list of Line2D
-        One for each of losses.
+        One for each loss.
     best_line_ : Line2D or None
     kl_ax_ : Axes or None
-        With a scale of its own, at the right.
+        Axes of the KL term, with a scale of its own at the right.
     kl_line_ : Line2D or None
     legend_ : Legend
     ax_, figure_ : Axes, Figure
@@ -53,10 +53,10 @@ class LossCurveDisplay(Display):
     def from_estimator(
         cls, estimator: Fitted, *, kl: bool = False, ax: "Axes | None" = None, **kwargs: Any
     ) -> "LossCurveDisplay":
-        """Draw what a fitted VAETransformer's ``history_`` tells.
+        """Draw the losses in the ``history_`` of a fitted VAETransformer.
 
-        The training loss is the mean over an epoch, with the `beta` and `free_bits` of training; that of validation
-        rows (or, without them, of a few training rows) is the score after the epoch, with its sign changed.
+        The training loss is the mean over an epoch, with the `beta` and `free_bits` of training. The loss of validation
+        rows (or, without them, of a few training rows) is their score after the epoch, with its sign changed.
 
         Parameters
         ----------
@@ -65,7 +65,7 @@ class LossCurveDisplay(Display):
             Whether to draw the KL term as well, on an axis at the right.
         ax : Axes or None, default=None
         **kwargs : dict
-            For ``ax.plot``.
+            Keyword arguments of ``ax.plot``.
 
         Returns
         -------
@@ -75,7 +75,7 @@ class LossCurveDisplay(Display):
         history = estimator.history_
 
         def column(key: str) -> Floats:
-            return np.array([row.get(key, np.nan) for row in history], dtype=float)  # the start was not trained
+            return np.array([row.get(key, np.nan) for row in history], dtype=float)  # the start has no training loss
 
         score = "valid_score" if "valid_score" in history[0] else "train_score"
         name = {"valid_score": "validation rows", "train_score": "a few training rows"}[score]
@@ -87,14 +87,14 @@ class LossCurveDisplay(Display):
         ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "LossCurveDisplay":
-        """Draw it.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes or None, default=None
-            Where; None: on a new figure.
+            Axes to draw on. None draws on a new figure.
         **kwargs : dict
-            For ``ax.plot``.
+            Keyword arguments of ``ax.plot``.
 
         Returns
         -------
@@ -113,11 +113,12 @@ class LossCurveDisplay(Display):
         if self.kl is not None:
             self.kl_ax_ = self.ax_.twinx()
             (self.kl_line_,) = self.kl_ax_.plot(self.epoch, self.kl, color=COLORS[3], linestyle="--", label="KL")
-            self.kl_ax_.set_ylabel("KL, nats a row")
+            self.kl_ax_.set_ylabel("KL, nats per row")
             handles.append(self.kl_line_)
-        self.ax_.set(xlabel="epoch (0: the start)", ylabel="loss, nats a row")
+        self.ax_.set(xlabel="epoch (0: the start)", ylabel="loss, nats per row")
         self.ax_.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
-        # The axes drawn last hold the legend, above all lines; with KL, where falling and rising lines leave room.
+        # The axes drawn last hold the legend, so that it lies above all lines. With the KL term, it is placed where the
+        # falling losses and the rising KL leave room.
         if self.kl_ax_ is None:
             self.legend_ = self.ax_.legend(handles=handles, loc="best")
         else:

@@ -15,7 +15,9 @@ MOST_ANNOTATED = 10
 
 
 class PosteriorCorrelationDisplay(Display):
-    """Heat map of the posterior's correlations between components, mean over rows: what a diagonal one leaves out.
+    """Heat map of the posterior's correlations between components, mean over rows.
+
+    A diagonal posterior leaves these correlations out.
 
     Parameters
     ----------
@@ -25,7 +27,7 @@ class PosteriorCorrelationDisplay(Display):
     ----------
     image_ : AxesImage
     texts_ : list of Text
-        The values, row by row, with at most 10 components.
+        The values, row by row; empty with more than 10 components.
     colorbar_ : Colorbar
     ax_, figure_ : Axes, Figure
     """
@@ -50,7 +52,7 @@ class PosteriorCorrelationDisplay(Display):
             Rows to take the mean over.
         ax : Axes or None, default=None
         **kwargs : dict
-            For ``ax.imshow``.
+            Keyword arguments of ``ax.imshow``.
 
         Returns
         -------
@@ -63,14 +65,14 @@ class PosteriorCorrelationDisplay(Display):
         return cls(correlation=correlation.mean(axis=0)).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "PosteriorCorrelationDisplay":
-        """Draw it.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes or None, default=None
-            Where; None: on a new figure.
+            Axes to draw on. None draws on a new figure.
         **kwargs : dict
-            For ``ax.imshow``.
+            Keyword arguments of ``ax.imshow``.
 
         Returns
         -------

@@ -28,29 +28,29 @@ if TYPE_CHECKING:
 
 
 class ReconstructionDisplay(Display):
-    """Rows of X, their reconstructions and a band in which the model expects new readings of them to lie.
+    """Rows of X, their reconstructions and a band in which the model expects new readings of these rows.
 
     Parameters
     ----------
     X, mean : ndarray of shape (n_drawn, n_features)
-        Measured, NaN where not; and reconstructed.
+        Measured values, NaN where missing, and reconstructed values.
     std : ndarray of shape (n_drawn, n_features) or None, default=None
-        Of the posterior predictive, in X's units. None draws no band.
+        Standard deviations of the posterior predictive, in X's units. None draws no band.
     level : float, default=0.9
         Coverage of the band, as if the predictive were normal.
     axis : ndarray of shape (n_features,)
     axis_name : str, default="channel"
     image_shape : tuple or None, default=None
-        (height, width) or (channels, height, width): rows are images.
+        (height, width) or (channels, height, width) where each row is an image.
 
     Attributes
     ----------
     measured_lines_, lines_ : list of Line2D or None
-        One for each row: measured, and reconstructed.
+        Measured and reconstructed lines, one of each for each row.
     bands_ : list of PolyCollection or None
     legend_ : Legend or None
     image_ : AxesImage or None
-        All images as one, originals above reconstructions.
+        All images as one image, with the originals above the reconstructions.
     ax_, figure_ : Axes, Figure
     """
 
@@ -98,20 +98,21 @@ class ReconstructionDisplay(Display):
         ----------
         estimator : fitted VAETransformer
         X : array-like of shape (n_samples, n_features)
-            NaN: not measured, a gap in the line or a blue pixel.
+            NaN stands for a missing value, which leaves a gap in the line or a blue pixel.
         rows : int, sequence of int or None, default=None
-            Of X. None: the first, or the first ten of images.
+            Rows of X to draw. None draws the first row or, of images, the first ten.
         level : float, default=0.9
-            Coverage of the band, in (0, 1), as if the predictive were normal. Images have none.
+            Coverage of the band, in (0, 1), as if the predictive were normal. Images have no band.
         axis : array-like of shape (n_features,) or None, default=None
-            Such as wavelengths. None: the numbers in the feature names ("wl_350"), if all have one, or 0, 1, ...
+            Positions of the features, such as wavelengths. None takes the numbers in the feature names ("wl_350") if
+            all names have one, else 0, 1, ...
         axis_name : str or None, default=None
-            Such as "wavelength, nm".
+            Label of that axis, such as "wavelength, nm".
         image_shape : (height, width), (channels, height, width) or None, default=None
-            Of a row, where rows are images; 1 or 3 channels.
+            Shape of a row where each row is an image, with 1 or 3 channels.
         ax : Axes or None, default=None
         **kwargs : dict
-            For ``ax.plot``, of the reconstructions, or ``ax.imshow`` of images.
+            Keyword arguments of ``ax.plot`` for the reconstructions, or of ``ax.imshow`` for images.
 
         Returns
         -------
@@ -139,14 +140,14 @@ class ReconstructionDisplay(Display):
         ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "ReconstructionDisplay":
-        """Draw it.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes or None, default=None
-            Where; None: on a new figure.
+            Axes to draw on. None draws on a new figure.
         **kwargs : dict
-            For ``ax.plot`` or ``ax.imshow``.
+            Keyword arguments of ``ax.plot`` or ``ax.imshow``.
 
         Returns
         -------
@@ -155,7 +156,7 @@ class ReconstructionDisplay(Display):
         """
         self.measured_lines_ = self.lines_ = self.bands_ = self.legend_ = self.image_ = None
         if self.image_shape is not None:
-            if "norm" not in kwargs:  # what is brighter or darker than any original does not dim the originals
+            if "norm" not in kwargs:  # a reconstruction out of the originals' range does not dim them
                 kwargs = {"vmin": np.nanmin(self.X), "vmax": np.nanmax(self.X), **kwargs}
             rows, _ = self._show_images(ax, np.stack([self.X, self.mean]), self.image_shape, kwargs)
             self.ax_.set_yticks(rows, ["original", "reconstruction"])
@@ -165,7 +166,7 @@ class ReconstructionDisplay(Display):
         self.measured_lines_, self.lines_, self.bands_ = [], [], []
         for i, (row, mean) in enumerate(zip(self.X, self.mean, strict=True)):
             gap = np.isnan(np.pad(row, 1, constant_values=np.nan))
-            alone = np.flatnonzero(~gap[1:-1] & gap[:-2] & gap[2:])  # a channel between two gaps is no line: mark it
+            alone = np.flatnonzero(~gap[1:-1] & gap[:-2] & gap[2:])  # a channel between two gaps gets a dot
             dots: dict[str, Any] = {"marker": "." if len(alone) else "", "markersize": 3, "markevery": alone.tolist()}
             self.measured_lines_ += self.ax_.plot(self.axis, row, color="0.15", linewidth=1, label="measured", **dots)
             options = style(plt.Line2D, kwargs, color=COLORS[i % len(COLORS)], linewidth=1, label="reconstruction")

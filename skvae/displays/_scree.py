@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 class ScreeDisplay(Display):
-    """Share of X's variance that each component explains, beside PCA's, and their cumulative sums.
+    """Share of X's variance that each component explains, beside PCA's shares, with cumulative sums.
 
     Parameters
     ----------
     explained_variance_ratio : ndarray of shape (n_components,)
     pca_explained_variance_ratio : ndarray of shape (n_pca_components,) or None, default=None
-        At most n_components of them are drawn.
+        At most the first n_components of them are drawn.
     name : str, default="VAE"
 
     Attributes
     ----------
     bars_ : list of BarContainer
-        The model's and, with a PCA, PCA's.
+        The bars of the model and, if a PCA is given, of PCA.
     lines_ : list of Line2D
         Cumulative sums, in the same order.
     legend_ : Legend
@@ -56,12 +56,12 @@ class ScreeDisplay(Display):
         ----------
         estimator : fitted VAETransformer
         pca : fitted sklearn.decomposition.PCA or None, default=None
-            On the same X.
+            A PCA that was fitted to the same X.
         name : str or None, default=None
-            In the legend; the estimator's class.
+            Name of the model in the legend. None takes the name of the estimator's class.
         ax : Axes or None, default=None
         **kwargs : dict
-            For ``ax.bar``.
+            Keyword arguments of ``ax.bar``.
 
         Returns
         -------
@@ -81,14 +81,14 @@ class ScreeDisplay(Display):
         ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "ScreeDisplay":
-        """Draw it.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes or None, default=None
-            Where; None: on a new figure.
+            Axes to draw on. None draws on a new figure.
         **kwargs : dict
-            For ``ax.bar``.
+            Keyword arguments of ``ax.bar``.
 
         Returns
         -------
@@ -106,7 +106,7 @@ class ScreeDisplay(Display):
             place = np.arange(len(ratio)) + (i - (len(series) - 1) / 2) * width
             bar_style = style(plt.Rectangle, kwargs, color=COLORS[i], width=0.9 * width, label=label)
             self.bars_.append(self.ax_.bar(place, ratio, **bar_style))
-            # Over the bars' middles, so that lines of nearly the same height stay apart.
+            # The points lie over the middles of the bars, so that lines of nearly the same height stay apart.
             cumulative = np.cumsum(ratio)
             self.lines_ += self.ax_.plot(place, cumulative, color=COLORS[i], marker="o", markersize=4, linewidth=1)
         self.ax_.set(xlabel="component", ylabel="explained variance ratio (lines: cumulative)")

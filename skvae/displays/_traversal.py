@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 
 class TraversalDisplay(Display):
-    """What the model decodes along one component: coloured lines, or a strip of images.
+    """What the model decodes along one component, as coloured lines or as a strip of images.
 
     Parameters
     ----------
     decoded : ndarray of shape (n_values, n_features)
-        In X's units.
+        Decoded rows in X's units.
     values : ndarray of shape (n_values,)
-        Of the component, in standard deviations of the prior.
+        Values of the component, in standard deviations of the prior.
     component : int
     axis : ndarray of shape (n_features,)
     axis_name : str, default="channel"
     image_shape : tuple or None, default=None
-        (height, width) or (channels, height, width): rows are images.
+        (height, width) or (channels, height, width) where each row is an image.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class TraversalDisplay(Display):
         One for each value.
     colorbar_ : Colorbar or None
     image_ : AxesImage or None
-        All images as one.
+        All images as one image.
     ax_, figure_ : Axes, Figure
     """
 
@@ -89,21 +89,22 @@ class TraversalDisplay(Display):
         ----------
         estimator : fitted VAETransformer
         X : array-like of shape (n_samples, n_features) or None, default=None
-            The other components are at the posterior mean of one of its rows. None: at 0.
+            The other components are at the posterior mean of one row of X, or at 0 if X is None.
         component : int, default=0
         row : int, default=0
-            Of X.
+            Index of that row of X.
         values : array-like of shape (n_values,) or None, default=None
-            Of the component. None: 9 of them from -2 to 2 standard deviations of the prior.
+            Values of the component. None takes 9 values from -2 to 2 standard deviations of the prior.
         axis : array-like of shape (n_features,) or None, default=None
-            Such as wavelengths. None: the numbers in the feature names ("wl_350"), if all have one, or 0, 1, ...
+            Positions of the features, such as wavelengths. None takes the numbers in the feature names ("wl_350") if
+            all names have one, else 0, 1, ...
         axis_name : str or None, default=None
-            Such as "wavelength, nm".
+            Label of that axis, such as "wavelength, nm".
         image_shape : (height, width), (channels, height, width) or None, default=None
-            Of a row, where rows are images; 1 or 3 channels.
+            Shape of a row where each row is an image, with 1 or 3 channels.
         ax : Axes or None, default=None
         **kwargs : dict
-            For ``ax.plot``, or ``ax.imshow`` of images.
+            Keyword arguments of ``ax.plot``, or of ``ax.imshow`` for images.
 
         Returns
         -------
@@ -131,14 +132,14 @@ class TraversalDisplay(Display):
         ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "TraversalDisplay":
-        """Draw it.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes or None, default=None
-            Where; None: on a new figure.
+            Axes to draw on. None draws on a new figure.
         **kwargs : dict
-            For ``ax.plot`` or ``ax.imshow``.
+            Keyword arguments of ``ax.plot`` or ``ax.imshow``.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Likelihoods. To add one: a class in a file of its own and a line in ``LIKELIHOODS``."""
+"""Likelihoods. To add one, write a class in a file of its own and add a line to ``LIKELIHOODS``."""
 
 from ._base import NOISE_FLOOR, Likelihood
 from ._bernoulli import BernoulliLikelihood

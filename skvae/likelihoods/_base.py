@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-# Least noise variance of a Gaussian, as a share of the feature's variance. log p is unbounded as a
-# variance goes to 0, which it can: constant or duplicated columns, Heywood cases of factor analysis.
+# Least noise variance of a Gaussian, as a share of the feature's variance. log p grows without bound as a
+# variance goes to 0, which happens with constant or duplicated columns and in Heywood cases of factor analysis.
 NOISE_FLOOR = 1e-6
 
 
@@ -18,16 +18,16 @@ class Likelihood(nn.Module):
     Parameters
     ----------
     mean, scale : Tensor of shape (n_features,), float64
-        Means of X's columns and their `units`.
+        Means and `units` of X's columns.
 
     Attributes
     ----------
     standardises : bool, class attribute
         Whether u = (x - mean) / scale. Otherwise u is x.
     linear_noise : {"feature", "isotropic", "unit"} or None, class attribute
-        The linear-Gaussian model whose closed-form optimum training starts from: factor analysis,
-        probabilistic PCA, or PCA with noise variance one in X's units. None: there is no such optimum, and
-        the decoder starts at `init_without_linear_model`.
+        The linear-Gaussian model whose optimum training starts from: factor analysis, probabilistic PCA, or
+        PCA with noise variance one in X's units. With None there is no such optimum, and the decoder starts
+        at `init_without_linear_model`.
     """
 
     standardises: ClassVar[bool] = False
@@ -39,12 +39,12 @@ class Likelihood(nn.Module):
 
     @staticmethod
     def n_raw(n_features: int) -> int:
-        """How many numbers the decoder emits a row. By convention the first n_features are the mean's."""
+        """How many numbers the decoder emits per row. By convention the first n_features give the mean."""
         return n_features
 
     @staticmethod
     def check(X: NDArray[np.floating]) -> None:
-        """Raise ValueError unless the values of the array X that are not NaN lie in the support."""
+        """Raise ValueError unless the measured values of the array X lie in the support."""
 
     @staticmethod
     def units(scale: Tensor) -> Tensor:
@@ -63,10 +63,10 @@ class Likelihood(nn.Module):
 
     def log_density(self, raw: Tensor, u: Tensor) -> Tensor:
         """log p(u_k | z) of each feature in nats, for raw (..., n_raw) and u broadcasting to (..., n_features)."""
-        raise NotImplementedError(f"{type(self).__name__} lacks log_density, which training and rows with NaN need.")
+        raise NotImplementedError(f"{type(self).__name__} lacks log_density, which training and missing values need.")
 
     def log_prob(self, raw: Tensor, u: Tensor) -> Tensor:
-        """log p(u | z) in nats, shape (...): the sum of `log_density`, which a subclass may know a faster way to."""
+        """log p(u | z) in nats, shape (...): the sum of `log_density`. A subclass may compute it faster."""
         return self.log_density(raw, u).sum(-1)
 
     def mean(self, raw: Tensor) -> Tensor:
@@ -82,26 +82,28 @@ class Likelihood(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} lacks sample.")
 
     def init_noise(self, variance: Tensor) -> Tensor:
-        """Take the linear optimum's noise ``variance`` (n_features,), in units of u.
+        """Start at the noise ``variance`` (n_features,) of the linear optimum, in units of u.
 
-        Returns the constants of the decoder's outputs after the mean's, shape (n_raw - n_features,).
+        Returns the constant terms of the decoder's outputs after those of the mean, shape (n_raw - n_features,).
         """
         return variance.new_empty(0)
 
     def init_without_linear_model(self) -> tuple[Tensor, Tensor]:
-        """Where the decoder starts if there is no linear optimum: the outputs at which E[x | z] is X's column mean
-        for every z, and the size of a change of them that matters; both of shape (n_raw,). By default 0 and 1.
+        """Find where the decoder starts if there is no linear optimum.
+
+        Returns the outputs at which E[x | z] is X's column mean for every z, and the size of a change in them that
+        matters, both of shape (n_raw,). By default they are 0 and 1.
         """
         n_raw = self.n_raw(len(self.column_mean))
         return torch.zeros(n_raw), torch.ones(n_raw)
 
     def constant_variance(self) -> Tensor | None:
-        """Noise variance (n_features,) or (), in units of u, or None where it is not one number a feature."""
+        """Noise variance (n_features,) or (), in units of u, or None where it is not one number per feature."""
         return None
 
 
 def check_range(X: NDArray[np.floating], likelihood: str, low: float, high: float) -> None:
-    """Raise ValueError unless the values of the array X that are not NaN lie in [low, high]."""
+    """Raise ValueError unless the measured values of the array X lie in [low, high]."""
     least, most = np.fmin.reduce(X, axis=None), np.fmax.reduce(X, axis=None)
     if least < low or most > high:
         raise ValueError(

@@ -8,15 +8,16 @@ from torch.nn import functional
 
 from ._base import Likelihood, check_range
 
-RAREST = 1e-3  # mean that a column starts from at least, as one of zeros has no finite logit
+RAREST = 1e-3  # least mean that a column starts from, as a column of zeros has no finite logit
 
 
 class BernoulliLikelihood(Likelihood):
-    """x | z ~ Bernoulli(sigmoid(decoder(z))), features independent, X in [0, 1].
+    """x | z ~ Bernoulli(sigmoid(decoder(z))), with independent features and X in [0, 1].
 
     log p = x log p + (1 - x) log(1 - p) is a log-probability in nats for binary x. Values between 0
-    and 1 are accepted, as is common for grey images, but then it is no normalised density (its integral
-    over x is not 1) and its nats do not compare with other likelihoods': see `ContinuousBernoulliLikelihood`.
+    and 1 are accepted, as is common for grey images, but then it is not a normalised density (its
+    integral over x is not 1), and its nats cannot be compared with those of other likelihoods: see
+    `ContinuousBernoulliLikelihood`.
 
     References
     ----------

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from ._base import Likelihood, check_range
 
-STEEPEST = 200.0  # |r|, so that means stay 0.005 from 0 and 1: log p of a constant column would grow without end
+STEEPEST = 200.0  # greatest |r|, so that means stay 0.005 from 0 and 1 and log p of a constant column is bounded
 
 
 def log_sinhc(r: Tensor) -> Tensor:
-    """log(sinh(r / 2) / (r / 2)), even in r, by its series near 0."""
+    """log(sinh(r / 2) / (r / 2)), which is even in r, by its series near 0."""
     a = r.abs().clamp(min=0.5)
     large = a / 2 + torch.log(-torch.expm1(-a)) - torch.log(a)
     s = (r.clamp(-0.5, 0.5) / 2).square()
@@ -22,7 +22,7 @@ def log_sinhc(r: Tensor) -> Tensor:
 def mean_of(r: Tensor) -> Tensor:
     """d/dr log Z(r) = 1 / (1 - exp(-r)) - 1 / r, by its series near 0."""
     a = torch.where(r.abs() < 0.5, 0.5, r.abs())
-    low = 1 / a + torch.exp(-a) / torch.expm1(-a)  # of -|r|: exp(|r|) and its slope would overflow float32
+    low = 1 / a + torch.exp(-a) / torch.expm1(-a)  # the mean at -|r|, as exp(|r|) and its slope would overflow float32
     far = torch.where(r < 0, low, 1 - low)
     b = r.clamp(-0.5, 0.5)
     near = 0.5 + b / 12 - b**3 / 720 + b**5 / 30240 - b**7 / 1209600
@@ -39,10 +39,11 @@ def variance_of(r: Tensor) -> Tensor:
 
 
 class ContinuousBernoulliLikelihood(Likelihood):
-    r"""p(x | z) proportional to lambda^x (1 - lambda)^(1 - x) on [0, 1], lambda = sigmoid(r), r the decoder's output.
+    r"""p(x | z) proportional to lambda^x (1 - lambda)^(1 - x) on [0, 1], with lambda = sigmoid(r).
 
-    That is exp(r x) / Z(r) with Z(r) = (e^r - 1) / r: the Bernoulli made a density, which it is not on grey values.
-    r is held within 200, so that the density of a value is at most 200.
+    r is the decoder's output. The density is exp(r x) / Z(r) with Z(r) = (e^r - 1) / r. Unlike the
+    Bernoulli likelihood, it is normalised on grey values. r is clipped to [-200, 200], so that the density of a value
+    is at most 200.
 
     References
     ----------
@@ -65,16 +66,16 @@ class ContinuousBernoulliLikelihood(Likelihood):
         return variance_of(raw.clamp(-STEEPEST, STEEPEST))
 
     def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
-        """By the inverse of F(x) = (e^(r x) - 1) / (e^r - 1), for |r|; a negative r mirrors it."""
+        """Sample by the inverse of F(x) = (e^(r x) - 1) / (e^r - 1) for |r|; a negative r mirrors the draw."""
         uniform = torch.empty_like(raw).uniform_(generator=generator)
-        a = raw.abs().clamp(1e-3, STEEPEST)  # at 1e-3 it is uniform to 1e-4 of a standard deviation
+        a = raw.abs().clamp(1e-3, STEEPEST)  # at 1e-3, x is uniform to 1e-4 of a standard deviation
         x = 1 + torch.log(uniform + (1 - uniform) * torch.exp(-a)) / a
         return torch.where(raw < 0, 1 - x, x).clamp(0, 1)
 
     def init_without_linear_model(self) -> tuple[Tensor, Tensor]:
         mean = self.column_mean.clamp(1 / STEEPEST, 1 - 1 / STEEPEST)
         low, high = torch.full_like(mean, -STEEPEST), torch.full_like(mean, STEEPEST)
-        for _ in range(60):  # bisection: the mean rises with r and has no inverse in closed form
+        for _ in range(60):  # bisection, as the mean rises with r and has no inverse in closed form
             middle = (low + high) / 2
             below = mean_of(middle) < mean
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)

@@ -1,4 +1,4 @@
-"""Gaussian likelihoods: noise per feature, one noise for all, unit noise, noise from the decoder."""
+"""Gaussian likelihoods with noise per feature, isotropic noise, unit noise, or noise from the decoder."""
 
 import math
 
@@ -11,7 +11,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 class _ConstantNoise(Likelihood):
-    """x | z ~ N(decoder(z), diag(v)); a subclass says what log v is, in units of u."""
+    """x | z ~ N(decoder(z), diag(v)); a subclass defines log v, in units of u."""
 
     standardises = True
 
@@ -25,7 +25,7 @@ class _ConstantNoise(Likelihood):
 
     def log_prob(self, raw: Tensor, u: Tensor) -> Tensor:
         log_v = self.log_variance()
-        # One product with 1/v in place of a division and a sum over (..., n_features).
+        # One product with 1/v takes the place of a division and a sum over (..., n_features).
         return -0.5 * ((u - raw).square() @ torch.exp(-log_v) + log_v.sum() + log_v.shape[-1] * LOG_2PI)
 
     def mean(self, raw: Tensor) -> Tensor:
@@ -42,9 +42,9 @@ class _ConstantNoise(Likelihood):
 
 
 class GaussianLikelihood(_ConstantNoise):
-    """One learned noise variance a feature: factor analysis's noise.
+    """One learned noise variance per feature, as in factor analysis.
 
-    The variance is at least 1e-6 of the feature's own.
+    The noise variance is at least 1e-6 of the feature's variance.
     """
 
     linear_noise = "feature"
@@ -62,9 +62,9 @@ class GaussianLikelihood(_ConstantNoise):
 
 
 class IsotropicGaussianLikelihood(_ConstantNoise):
-    """One learned noise variance for all features, in X's units: probabilistic PCA's noise.
+    """Isotropic noise: one learned variance for all features, in X's units, as in probabilistic PCA.
 
-    The variance is at least 1e-6 of the features' mean variance.
+    The noise variance is at least 1e-6 of the features' mean variance.
     """
 
     linear_noise = "isotropic"
@@ -72,7 +72,7 @@ class IsotropicGaussianLikelihood(_ConstantNoise):
 
     @staticmethod
     def units(scale: Tensor) -> Tensor:
-        """Standard deviations, but at least 1e-6 of their root mean square: what is less, this noise hides."""
+        """Standard deviations, but at least 1e-6 of their root mean square: this noise hides smaller ones."""
         return scale.clamp(min=1e-6 * scale.square().mean().sqrt())
 
     def __init__(self, mean: Tensor, scale: Tensor) -> None:
@@ -90,9 +90,9 @@ class IsotropicGaussianLikelihood(_ConstantNoise):
 
 
 class UnitGaussianLikelihood(_ConstantNoise):
-    """Noise variance one, in X's units: the identity covariance of many a VAE tutorial.
+    """Noise variance one, in X's units: the identity covariance of many VAE tutorials.
 
-    Its optimum depends on the units of X, so it suits X whose noise is known to have variance one.
+    Its optimum depends on the units of X, so it suits data whose noise is known to have variance one.
     """
 
     linear_noise = "unit"
@@ -100,11 +100,12 @@ class UnitGaussianLikelihood(_ConstantNoise):
 
     @staticmethod
     def units(scale: Tensor) -> Tensor:
-        """Standard deviations, but at least 1e-6: what is less, this noise hides."""
+        """Standard deviations, but at least 1e-6: this noise hides smaller ones."""
         if scale.max() > 1e5:
             raise ValueError(
                 f"likelihood='gaussian_unit' has noise of variance 1 in the units of X, but a column of X has standard "
-                f"deviation {scale.max():g}, beside which float32 does not see it. Scale X by its noise."
+                f"deviation {scale.max():g}, beside which float32 cannot resolve it. Divide X by the standard "
+                "deviation of its noise."
             )
         return scale.clamp(min=1e-6)
 
@@ -117,16 +118,16 @@ class UnitGaussianLikelihood(_ConstantNoise):
 
 
 class HeteroscedasticGaussianLikelihood(Likelihood):
-    """x | z ~ N(mean(z), diag(v(z))): a noise variance a row and feature, from the decoder.
+    """x | z ~ N(mean(z), diag(v(z))), with a noise variance per row and feature from the decoder.
 
-    Without a floor the bound has no maximum: a decoder that meets one value exactly may let its
+    Without a floor the bound has no maximum: a decoder that fits one value exactly may let its
     variance go to 0. The floor is `floor` times the linear start's noise variance of the feature.
 
     Parameters
     ----------
     mean, scale : Tensor of shape (n_features,)
     floor : float, default=0.01
-        Share of the linear start's noise variance below which v(z) does not go.
+        Least v(z), as a share of the linear start's noise variance.
     """
 
     standardises = True

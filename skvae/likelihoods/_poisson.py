@@ -9,18 +9,18 @@ from torch import Tensor
 
 from ._base import Likelihood, check_range
 
-LEAST = 1e-3  # mean count that a column starts from at least
-GREATEST = 1e10  # count; rates are at most e^2 times it, so that no step overflows float32
+LEAST = 1e-3  # least mean count that a column starts from
+GREATEST = 1e10  # greatest count; rates are at most e^2 times this, so that no step overflows float32
 
 
 class PoissonLikelihood(Likelihood):
-    r"""x | z ~ Poisson(exp(decoder(z))), features independent: counts of mass or X-ray spectra, zeros allowed.
+    r"""x | z ~ Poisson(exp(decoder(z))), with independent features: counts of mass or X-ray spectra, zeros allowed.
 
     log p = x r - exp(r) - log x! is a log-probability in nats for whole numbers x. Nonnegative values that are
-    not whole are accepted, but then it is no normalised probability. The encoder sees the standardised root
+    not whole are accepted, but then it is not a normalised probability. The encoder sees the standardised root
     2 sqrt(x + 3/8), in which all counts but the smallest have the same noise. There is no linear optimum to start
-    from: for counts of 10^5, whose noise is nearly Gaussian and small, the default training ends behind a Gaussian
-    likelihood's.
+    from: for counts of 10^5, whose noise is small and nearly Gaussian, a Gaussian likelihood fits better after the
+    default training.
 
     References
     ----------
@@ -48,7 +48,7 @@ class PoissonLikelihood(Likelihood):
         return (self.root(u) - self.root_mean) / self.root_scale
 
     def log_density(self, raw: Tensor, u: Tensor) -> Tensor:
-        """With r = log x + delta: -x (e^delta - 1 - delta) + c(x), as x r, e^r and log x! nearly cancel in float32."""
+        """-x (e^delta - 1 - delta) + c(x), with r = log x + delta: x r, e^r and log x! nearly cancel in float32."""
         log_rate = self.log_rate(raw)
         x = torch.where(u > 0, u, 1.0)
         delta = log_rate - x.log()

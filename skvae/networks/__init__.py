@@ -1,4 +1,4 @@
-"""Kinds of networks. To add one: a class in a file of its own and a line in ``NETWORKS``."""
+"""Kinds of networks. To add one, write a class in a file of its own and add a line to ``NETWORKS``."""
 
 from ._base import ACTIVATIONS, Network, draw_weights, fan_in, weighted_layers
 from ._conv1d import Conv1d

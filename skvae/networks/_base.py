@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class Network:
-    """A kind of network: its encoder and its decoder, each a Module from rows to rows.
+    """A kind of network, with an encoder and a decoder that are Modules from rows to rows.
 
     Layers with weights are made by `blank`, so that no global generator is used; `draw_weights` fills them.
 
@@ -63,7 +63,7 @@ class Network:
         raise NotImplementedError
 
     def dense(self, *sizes: int) -> list[nn.Module]:
-        """List of linear layers of these sizes with an activation between each two."""
+        """Linear layers of these sizes, with an activation between consecutive layers."""
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(sizes):
             layers += [blank(Dense, n_in, n_out), self.activation()]
@@ -71,34 +71,35 @@ class Network:
 
 
 class Dense(nn.Linear):
-    """A linear layer; outside of training its input lies `by_columns`."""
+    """A linear layer whose input is laid out `by_columns`, except in training."""
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input if self.training else by_columns(input))
 
 
 def by_columns(x: Tensor) -> Tensor:
-    """x (n, p) with the rows' values of a column side by side.
+    """x (n, p), laid out column by column in memory.
 
-    A row's product with a matrix then is the same bits, on one thread, whatever the other rows are, wherever among
-    them it lies and however many they are, as long as that is a multiple of 64: each has a lane of its own in the
-    vectors that are added up. Row after row, the bits depend on how a row is aligned, and on the kernel for so many.
+    On one thread, a row's product with a matrix is then the same to the bit, whatever the other rows are, wherever the
+    row lies among them and however many there are, as long as their number is a multiple of 64: each row has a lane of
+    its own in the vectors that are added. If x were laid out row by row, the bits would depend on the alignment of the
+    row and on the kernel that is chosen for the number of rows.
     """
     return x.T.contiguous().T
 
 
 def blank(layer: type[nn.Module], *sizes: int, **settings: int | tuple[int, ...]) -> nn.Module:
-    """A layer whose weights are memory as it comes; on the meta device, where shapes are asked for, not even that."""
+    """A layer with uninitialised weights; on the meta device, where only shapes are needed, without any memory."""
     return skip_init(layer, *sizes, device="meta" if torch.empty(0).is_meta else "cpu", **settings)
 
 
-def weighted_layers(net: nn.Module) -> list[Any]:  # a Module's attributes are Tensor or Module to torch's types
+def weighted_layers(net: nn.Module) -> list[Any]:  # torch types a Module's attributes as Tensor or Module
     """The dense and convolutional layers of a network, first to last."""
     return [layer for layer in net.modules() if getattr(getattr(layer, "weight", None), "ndim", 0) > 1]
 
 
 def fan_in(layer: Any) -> float:
-    """How many inputs meet in one output."""
+    """The number of inputs of which an output is the sum."""
     if getattr(layer, "transposed", False):  # an output sees every stride-th weight of the kernel
         return layer.in_channels * math.prod(layer.kernel_size) / math.prod(layer.stride)
     return layer.weight[0].numel()
@@ -110,14 +111,14 @@ def draw_weights(
     first_variance: float | None = None,
     last_gain: float | Tensor = 1.0,
 ) -> None:
-    """Draw a network's weights: normal with variance 2 / fan-in (He et al., 2015), biases zero.
+    """Draw a network's weights from a normal with variance 2 / fan-in (He et al., 2015), and set biases to zero.
 
     Parameters
     ----------
     net : Module
     generator : torch.Generator
     first_variance : float or None, default=None
-        Of the first layer's weights, where its inputs come scaled. None: as the others'.
+        Variance of the first layer's weights, if its inputs are scaled. None draws them like the other layers' weights.
     last_gain : float or Tensor of shape (n_out, 1), default=1.0
         Factor of the last layer's weights.
     """

@@ -9,7 +9,7 @@ from ._convolution import Convolution
 
 
 class Conv2d(Convolution):
-    """Two convolutions of 64 and 128 filters of 4 x 4 at stride 2, over rows that are images of `input_shape`.
+    """Two convolutions with 64 and 128 filters of 4 x 4 and stride 2, over rows that are images of `input_shape`.
 
     References
     ----------
@@ -30,14 +30,15 @@ class Conv2d(Convolution):
     ) -> None:
         super().__init__(n_features, hidden_layer_sizes, activation, input_shape)
         if input_shape is None or len(input_shape) != 3 or any(int(n) != n for n in input_shape):
-            raise ValueError(f"'conv2d' needs input_shape=(channels, height, width), integers, not {input_shape!r}.")
+            raise ValueError(f"'conv2d' needs input_shape=(channels, height, width) of integers, not {input_shape!r}.")
         self.input_shape = tuple(int(n) for n in input_shape)
         if math.prod(self.input_shape) != n_features:
             raise ValueError(
-                f"input_shape={self.input_shape} has {math.prod(self.input_shape)} values, but X {n_features} features."
+                f"input_shape={self.input_shape} has {math.prod(self.input_shape)} values, but X has "
+                f"{n_features} features."
             )
         if min(self.input_shape[1:]) < self.stride ** len(self.filters):
-            raise ValueError(f"'conv2d' needs images of 4 x 4 at least, but input_shape={self.input_shape}.")
+            raise ValueError(f"'conv2d' needs images of at least 4 x 4, but input_shape={self.input_shape}.")
 
     def shape(self) -> tuple[int, ...]:
         return self.input_shape

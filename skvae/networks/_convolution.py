@@ -1,4 +1,4 @@
-"""Convolutions with strides, and the transposed ones that undo their shapes exactly."""
+"""Convolutions with strides, and transposed convolutions that restore their shapes exactly."""
 
 import math
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from ._base import Network, blank
 
 
 class Convolution(Network):
-    """Convolutions, then dense layers of the widths `hidden_layer_sizes`; the decoder is the same, mirrored.
+    """Convolutions, then dense layers of the widths `hidden_layer_sizes`; the decoder is the mirror image.
 
-    A subclass says over which axes. An axis of length L becomes (L + 2 padding - kernel) // stride + 1 long, and the
-    transposed convolution, with the output padding that this rounding asks for, L again: any length is met exactly.
+    A subclass defines the axes. An axis of length L becomes (L + 2 padding - kernel) // stride + 1 long. The
+    transposed convolution restores any L exactly, with the output padding that this rounding asks for.
 
     Attributes
     ----------
     layer, transposed : class
     filters : tuple of int
-        Of each convolution.
+        Number of filters of each convolution.
     kernel, stride, padding : int
     """
 
@@ -54,7 +54,7 @@ class Convolution(Network):
         return nn.Sequential(*layers, nn.Flatten(), *self.dense(flat, *self.hidden_layer_sizes, n_out))
 
     def decoder(self, n_in: int, n_out: int) -> nn.Module:
-        channels = self.shape()[0] * (n_out // self.n_features)  # a likelihood may ask for several numbers a feature
+        channels = self.shape()[0] * (n_out // self.n_features)  # a likelihood may need several numbers per feature
         lengths = self.lengths()
         filters = (*self.filters[::-1], channels)
         flat = filters[0] * math.prod(lengths[-1])

@@ -1,4 +1,4 @@
-"""Networks of one's own: a callable (n_in, n_out) -> Module."""
+"""User-defined networks: a callable (n_in, n_out) -> Module."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,7 @@ BUILDING = threading.Lock()  # torch's layers draw their weights from the global
 
 
 class Gated(nn.Module):
-    """gate * net(x), the gate a number an output that starts at 0: any network adds nothing at the start.
+    """gate * net(x), with a gate per output that starts at 0, so that any network adds nothing at the start.
 
     References
     ----------
@@ -27,12 +27,12 @@ class Gated(nn.Module):
 
 
 def custom_network(build: Callable[[int, int], nn.Module], n_in: int, n_out: int, seed: int, name: str) -> nn.Module:
-    """The Module of a callable, drawn from `seed` while the global generator is put aside.
+    """The Module that a callable returns, drawn from `seed` without changing the global generator.
 
     Raises
     ------
     ValueError
-        If the callable gives no Module that maps (n, n_in) to (n, n_out).
+        If the callable does not return a Module that maps (n, n_in) to (n, n_out).
     """
     try:
         with BUILDING, torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -42,7 +42,7 @@ def custom_network(build: Callable[[int, int], nn.Module], n_in: int, n_out: int
             given = tuple(net.eval()(torch.zeros(2, n_in)).shape)
             net.train(training)
         if given != (2, n_out):
-            raise TypeError(f"({n_in}, {n_out}) gives one from (2, {n_in}) to {given}")
+            raise TypeError(f"({n_in}, {n_out}) gives one that maps (2, {n_in}) to {given}")
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"{name}={build!r} must be a name or a callable (n_in, n_out) that returns a torch Module "

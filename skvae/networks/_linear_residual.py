@@ -1,4 +1,4 @@
-"""Networks in their place: alone, or with a linear path beside them."""
+"""Wrappers of a network: alone, or with a linear path beside it."""
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ class PlainNetwork(nn.Module):
     ----------
     net : Module
     precision : {"float32", "tf32", "bf16"}, default="float32"
-        Of the matrix products in training.
+        Precision of the matrix products in training.
     """
 
     def __init__(self, net: nn.Module, precision: str = "float32") -> None:
@@ -30,16 +30,16 @@ class PlainNetwork(nn.Module):
 
 
 class LinearResidual(nn.Module):
-    """x -> b0 + unit * (b + net(clip(x) * input_scale)), and + (W0 + unit * W) x for the first n_linear outputs.
+    """x -> b0 + unit * (b + net(clip(x) * input_scale)), plus (W0 + unit * W) x for the first n_linear outputs.
 
-    These are the means; the posterior's and the noise's other numbers come from the network alone, as they are
-    constant where the model is linear. W0 and b0 are where training starts; W and b start at 0, as does a
+    The first n_linear outputs are the means. The others, of the posterior and of the noise, have no linear path,
+    as they are constant in a linear model. W0 and b0 are the linear start; W and b start at 0, as does the
     network's last layer. `unit` is the size of a change that matters in each output: the noise's standard
-    deviation for a decoder, the posterior's for an encoder. Adam moves all weights at one pace, so without it
-    one step would move the outputs by many standard deviations of a small noise. An input scale of one by the
-    root of the first layer's fan-in does the same for the many, much alike inputs that spectra are. The clip is
-    at three units (standard deviations, of a standardised feature or of z under the prior): beyond, where
-    training rows are few, the network adds a constant and the model is linear, as PCA is.
+    deviation for a decoder, the posterior's for an encoder. Adam moves all weights at the same pace, so without
+    `unit` one step would move the outputs by many standard deviations of a small noise. An input scale of one over
+    the square root of the first layer's fan-in does the same for inputs that are many and similar, as in spectra.
+    The network's input is clipped at three units (standard deviations of a standardised feature, or of z under the
+    prior). Beyond, where training rows are few, the network adds a constant and the model is linear, as PCA is.
 
     Parameters
     ----------
@@ -48,11 +48,11 @@ class LinearResidual(nn.Module):
     n_in, n_out, n_linear : int
     input_scale : float, default=1.0
     precision : {"float32", "tf32", "bf16"}, default="float32"
-        Of the network's matrix products in training. What it adds is a few units, so that a relative error of
-        bf16's 2^-9 is small against the noise; the linear path stays in float32.
+        Precision of the network's matrix products in training. The network adds a few units, so that bf16's
+        relative error of 2^-9 is small against the noise. The linear path stays in float32.
     """
 
-    in_place = True  # torch.func has no batched form of it
+    in_place = True  # torch.func has no batched form of the product in place
     start_weight: Tensor
     start_bias: Tensor
     unit: Tensor
@@ -77,7 +77,7 @@ class LinearResidual(nn.Module):
         self.precision = precision
 
     def matrix(self) -> Tensor:
-        """Weight (n_linear, n_in) of the linear path as it stands."""
+        """The current weight (n_linear, n_in) of the linear path."""
         return torch.addcmul(self.start_weight, self.unit.narrow(0, 0, len(self.weight)).unsqueeze(1), self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,5 +96,5 @@ class LinearResidual(nn.Module):
                 return torch.addmm(y, x, self.matrix().T)
             if not self.in_place:
                 return torch.cat([torch.addmm(y[:, :n_linear], x, self.matrix().T), y[:, n_linear:]], dim=1)
-            y.narrow(1, 0, n_linear).addmm_(x, self.matrix().T)  # with no copy of the rest
+            y.narrow(1, 0, n_linear).addmm_(x, self.matrix().T)  # without a copy of the other outputs
             return y

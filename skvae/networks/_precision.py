@@ -10,13 +10,13 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 @contextmanager
 def tf32_products(allowed: bool) -> Iterator[None]:
-    """Allow tf32 in CUDA's matrix products of float32, or not, and put the setting back at the end.
+    """Allow or forbid tf32 in CUDA's float32 matrix products, and restore the setting at the end.
 
-    It is the process's, not the thread's.
+    The setting belongs to the process, not to the thread.
     """
     matmul = torch.backends.cuda.matmul
     value: str | bool
-    if hasattr(matmul, "fp32_precision"):  # since torch 2.9, where the older name raises once this one was used
+    if hasattr(matmul, "fp32_precision"):  # since torch 2.9, where the older name raises after this one was used
         name, value = "fp32_precision", "tf32" if allowed else "ieee"
     else:
         name, value = "allow_tf32", allowed
@@ -29,15 +29,15 @@ def tf32_products(allowed: bool) -> Iterator[None]:
 
 
 def training_products(precision: str) -> AbstractContextManager[object]:
-    """Around a whole training step, its backward pass included."""
+    """Context for a whole training step, including its backward pass."""
     return tf32_products(True) if precision == "tf32" else nullcontext()
 
 
 def network_products(precision: str, device_type: str) -> AbstractContextManager[object]:
-    """Around a network, in a training step."""
+    """Context for a network in a training step."""
     return torch.autocast(device_type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def exact_products(precision: str) -> AbstractContextManager[object]:
-    """Around the linear path's forward pass: its outputs are many units long, so a relative error of theirs shows."""
+    """Context for the linear path's forward pass, whose outputs are many units large, so tf32's error would show."""
     return tf32_products(False) if precision == "tf32" else nullcontext()

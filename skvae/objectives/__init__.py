@@ -1,4 +1,4 @@
-"""What training maximises. To add an objective: a class in a file of its own and a line in ``OBJECTIVES``."""
+"""What training maximises. To add one, write a class in a file of its own and add a line to ``OBJECTIVES``."""
 
 from ._base import ModelOutput, Objective
 from ._elbo import ELBO

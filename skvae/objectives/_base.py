@@ -1,4 +1,4 @@
-"""What every objective provides: a number a row, in nats, that training maximises."""
+"""What every objective provides: a number per row, in nats, that training maximises."""
 
 from typing import Any, NamedTuple
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 class ModelOutput(NamedTuple):
-    """What the model says of n rows, with draws of z along any leading axes (..., n)."""
+    """What the model gives for n rows, with draws of z along any leading axes (..., n)."""
 
     log_likelihood: Tensor  # (..., n), log p(x | z)
     q: Any  # Posterior, q(z | x)
     kl: Tensor  # (n,), KL(q(z | x) || p(z))
     z: Tensor  # (..., n, d)
-    eps: Tensor  # (..., n, d), the standard normal noise that z was made of
+    eps: Tensor  # (..., n, d), the standard normal noise that z was made from
 
 
 def mean_of_draws(values: Tensor) -> Tensor:
@@ -22,18 +22,18 @@ def mean_of_draws(values: Tensor) -> Tensor:
 
 
 class Objective:
-    """A lower bound on log p(x), or another number, of each row.
+    """A lower bound on log p(x), or another number to maximise, for each row.
 
-    A subclass defines ``rows``, and ``penalty`` where rows are not judged one by one.
+    A subclass defines ``rows``, and ``penalty`` if a term depends on several rows together.
 
     Parameters
     ----------
     beta : float, default=1.0
-        Weight of what draws q(z | x) to the prior.
+        Weight of the term that draws q(z | x) to the prior.
     free_bits : float, default=0.0
         Nats of KL that each component may have at no cost in training. KL(q || p) is the sum of the components'
-        own divergences and of their total correlation (0 for a diagonal q); where the batch's mean of a component's
-        divergence is under `free_bits`, `free_bits` stands in its place and it has no gradient.
+        own divergences and of their total correlation (0 for a diagonal q). Where the batch's mean of a component's
+        divergence is below `free_bits`, `free_bits` takes its place and has no gradient.
 
     References
     ----------
@@ -52,16 +52,16 @@ class Objective:
         ----------
         output : ModelOutput
         kl_scale : float or Tensor of shape ()
-            Of beta: under 1 in the warm-up's steps.
+            Factor of beta, which is below 1 in the warm-up's steps.
         """
         raise NotImplementedError
 
     def penalty(self, z: Tensor) -> float | Tensor:
-        """What the draws z (..., n, d) of n rows cost together, in nats a row. By default 0."""
+        """The joint cost of the draws z (..., n, d) of n rows, in nats per row; 0 by default."""
         return 0.0
 
     def __call__(self, output: ModelOutput, kl_scale: float | Tensor = 1.0) -> Tensor:
-        """Return what a training step maximises, shape (n,): `rows`, with free bits, less the batch's `penalty`."""
+        """Return what a training step maximises, shape (n,): `rows`, with free bits, minus the batch's `penalty`."""
         rows = self.rows(output, kl_scale)
         if self.free_bits:
             own = output.q.kl_of_components()

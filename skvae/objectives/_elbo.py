@@ -7,9 +7,9 @@ from ._base import ModelOutput, Objective, mean_of_draws
 
 
 class ELBO(Objective):
-    """E_q[log p(x | z)] - beta KL(q(z | x) || p(z)), the expectation over the draws.
+    """E_q[log p(x | z)] - beta KL(q(z | x) || p(z)), with the expectation over the draws.
 
-    A bound on log p(x) for beta >= 1 and without free bits.
+    It is a lower bound on log p(x) for beta >= 1 and without free bits.
 
     References
     ----------
@@ -21,4 +21,4 @@ class ELBO(Objective):
         expected, weight = mean_of_draws(output.log_likelihood), self.kl_weight * kl_scale
         if isinstance(weight, Tensor):
             return expected - weight * output.kl
-        return torch.sub(expected, output.kl, alpha=weight)  # one operation
+        return torch.sub(expected, output.kl, alpha=weight)  # in one operation

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._elbo import ELBO
 
-ROWS = 1024  # whose pairs are formed at once
+ROWS = 1024  # maximum number of rows whose pairs are formed at once
 NODES = 32
 Kernel = Callable[[Tensor], Tensor]
 Mixture = tuple[Kernel, ArrayLike, ArrayLike]
@@ -42,22 +42,23 @@ class InfoVAE(ELBO):
         MMD^2 = mean_{i != j} k(z_i, z_j) - 2 mean_i E_p[k(z_i, z)] + E_p[k(z, z')].
 
     Both kernels are mixtures of sum_t w_t exp(-t |z - z'|^2), so that the expectations over the prior
-    are exact where others draw from it: E_p[k(z_i, z)] = sum_t w_t (1 + 2t)^(-d/2) exp(-t |z_i|^2 / (1 + 2t)),
+    are exact, where other implementations draw samples from it:
+    E_p[k(z_i, z)] = sum_t w_t (1 + 2t)^(-d/2) exp(-t |z_i|^2 / (1 + 2t)),
     E_p[k(z, z')] = sum_t w_t (1 + 4t)^(-d/2).
 
     Parameters
     ----------
     beta, free_bits : float
-        Of the KL term.
+        Weight and free bits of the KL term.
     alpha : float, default=0.0
-        1 leaves no KL term, which is the MMD-VAE.
+        With 1 there is no KL term, which is the MMD-VAE.
     lambda_ : float, default=1000.0
-        In nats of a row. (Where a loss is averaged over the features, the same weight is 1 / n_features of it.)
+        In nats per row. (If a loss is averaged over the features, the same weight is lambda / n_features.)
     kernel : {"imq", "rbf"}, default="imq"
 
     Notes
     -----
-    No bound on log p(x) in general. To set alpha, lambda and the kernel, give the estimator a callable:
+    This is not a bound on log p(x) in general. To set alpha, lambda and the kernel, give the estimator a callable:
     ``objective=functools.partial(InfoVAE, lambda_=10.0)``.
 
     References
@@ -77,23 +78,24 @@ class InfoVAE(ELBO):
         super().__init__(beta, free_bits)
         if alpha > 1 or alpha + lambda_ < 1:
             raise ValueError(
-                f"alpha={alpha} must be at most 1 and alpha + lambda_={alpha + lambda_} at least 1, or the objective "
-                "rewards a divergence."
+                f"alpha={alpha} must be at most 1 and alpha + lambda_={alpha + lambda_} at least 1, or else the "
+                "objective rewards a divergence."
             )
         if kernel not in KERNELS:
             raise ValueError(f"kernel must be one of {sorted(KERNELS)}, not {kernel!r}.")
         self.kl_weight = beta * (1 - alpha)
         self.alpha, self.lambda_, self.kernel = alpha, lambda_, kernel
-        # Tensors by (d, dtype, device), as a captured step may not copy to its device.
+        # The tensors are kept by (d, dtype, device), as a captured step must not copy to its device.
         self.mixture: dict[tuple[int, torch.dtype, torch.device], tuple[Kernel, Tensor, Tensor]] = {}
 
     def penalty(self, z: Tensor) -> Tensor:
         return (self.alpha + self.lambda_ - 1) * self.mmd(z)
 
     def mmd(self, z: Tensor) -> Tensor:
-        """The squared discrepancy of z (..., n, d), averaged over the draws; 0 of a single row, which has no pairs.
+        """The squared discrepancy of z (..., n, d), averaged over the draws; 0 for a single row, which has no pairs.
 
-        Many rows are taken apart into `ROWS` of all over at most, so that memory grows in proportion to them.
+        Many rows are split into parts of at most `ROWS`, each spread over all rows, so that memory grows in proportion
+        to the number of rows.
         """
         n = z.shape[-2]
         if n < 2:

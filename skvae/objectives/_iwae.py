@@ -10,8 +10,8 @@ from ._base import ModelOutput, Objective, mean_of_draws
 def importance_bound(log_likelihood: Tensor, log_ratio: Tensor) -> Tensor:
     """log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x), shape (..., n), from terms of shape (..., K, n).
 
-    A lower bound on log p(x) in expectation, which more draws never lower and which is exact for one
-    draw where q is the exact posterior.
+    It is a lower bound on log p(x) in expectation, which more draws never lower. If q is the exact posterior, it
+    is exact with one draw.
 
     References
     ----------
@@ -21,10 +21,10 @@ def importance_bound(log_likelihood: Tensor, log_ratio: Tensor) -> Tensor:
 
 
 class IWAE(Objective):
-    """`importance_bound` of the draws, `n_draws` many in training; the ratio p(z) / q(z | x) to the power beta.
+    """`importance_bound` of the draws (`n_draws` in training), with the ratio p(z) / q(z | x) to the power beta.
 
-    With one draw it is the ELBO, its KL estimated from a draw. A bound on log p(x) for beta = 1. It has no KL term, so
-    no free bits.
+    With one draw it is the ELBO, with the KL estimated from that draw. It is a lower bound on log p(x) for beta = 1.
+    It has no KL term of its own, and so no free bits.
 
     References
     ----------

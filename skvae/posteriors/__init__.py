@@ -1,4 +1,4 @@
-"""Posterior families. To add one: a class in a file of its own and a line in ``POSTERIORS``."""
+"""Posterior families. To add one, write a class in a file of its own and add a line to ``POSTERIORS``."""
 
 from ._base import Posterior
 from ._diag import DiagPosterior

@@ -10,20 +10,20 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 class Posterior:
-    r"""A batch of Gaussian posteriors q(z | x) = N(mean, L L^T), one a row.
+    r"""A batch of Gaussian posteriors q(z | x) = N(mean, L L^T), one per row.
 
-    The encoder gives each row `n_raw(d)` unconstrained numbers; a subclass turns them into a mean
-    and a scale matrix L. It need never build L: it says how L acts.
+    The encoder gives `n_raw(d)` unconstrained numbers per row, and a subclass turns them into a mean
+    and a scale matrix L. The subclass need not build L, as it only defines how L acts.
 
     A subclass sets ``mean`` (..., d) in ``__init__`` and defines
 
-    - ``n_raw(d)``: how many numbers the encoder emits a row. By convention the first d are the mean;
+    - ``n_raw(d)``: how many numbers the encoder emits per row. By convention the first d are the mean;
     - ``scale(eps)``: L @ eps, over the last axis;
     - ``whiten(delta)``: L^-1 @ delta, over the last axis;
     - ``log_det()``: log det(L L^T), shape (...);
     - ``variance()``: the diagonal of L L^T, shape (..., d).
 
-    Sampling, density, entropy, Kullback-Leibler divergence (all in nats) and dense covariance follow.
+    Sampling, density, entropy, Kullback-Leibler divergence (all in nats) and dense covariance follow from these.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class Posterior:
     def kl_of_components(self) -> Tensor:
         """KL(q_j || N(0, 1)) of each component's marginal in nats, shape (..., d).
 
-        Their sum and the components' total correlation, KL(q || prod_j q_j), make `kl`.
+        `kl` is their sum plus the components' total correlation, KL(q || prod_j q_j).
         """
         variance = self.variance()
         tiny = torch.finfo(variance.dtype).tiny  # a variance may underflow
@@ -111,18 +111,18 @@ class Posterior:
 
     @classmethod
     def init_from_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Where to start when the exact posterior has precision P = diag(precision) in some rotation.
+        r"""Find where to start when the exact posterior has precision P = diag(precision) in some rotation.
 
         Returns the rotation V (d, d) of the latent space, the precision p' of the model to start from, and the
         raw numbers after the mean for which KL(q || N(mean, (V diag(p') V^T)^-1)) is least. A family that
-        cannot have the exact posterior may gain from a model of other loadings. This default keeps
-        V = I and p' = p and searches the raw numbers, so that a new posterior starts well with no code of its
+        does not contain the exact posterior may gain from a model with other loadings. This default keeps
+        V = I and p' = p and searches for the raw numbers, so that a new posterior starts well without code of its
         own; a subclass that knows its optimum returns it.
 
         Parameters
         ----------
         precision : Tensor of shape (d,), float64
-            Descending, at least 1.
+            In descending order, at least 1.
 
         Returns
         -------

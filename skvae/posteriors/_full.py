@@ -1,4 +1,4 @@
-"""Every covariance: a Cholesky factor from the encoder."""
+"""Any covariance, as a Cholesky factor from the encoder."""
 
 import torch
 from torch import Tensor
@@ -10,8 +10,8 @@ class FullPosterior(Posterior):
     r"""q(z | x) = N(mean, L L^T), L = diag(s)^(1/2) (I + R), R strictly lower; d + d(d+1)/2 numbers.
 
     raw = (mean, log s, the d(d-1)/2 entries of R row by row), so L_ii = sqrt(s_i) > 0 with no floor.
-    R is in units of the diagonal: its entries move the shape of the covariance alike, however narrow
-    the posterior. KL to the prior = 1/2 [sum L_ij^2 + |mean|^2 - d - 2 sum log L_ii].
+    R is in units of the diagonal, so that its entries have the same effect on the shape of the covariance
+    however narrow the posterior is. KL to the prior = 1/2 [sum L_ij^2 + |mean|^2 - d - 2 sum log L_ii].
     """
 
     def __init__(self, raw: Tensor, n_components: int) -> None:

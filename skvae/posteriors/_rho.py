@@ -1,4 +1,4 @@
-"""AR(1) correlation along the components: one number, or none, more than independence."""
+"""AR(1) correlation along the components, which takes one number per row."""
 
 import math
 from typing import Any
@@ -11,10 +11,10 @@ from ._base import Posterior
 
 
 def ar1(noise: Tensor, rho: Tensor) -> Tensor:
-    """u_j = rho u_{j-1} + noise_j along the last axis, in log2(d) doubling steps, in place.
+    """Compute u_j = rho u_{j-1} + noise_j along the last axis, in log2(d) doubling steps, in place.
 
-    The recursion is the operator sum_i (rho S)^i, S the shift by one, which factors into
-    (1 + rho S)(1 + rho^2 S^2)(1 + rho^4 S^4)...: O(d log d) work and no d x d matrix.
+    The recursion is the operator sum_i (rho S)^i, where S is the shift by one. It factors into
+    (1 + rho S)(1 + rho^2 S^2)(1 + rho^4 S^4)..., which takes O(d log d) work and no d x d matrix.
     """
     d, step, power = noise.shape[-1], 1, rho
     while step < d:
@@ -27,7 +27,7 @@ class StationaryAR1(torch.autograd.Function):
     """u_0 = eps_0, u_j = rho u_{j-1} + sqrt(1 - rho^2) eps_j, rho = tanh(t): covariance T(rho) from white eps.
 
     The transpose of the recursion is the same recursion from the last component to the first, so the
-    gradient costs one more. With a its result,
+    gradient costs one more recursion. If a is its result, then
     dL/dt = sum_{j > 0} a_j ((1 - rho^2) u_{j-1} - rho sqrt(1 - rho^2) eps_j), dL/d eps_j = sqrt(1 - rho^2) a_j.
     """
 
@@ -58,7 +58,7 @@ class StationaryAR1(torch.autograd.Function):
 class RhoDiagPosterior(Posterior):
     r"""q(z | x) = N(mean, S^(1/2) T(rho) S^(1/2)), S = diag(s), T(rho)_ij = rho^|i-j|; 2 d + 1 numbers.
 
-    raw = (mean, log s, t) with rho = tanh(t). It contains the diagonal posterior (rho = 0) and the
+    raw = (mean, log s, t) with rho = tanh(t). The family contains the diagonal posterior (rho = 0) and the
     AR(1) posterior (equal s). The order of the components is part of the model.
     """
 
@@ -110,7 +110,7 @@ class RhoPosterior(RhoDiagPosterior):
     ----------
     Ferdowsi et al., rho-VAE: Autoregressive parametrization of the VAE encoder, arXiv:1909.06236.
     Errata: eq. (7) prints 1/sqrt(s) for sqrt(s) and starts its last row at rho^d for rho^(d-1); the
-    recursion in the text lacks sqrt(1 - rho^2) and lets rho mean_{j-1} into z_j. Equations (4) to (6)
+    recursion in the text lacks sqrt(1 - rho^2) and lets rho mean_{j-1} enter z_j. Equations (4) to (6)
     are right and are what this class computes. At d = 2 the family is the diagonal one turned by 45
     degrees, so both reach the same optimum.
     """
@@ -121,14 +121,14 @@ class RhoPosterior(RhoDiagPosterior):
 
     @classmethod
     def init_from_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The joint optimum of the model's precision p', of the rotation and of s and rho.
+        """Find the joint optimum of the model's precision p', of the rotation and of s and rho.
 
-        P^-1 takes the eigenvectors of T(rho), p's largest eigenvalue meeting T's smallest. With e the eigenvalues
-        of T(rho), the bound is, up to a constant, -1/2 sum_j [p_j / p'_j + s e_j p'_j - log(s e_j)] (the first term
-        is the likelihood of the loadings that make p'), greatest for p'_j = sqrt(p_j / (s e_j)), and
-        sqrt(s) = d / sum_j sqrt(p_j e_j), as long as all p' are at least 1. In log p' and log s it is concave, so
-        where some p' are held at 1 (those of p_j = 1 are), the two in turn find its maximum. rho is found
-        by a search on a grid of t.
+        P^-1 takes the eigenvectors of T(rho), and p's largest value is paired with T's smallest eigenvalue. If e are
+        the eigenvalues of T(rho), the bound is, up to a constant, -1/2 sum_j [p_j / p'_j + s e_j p'_j - log(s e_j)]
+        (the first term is the likelihood of the loadings that make p'). It is greatest for p'_j = sqrt(p_j / (s e_j))
+        and sqrt(s) = d / sum_j sqrt(p_j e_j), as long as all p' are at least 1. It is concave in log p' and log s, so
+        where some p' are held at 1 (as those with p_j = 1 are), alternating between the two finds its maximum. rho is
+        found by a search on a grid of t.
         """
         d = len(precision)
         least, most = torch.ones_like(precision), torch.where(precision > 1, torch.inf, 1.0)
@@ -139,7 +139,7 @@ class RhoPosterior(RhoDiagPosterior):
             return torch.tanh(t)[..., None, None] ** lags
 
         def optimum(e: Tensor) -> tuple[Tensor, Tensor]:
-            """p' and s for eigenvalues e (..., d), which meet the descending precision."""
+            """p' and s for ascending eigenvalues e (..., d), which are paired with the descending precision."""
             s = (d / (precision * e).sqrt().sum(-1, keepdim=True)).square()
             for _ in range(50):
                 best = torch.clamp((precision / (s * e)).sqrt(), least, most)
