@@ -4,6 +4,7 @@ from ._base import ACTIVATIONS, Network, draw_weights, fan_in, weighted_layers
 from ._conv1d import Conv1d
 from ._conv2d import Conv2d
 from ._custom import Gated, custom_network
+from ._jacobian import decoder_jacobian, decoder_values
 from ._linear_residual import LinearResidual, PlainNetwork
 from ._mlp import MLP
 from ._precision import PRECISIONS, training_products
@@ -22,6 +23,8 @@ __all__ = [
     "Network",
     "PlainNetwork",
     "custom_network",
+    "decoder_jacobian",
+    "decoder_values",
     "draw_weights",
     "fan_in",
     "training_products",
