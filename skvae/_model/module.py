@@ -103,11 +103,19 @@ class VAEModule(nn.Module):
                 decode=lambda z: self._log_likelihood_and_mean(self.decoder(z), u),
             )
         else:
-            values = self.fill_mean + conditional.mean @ self.fill_loadings.T
+            values = self._linear_values(conditional)
         q = self._encode_complete(conditional.fill(u, values))
         if self.has_linear_start:
             return WidenedPosterior(q, conditional.widening())
         return TemperedPosterior(q, conditional.measured.double().mean(1))
+
+    def fill_linearly(self, u):
+        """u (n, p) with the linear model's values where one is missing."""
+        conditional = MissingValueConditional(u, self.fill_loadings, self.fill_mean, self.fill_noise)
+        return conditional.fill(u, self._linear_values(conditional))
+
+    def _linear_values(self, conditional):
+        return self.fill_mean + conditional.mean @ self.fill_loadings.T.to(conditional.dtype)
 
     def _encode_complete(self, u):
         return self.posterior(self.encoder(self.likelihood.inputs(u)), self.n_components)

@@ -1,0 +1,296 @@
+r"""The posterior of a nonlinear decoder by Laplace's method, and the bound on log p(x) that it proposes draws for.
+
+For one row with decoder f, J = d f / d z at z, score s and Fisher information w of log p(x | f) in each value:
+
+    gradient of log p(x, z)      g = J^T s - z
+    its expected curvature       P = I + J^T diag(w) J
+    a Gauss-Newton step          z <- z + t P^-1 g,   t = 1, halved until log p(x, z) rises
+
+With Gaussian noise s_j = w_j (x_j - f_j), and w_j is the value's precision: 1 / v_j; 0 where it is missing; 1 / (v_j +
+s_j^2) where its error s_j is known. Any other likelihood brings its own s and w, and the step is Fisher's scoring. At
+the mode z*, N(z*, P^-1) is the proposal of the importance-weighted bound: exact where the decoder is linear.
+
+References
+----------
+Nocedal and Wright, Numerical optimization, 2006, chapter 10. Tierney and Kadane, Accurate approximations for posterior
+moments, 1986. Burda, Grosse and Salakhutdinov, Importance weighted autoencoders, 2016.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..networks import decoder_jacobian, decoder_values
+from ..posteriors import Posterior
+
+LOG_2PI = math.log(2 * math.pi)
+EDGE = 2.0**-31  # a Sobol point may be 0, whose quantile is not finite
+ALIGNED = 8  # numbers of 8 bytes: each row's matrix then starts like the others', and its product has the same bits
+LANES = 64  # rows are computed in multiples of it, as in `Predictor`
+GAIN = 0.01  # nats: a row that has less to win takes no further step
+NEAR = 1.0  # nats: a row that has moved less keeps its Jacobian; 1.4 standard deviations of its posterior
+
+Decode = Callable[[Tensor], Tensor]  # z (n, d) -> values (n, m)
+Differentiate = Callable[[Tensor], tuple[Tensor, Tensor]]  # z (n, d) -> values (n, m), Jacobian (n, d, m)
+
+
+class Local(NamedTuple):
+    """log p(x | f) of each row about the decoder's output f (n, m)."""
+
+    log_likelihood: Tensor  # (n,), up to a constant
+    score: Tensor  # (n, m), its derivative in f
+    fisher: Tensor  # (m,) or (n, m), the expected curvature
+
+
+class GaussianData:
+    """Rows with a precision for each value.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, p)
+        Anything finite where the precision is 0.
+    precision : Tensor of shape (p,) or (n, p)
+        0 where a value is missing.
+    """
+
+    def __init__(self, x: Tensor, precision: Tensor) -> None:
+        self.x, self.precision = x, precision
+        logs = torch.where(precision > 0, precision, 1).log() - LOG_2PI * (precision > 0)
+        self.constant = 0.5 * logs.sum(-1)  # of log p(x | f), () or (n,)
+
+    def __getitem__(self, rows: Tensor) -> "GaussianData":
+        part = object.__new__(GaussianData)
+        each = self.precision.ndim > 1
+        part.x, part.precision = self.x[rows], self.precision[rows] if each else self.precision
+        part.constant = self.constant[rows] if each else self.constant
+        return part
+
+    def local(self, f: Tensor) -> Local:
+        residual = self.x - f
+        score = residual * self.precision
+        return Local(self.constant - 0.5 * (residual.mul_(score)).sum(-1), score, self.precision)
+
+    def log_likelihood(self, f: Tensor) -> Tensor:
+        """log p(x | f) (..., n) in nats, for f (..., n, p); f's memory is used."""
+        residual = f.sub_(self.x).square_()
+        return self.constant - 0.5 * residual.mul_(self.precision).sum(-1)  # a product's bits hang on the alignment
+
+
+class LaplacePosterior(Posterior):
+    """q(z | x) = N(mean, P^-1), given the Cholesky factor of P: L = factor^-T.
+
+    Not a family for an encoder: it has no raw numbers.
+
+    Parameters
+    ----------
+    mean : Tensor of shape (n, d)
+    factor : Tensor of shape (n, d, d)
+        Lower, with P = factor factor^T. More rows and columns, of an identity beside P, may stand at its end.
+    """
+
+    def __init__(self, mean: Tensor, factor: Tensor) -> None:
+        d = mean.shape[-1]
+        eye = torch.eye(factor.shape[-1], dtype=mean.dtype, device=mean.device)
+        inverse = torch.linalg.solve_triangular(factor, eye.expand_as(factor), upper=False)
+        self.mean, self.factor, self.inverse = mean, factor[..., :d, :d], inverse[..., :d, :d]  # (n, d, d)
+
+    def scale(self, eps: Tensor) -> Tensor:
+        return (eps.unsqueeze(-1) * self.inverse).sum(-2)  # factor^-T eps, row by row
+
+    def whiten(self, delta: Tensor) -> Tensor:
+        return (delta.unsqueeze(-1) * self.factor).sum(-2)  # factor^T delta
+
+    def log_det(self) -> Tensor:
+        return -2 * self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def variance(self) -> Tensor:
+        return self.inverse.square().sum(-2)
+
+
+class Mode(NamedTuple):
+    """Where log p(x, z) of each row is greatest, near where the search began, and what a step from there needs."""
+
+    z: Tensor  # (n, d)
+    values: Tensor  # (n, m), the decoder's
+    jacobian: Tensor  # (n, d, m), at z or within `NEAR` of it
+    factor: Tensor  # (n, D, D), Cholesky's, lower, of P, which an identity fills up to `ALIGNED` rows
+    log_joint: Tensor  # (n,), log p(x, z) less the prior's constant
+    step: Tensor  # (n, d), P^-1 g
+    gain: Tensor  # (n,), g^T P^-1 g / 2: the nats that the step promises
+    away: Tensor  # (n,), in nats, of z from where the Jacobian was taken
+
+    def posterior(self) -> LaplacePosterior:
+        return LaplacePosterior(self.z, self.factor)
+
+
+MOVES = ("z", "values", "log_joint", "step", "gain", "away")  # what a step changes that keeps its Jacobian
+
+
+def precision_factor(jacobian: Tensor, fisher: Tensor) -> Tensor:
+    """Lower Cholesky factor (n, D, D) of P = I + J^T diag(w) J, for J (n, d, m) and w (m,) or (n, m).
+
+    P is filled up to D rows, a multiple of `ALIGNED`, by an identity.
+
+    Factored with a diagonal of ones, which bears components of very different precision (van der Sluis, 1969), and
+    with a few roundings added to it, so that it never fails.
+    """
+    fisher = fisher if fisher.ndim == 1 else fisher.unsqueeze(1)
+    d, p = jacobian.shape[-2:]
+    jacobian = functional.pad(jacobian, (0, -p % ALIGNED, 0, -d % ALIGNED))
+    gram = (jacobian * functional.pad(fisher, (0, -p % ALIGNED))) @ jacobian.mT
+    dtype = gram.dtype
+    gram.diagonal(dim1=-2, dim2=-1).add_(1)
+    size = gram.diagonal(dim1=-2, dim2=-1).sqrt()  # (n, d)
+    gram /= size.unsqueeze(-1) * size.unsqueeze(-2)
+    gram.diagonal(dim1=-2, dim2=-1).fill_(1 + 4 * d * torch.finfo(dtype).eps)
+    return torch.linalg.cholesky(gram) * size.unsqueeze(-1)
+
+
+def _at(z: Tensor, differentiate: Differentiate, data: GaussianData) -> Mode:
+    """What holds at z, the Jacobian taken anew."""
+    values, jacobian = differentiate(z)
+    local = data.local(values)
+    return _mode(z, values, jacobian, precision_factor(jacobian, local.fisher), local, torch.zeros_like(z[:, 0]))
+
+
+def _near(z: Tensor, decode: Decode, data: GaussianData, old: Mode) -> Mode:
+    """What holds at z, with the Jacobian and the curvature of a place near it."""
+    values = decode(z)
+    away = old.away + _nats(z - old.z, old.factor)
+    return _mode(z, values, old.jacobian, old.factor, data.local(values), away)
+
+
+def _mode(z: Tensor, values: Tensor, jacobian: Tensor, factor: Tensor, local: Local, away: Tensor) -> Mode:
+    gradient = torch.stack([(along * local.score).sum(-1) for along in jacobian.unbind(1)], 1) - z
+    padded = functional.pad(gradient, (0, factor.shape[-1] - z.shape[-1]))
+    step = torch.cholesky_solve(padded.unsqueeze(-1), factor).squeeze(-1)[:, : z.shape[-1]]
+    log_joint = local.log_likelihood - 0.5 * z.square().sum(-1)
+    return Mode(z, values, jacobian, factor, log_joint, step, 0.5 * (gradient * step).sum(-1), away)
+
+
+def _nats(change: Tensor, factor: Tensor) -> Tensor:
+    """change^T P change / 2 (n,): half the squared length in standard deviations of the posterior."""
+    d = change.shape[-1]
+    return 0.5 * (change.unsqueeze(-1) * factor[:, :d, :d]).sum(-2).square().sum(-1)
+
+
+def gauss_newton(
+    decode: Decode,
+    differentiate: Differentiate,
+    z: Tensor,
+    data: GaussianData,
+    n_steps: int = 6,
+    gain: float = GAIN,
+    near: float = NEAR,
+) -> Mode:
+    """Climb log p(x, z) from z (n, d) by damped Gauss-Newton steps, each row by itself.
+
+    A step is kept where log p(x, z) rises; where it does not, the next is half of it. Rows that have less than `gain`
+    nats to win rest, so that the few that are far off do not cost passes for all. A row that is within `near` nats of
+    where its Jacobian was taken keeps it: there the decoder is as good as linear, and a step costs one pass, not 1 + d.
+
+    Parameters
+    ----------
+    decode, differentiate : callable
+        As `decoder_values` and `decoder_jacobian`. They are called for numbers of rows that are multiples of `LANES`
+        if that of z is.
+    z : Tensor of shape (n, d)
+    data : GaussianData
+        Or what has its `local` and parts by index.
+    n_steps : int, default=6
+    gain, near : float, in nats
+    """
+    at = _at(z.clone(), differentiate, data)  # a copy, as the state is written to
+    length = torch.ones_like(at.gain)
+    lanes = 1 if len(z) % LANES else LANES
+    for _ in range(n_steps):
+        moving = at.gain > gain
+        far = at.away + at.gain * length.square() > near
+        for anew in (True, False):
+            rows = (moving & (far == anew)).nonzero().squeeze(1)
+            if not len(rows):
+                continue
+            filled = torch.cat([rows, rows[:1].expand(-len(rows) % lanes)])
+            trial = at.z[filled] + length[filled].unsqueeze(1) * at.step[filled]
+            if anew:
+                new = _at(trial, differentiate, data[filled])
+            else:
+                new = _near(trial, decode, data[filled], Mode(*(old[filled] for old in at)))
+            better = new.log_joint[: len(rows)] > at.log_joint[rows]  # a NaN is not
+            length[rows] = torch.where(better, 1.0, 0.5 * length[rows])
+            if anew and len(rows) == len(z) and better.all():  # as the first step mostly is: nothing to copy
+                at = new
+                continue
+            kept = better.nonzero().squeeze(1)
+            for name in Mode._fields if anew else MOVES:
+                getattr(at, name)[rows[kept]] = getattr(new, name)[kept]
+    return at
+
+
+def normal_draws(n_draws: int, n_components: int, seed: int) -> Tensor:
+    """Standard normal draws (K, d), float64, that lie evenly: a scrambled Sobol sequence's quantiles.
+
+    Each by itself is N(0, I), so that the bound is one in expectation, as it is not for draws whose moments were
+    matched (Owen, Scrambled net variance for integrals of smooth functions, 1997).
+    """
+    points = torch.quasirandom.SobolEngine(n_components, scramble=True, seed=seed).draw(n_draws, dtype=torch.float64)
+    return torch.special.ndtri(points.clamp(EDGE, 1 - EDGE))
+
+
+def bound(decode: Decode, q: Posterior, data: GaussianData, eps: Tensor) -> Tensor:
+    """log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) (n,) in nats, for z_k = mean + L eps_k.
+
+    All rows share the draws eps (K, d), so that a row's bound depends on no other row.
+    """
+    n = len(q.mean)
+    eps = eps.unsqueeze(1)  # (K, 1, d)
+    z = q.rsample(eps)  # (K, n, d)
+    log_likelihood = data.log_likelihood(decode(z.flatten(0, 1)).unflatten(0, (len(eps), n)))
+    terms = log_likelihood + q.log_prior_ratio(z, eps)
+    return terms.logsumexp(0) - math.log(len(eps))
+
+
+def local_mode(
+    module: Any, u: Tensor, variance: Tensor, has_missing: bool = False, z: Tensor | None = None, **options: Any
+) -> tuple[Mode, GaussianData]:
+    """The modes of log p(x, z) for rows u (n, p) under a noise `variance` (p,), from the encoder's means, and the data.
+
+    Rows are computed in double precision, the networks in the precision of their weights.
+
+    Parameters
+    ----------
+    module : VAEModule
+        With a Gaussian likelihood, whose decoder gives the mean of u.
+    u : Tensor of shape (n, p), float64
+    variance : Tensor of shape (p,), float64
+        In units of u.
+    has_missing : bool, default=False
+        Whether u may have NaN.
+    z : Tensor of shape (n, d) or None, default=None
+        Where to begin, if not at the encoder's means.
+    **options : dict
+        Of `gauss_newton`.
+    """
+    data = GaussianData(u.nan_to_num(), ~u.isnan() / variance) if has_missing else GaussianData(u, 1 / variance)
+    if z is None:
+        filled = module.fill_linearly(u) if has_missing else u
+        raw = decoder_values(module.encoder, module.likelihood.inputs(filled))
+        z = module.posterior(raw, module.n_components).mean
+    decode, differentiate = partial(decoder_values, module.decoder), partial(decoder_jacobian, module.decoder)
+    return gauss_newton(decode, differentiate, z, data, **options), data
+
+
+def expected_squares(mode: Mode, x: Tensor) -> Tensor:
+    """E[(x - f(z))^2 | x] (n, p) under the Laplace posterior, the decoder taken as linear within it."""
+    return mode_variance(mode).add_((x - mode.values).square())
+
+
+def mode_variance(mode: Mode) -> Tensor:
+    """diag(J P^-1 J^T) (n, p): the variance of f(z) under the Laplace posterior, the decoder taken as linear."""
+    padded = functional.pad(mode.jacobian, (0, 0, 0, mode.factor.shape[-1] - mode.jacobian.shape[1]))
+    return torch.linalg.solve_triangular(mode.factor, padded, upper=False).square_().sum(1)
