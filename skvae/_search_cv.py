@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 from ._data.devices import resolve_device
 from ._parameters import PARAMETERS, can_be_stacked, fit_parameters
 from ._sklearn_compat import has_callbacks, safe_indexing
-from ._training.fit import FitResult, TrainedFit, draw_seed, fit_key, n_weights, phases
+from ._training.fit import FitResult, NoisePhase, TrainedFit, draw_seed, fit_key, n_weights, phases
 from ._training.stacked_fit import train_stacked
 from ._vae import VAETransformer
 
@@ -257,6 +257,9 @@ def train_side_by_side(fits):
                 pass
             else:
                 begun.append((fit, phase))
+                if isinstance(phase, NoisePhase):
+                    phase.run()
+                    continue
                 stacks[phase.net.batch_size, phase.data[0].shape[1]].append(phase)
         for of_one_shape in stacks.values():
             train_stacked(of_one_shape)

@@ -46,7 +46,7 @@ from ._sklearn_compat import (
     validates_parameters,
 )
 from ._training.callbacks import FitTask
-from ._training.fit import FitResult, draw_seed, fit_model, pass_once, should_refit
+from ._training.fit import FitResult, draw_seed, fit_model, has_noise_phase, pass_once, should_refit
 from ._training.processes import is_main_process
 from .likelihoods import LIKELIHOODS, Likelihood
 
@@ -70,10 +70,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Covariance of q(z | x). "diag": diagonal. "rho": s rho^|i-j|, the rho-VAE's AR(1), which has two numbers.
         "rho_diag": AR(1) correlation with a variance per component. "full": any covariance. Or a subclass of
         `skvae.posteriors.Posterior`.
-    likelihood : {"gaussian", "gaussian_isotropic", "gaussian_unit", "gaussian_heteroscedastic", "bernoulli", \
-            "continuous_bernoulli", "poisson"} or class, default="gaussian"
-        p(x | z). "gaussian": a noise variance per feature, as factor analysis has it. "gaussian_isotropic": one noise
-        variance for all features, as probabilistic PCA has it. "gaussian_unit": variance one in X's units.
+    likelihood : {"gaussian", "gaussian_diag", "gaussian_isotropic", "gaussian_unit", "gaussian_heteroscedastic", \
+            "bernoulli", "continuous_bernoulli", "poisson"} or class, default="gaussian"
+        p(x | z). "gaussian": the means are trained under one noise variance for all features, which keeps PCA's
+        reconstruction and features, and then a noise variance per feature is fitted to them, under which `score`,
+        `impute`, `sample` and standard deviations are computed. "gaussian_diag": a noise variance per feature in
+        training too, as factor analysis has it, for density alone. "gaussian_isotropic": one noise variance for all
+        features, as probabilistic PCA has it. "gaussian_unit": variance one in X's units.
         "gaussian_heteroscedastic": a variance per row and feature from the decoder, which is at least 0.01 of factor
         analysis's, as the bound would have no maximum without a floor. "bernoulli": binary X. "continuous_bernoulli":
         X in [0, 1]. "poisson": counts. The last three have no linear optimum, and training starts at the column
@@ -347,7 +350,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             seed = checkpoint.seed
         task = None
         if has_callbacks(self):
-            n_phases = 1 + should_refit(params, len(data), previous)
+            n_phases = 1 + should_refit(params, len(data), previous) + has_noise_phase(params)
             attributes_of = partial(self._attributes_in_training, X, data, seed)
             task = FitTask(self, n_phases, attributes_of, X, y, sample_weight)
         result = fit_model(params, data, seed, previous, checkpoint, task, trained)
@@ -454,7 +457,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
         log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with K = `n_importance_samples` draws z_k (Burda, Grosse and
         Salakhutdinov, 2016, eq. 8). It is exact at the linear start, and more draws make it tighter. For a row with
-        NaN it bounds the density of the measured values.
+        NaN it bounds the density of the measured values. With likelihood="gaussian", q is Laplace's approximation to
+        the posterior under the noise per feature: a normal distribution at the mode of p(z | x), which Gauss-Newton
+        steps reach from the encoder's mean; else it is the encoder's posterior.
 
         Parameters
         ----------
@@ -551,7 +556,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Returns
         -------
         mean : ndarray of shape (n_samples, n_features)
-            Mean over noise and z given x.
+            Mean over noise and z given x. With likelihood="gaussian" this is the decoder's mean at the mode of z under
+            the noise per feature, where `inverse_transform` of `transform` has the encoder's z.
         std : ndarray of shape (n_samples, n_features)
             Standard deviation of noise and of z given x together, if `return_std`.
         """
@@ -570,7 +576,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
         The mean is that under the model's own posterior, not the encoder's: draws of z are weighted by
         p(x, z) / q(z | x) of the measured values x (Mattei and Frellsen, MIWAE, 2019, eq. 12). It is exact in a linear
-        model whose posterior can be exact (all but "rho").
+        model whose posterior can be exact (all but "rho"). With likelihood="gaussian" the draws come from Laplace's
+        approximation, as in `score_samples`.
 
         Parameters
         ----------

@@ -34,7 +34,8 @@ def noise_variance(module):
     if variance is None:
         return None
     variance = check_finite((variance.detach() * module.scale**2).cpu().numpy())
-    return variance if module.likelihood.linear_noise == "feature" else float(variance.mean())
+    is_per_feature = module.likelihood.linear_noise == "feature" or module.likelihood.has_channel_noise
+    return variance if is_per_feature else float(variance.mean())
 
 
 def evenly_spread_rows(n_rows, weight, *arrays):

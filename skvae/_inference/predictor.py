@@ -1,12 +1,15 @@
 """Arrays through a trained module, a block of rows at a time, in the dtype of the arrays."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import torch
 
 from .._data.arrays import to_numpy
 from .._data.rows import as_rows, blocks, has_missing, rows_per_block
+from .._model.laplace import bound, local_mode, mode_variance, normal_draws
+from ..networks import decoder_values
 from ..objectives import importance_bound
 
 N_FILL_STEPS = 8
@@ -160,6 +163,8 @@ class Predictor:
 
         All rows share the noise of the draws, so that a row's score depends on no other row.
         """
+        if self.trained.likelihood.has_channel_noise:
+            return self._channel_scores(X, n_draws, seed)
         module, (X, options, n_values) = self.module, self._encoding(X)
         eps = self.noise(n_draws, seed).unsqueeze(1)
 
@@ -168,11 +173,71 @@ class Predictor:
 
         return self._map(bound, X, n_draws * n_values)
 
+    def _local_mode(self, x, has_missing):
+        """Rows x in the module's units and double precision, their modes under the channels' noise, and the data."""
+        module = self.trained
+        u = module.standardise(x.double())
+        variance = module.likelihood.constant_variance().double()
+        return u, *local_mode(module, u, variance, has_missing)
+
+    def _channel_scores(self, X, n_draws, seed):
+        """`score_samples` under a noise per channel: draws come from the Laplace posterior (`local_mode`)."""
+        module, (X, options, n_values) = self.trained, self._encoding(X)
+        eps = normal_draws(n_draws, module.n_components, seed).to(self.device)
+        decode, log_scale = partial(decoder_values, module.decoder), module.scale.log()
+
+        def scores(x):
+            u, mode, data = self._local_mode(x, options["has_missing"])
+            log_volume = (~u.isnan()).double() @ log_scale if options["has_missing"] else module.log_volume
+            return (bound(decode, mode.posterior(), data, eps) - log_volume).to(x.dtype)
+
+        return self._map(scores, X, n_values * max(1 + module.n_components, n_draws))
+
+    def _channel_moments(self, X, n_draws, seed, with_std):
+        """The weighted `predictive` under a noise per channel: of what the measured values say of all values."""
+        module, (X, options, n_values) = self.trained, self._encoding(X)
+        eps = self.noise(n_draws, seed, matched=True).double().unsqueeze(1)
+        variance = module.likelihood.constant_variance().double()
+
+        def moments(x):
+            _, mode, data = self._local_mode(x, options["has_missing"])
+            q = mode.posterior()
+            z = q.rsample(eps)
+            mean = decoder_values(module.decoder, z.flatten(0, 1)).unflatten(0, z.shape[:2])
+            log_weight = data.log_likelihood(mean.clone()) + q.log_prior_ratio(z, eps)
+            weight = log_weight.clamp(min=torch.finfo(log_weight.dtype).min).softmax(0)
+            expected = torch.einsum("kn, knp -> np", weight, mean)
+            results = [module.restore(expected)]
+            if with_std:
+                total_variance = variance + torch.einsum("kn, knp -> np", weight, (mean - expected).square())
+                results.append(total_variance.sqrt() * module.scale)
+            return torch.stack(results, dim=1).to(x.dtype)
+
+        return self._map(moments, X, n_draws * n_values)
+
+    def _channel_reconstruction(self, X, with_std):
+        """The unweighted `predictive` under a noise per channel: Laplace's, the decoder taken as linear within it."""
+        module, (X, options, n_values) = self.trained, self._encoding(X)
+        variance = module.likelihood.constant_variance().double()
+
+        def moments(x):
+            _, mode, _ = self._local_mode(x, options["has_missing"])
+            results = [module.restore(mode.values)]
+            if with_std:
+                results.append((variance + mode_variance(mode)).sqrt() * module.scale)
+            return torch.stack(results, dim=1).to(x.dtype)
+
+        return self._map(moments, X, n_values * (1 + module.n_components))
+
     def predictive(self, X, n_draws, seed, weighted, with_std=True):
         """Mean and, if asked for, standard deviation (n, 1 or 2, p) of p(x' | z) over draws of z given x.
 
         The draws are q(z | x)'s; weighted, by p(x, z) / q(z | x), they stand for the model's own posterior.
         """
+        if self.trained.likelihood.has_channel_noise:
+            if weighted:
+                return self._channel_moments(X, n_draws, seed, with_std)
+            return self._channel_reconstruction(X, with_std)
         module, (X, options, n_values) = self.module, self._encoding(X)
         eps = self.noise(n_draws, seed, matched=True).unsqueeze(1)
 

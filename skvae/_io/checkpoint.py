@@ -8,7 +8,7 @@ import numpy as np
 from .._data.arrays import to_numpy
 from .._parameters import PARAMETERS
 from .state import restore, state_of
-from .tensor_file import describe, read, write
+from .tensor_file import FORMAT, describe, read_with_format, write
 
 
 class Checkpoint:
@@ -36,9 +36,14 @@ class Checkpoint:
         self.path, self.every, self.is_main_process = path, every, is_main_process
         self.content = {"fit": fit, "seed": seed, "stages": {}}
         if os.path.exists(path):
-            there = read(path)
+            file_format, there = read_with_format(path)
             if set(there) != set(self.content):
                 raise ValueError(f"checkpoint={os.fspath(path)!r} is a file of skvae, but no checkpoint.")
+            if file_format < FORMAT:
+                raise ValueError(
+                    f"checkpoint={os.fspath(path)!r} holds a fit that an earlier skvae began, and whose models are not "
+                    "this one's. Go on with that version, delete the file or name another."
+                )
             differing = sorted(name for name in {**fit, **there["fit"]} if fit.get(name) != there["fit"].get(name))
             if differing:
                 raise ValueError(

@@ -66,6 +66,14 @@ def parameters_of_file(fitted_with, device):
     return replace(params, device=device, distributed=False)
 
 
+def migrate(content, file_format):
+    """Change a file's content, in place, to what the present format has for it."""
+    if file_format < 2:
+        for parameters in (content["parameters"], content["fitted"]["_fitted_with"]):
+            if parameters.get("likelihood") == "gaussian":
+                parameters["likelihood"] = "gaussian_diag"
+
+
 def warn_of_other_version(name, version):
     if version != __version__:
         warnings.warn(

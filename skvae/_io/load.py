@@ -13,9 +13,9 @@ from .._parameters import ARCHITECTURE_CODE, PARAMETERS
 from .._sklearn_compat import validate_parameters
 from .._training.fit import blank_net, module_of
 from .._vae import VAETransformer
-from .estimator_state import check_fields, check_fitted, parameters_of_file, with_tensors
+from .estimator_state import check_fields, check_fitted, migrate, parameters_of_file, with_tensors
 from .state import check_like, restore, zeros
-from .tensor_file import Custom, is_plain, read
+from .tensor_file import Custom, is_plain, read_with_format
 
 
 def load(
@@ -63,15 +63,16 @@ def load(
     >>> bool((skvae.load(path).transform(X) == vae.transform(X)).all())
     True
     """
-    content = read(path)
+    file_format, content = read_with_format(path)
     try:
+        _check_content(content)
+        migrate(content, file_format)
         return _estimator(content, device, estimator, custom)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)!r} cannot be loaded: {error}") from error
 
 
 def _estimator(content, device, estimator, custom):
-    _check_content(content)
     if content["estimator"] != estimator.__name__:
         raise ValueError(f"it holds an estimator of the class {content['estimator']}; pass that class as estimator=.")
     fitted = content["fitted"]

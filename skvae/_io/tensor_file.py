@@ -19,7 +19,7 @@ import torch
 
 from .version import __version__
 
-FORMAT = 1
+FORMAT = 2  # 1: likelihood="gaussian" is what "gaussian_diag" is now
 KEY, CHECKSUM = "skvae", "sha256"
 
 
@@ -55,7 +55,12 @@ def write(path, content):
 
 
 def read(path):
-    """Return the tree that was written to `path`.
+    """Return the tree that was written to `path`, in the present format; see `read_with_format`."""
+    return read_with_format(path)[1]
+
+
+def read_with_format(path):
+    """Return the format of the file at `path`, and the tree that was written there.
 
     Raises
     ------
@@ -87,7 +92,7 @@ def read(path):
             raise ValueError(f"it has tensors that nothing refers to: {', '.join(arrays)}")
     except (safetensors.SafetensorError, RecursionError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)!r} is not a file of skvae, or it is damaged: {error}") from error
-    return content
+    return header["format"], content
 
 
 def is_plain(value):

@@ -16,9 +16,10 @@ from .._io.state import restore, state_of
 from .._linear.start import linear_start
 from .._model.build import build_vae, lookup
 from .._parameters import ARCHITECTURE, NET
-from ..likelihoods import NOISE_FLOOR
+from ..likelihoods import LIKELIHOODS, NOISE_FLOOR
 from ..objectives import OBJECTIVES
 from .batches import StreamedRows
+from .channel_noise import fit_channel_noise, update_channel_noise
 from .net import VAENet
 from .processes import is_distributed
 from .progress import ProgressLine
@@ -38,6 +39,23 @@ class TrainingPhase:
     has_missing: bool
     epochs: int
     cycle: int
+
+
+@dataclass
+class NoisePhase:
+    """The phase after training in which a noise variance per channel is fitted to the means."""
+
+    net: VAENet
+    selection: VAENet
+    training: tuple  # rows and weights
+    validation: tuple | None
+    has_missing: bool
+    name: str = "noise"
+    epochs: int = 1
+
+    def run(self):
+        modules = self.net.module_, self.selection.module_
+        fit_channel_noise(*modules, self.training, self.validation, self.has_missing)
 
 
 @dataclass(frozen=True)
@@ -112,7 +130,7 @@ def phases(params, data, seed, previous=None):
 
     Yields
     ------
-    TrainingPhase
+    TrainingPhase or NoisePhase
 
     Returns
     -------
@@ -135,18 +153,31 @@ def phases(params, data, seed, previous=None):
     yield TrainingPhase("fit", net, (training, validation), weights, data.has_missing, params.max_iter, params.max_iter)
 
     held_out = None if order is None else order[n_training:]
-    if not should_refit(params, n, previous) or net.interrupted_:
-        return FitResult(net, net, held_out)
-    again = new_net(params, data, seed)
-    start_linear(again, params, u, w, data.has_missing)
-    weights = with_mean_one(w), None
-    yield TrainingPhase("refit", again, (u, None), weights, data.has_missing, net.best_epoch_, params.max_iter)
-    net.interrupted_ = again.interrupted_
-    return FitResult(net if again.diverged_ or again.interrupted_ else again, net, held_out)
+    chosen = net
+    parts = (training, training_weight), (validation, validation_weight) if has_validation else None
+    if should_refit(params, n, previous) and not net.interrupted_:
+        again = new_net(params, data, seed)
+        start_linear(again, params, u, w, data.has_missing)
+        weights = with_mean_one(w), None
+        yield TrainingPhase("refit", again, (u, None), weights, data.has_missing, net.best_epoch_, params.max_iter)
+        net.interrupted_ = again.interrupted_
+        chosen = net if again.diverged_ or again.interrupted_ else again
+    is_trained = previous is None or params.max_iter > 0
+    if net.module_.likelihood.has_channel_noise and is_trained:
+        yield NoisePhase(chosen, net, *parts, data.has_missing)
+    return FitResult(chosen, net, held_out)
 
 
 def train(phase, params, checkpoint=None, task=None):
     """Run a phase's training loop, with a progress line if verbose, and tell scikit-learn's callbacks if any."""
+    if isinstance(phase, NoisePhase):
+        told = None if task is None else task.phase(phase.name, phase.epochs)
+        if told is not None:
+            told.on_train_begin(phase.net)
+        phase.run()
+        if told is not None:
+            told.on_train_end(phase.net)
+        return
     net, callbacks = phase.net, phase.net.callbacks_
     if params.verbose:
         net.callbacks_ = [*net.callbacks_, ("progress", ProgressLine(phase.epochs, phase.name))]
@@ -185,6 +216,11 @@ def pass_once(params, data, seed, net=None):
     u, w = to_device(net, data.rows), weight_to_device(net, data.weight)
     if is_new:
         start_linear(net, params, u, w, data.has_missing)
+    if net.module_.likelihood.has_channel_noise:
+        if is_new:
+            fit_channel_noise(net.module_, net.module_, (u, w), None, data.has_missing)
+        else:
+            update_channel_noise(net.module_, (u, w), data.has_missing)
     return run_net(net, (u, None), epochs=1, weights=(with_mean_one(w), None), has_missing=data.has_missing)
 
 
@@ -197,6 +233,11 @@ def should_refit(params, n_rows, previous=None):
     """Whether training is repeated on all rows."""
     refit = n_rows < REFIT_BELOW if params.refit == "auto" else params.refit
     return refit and validates(params) and previous is None
+
+
+def has_noise_phase(params):
+    """Whether a noise variance per channel is fitted after training."""
+    return lookup(LIKELIHOODS, params.likelihood).has_channel_noise
 
 
 def draw_seed(params):

@@ -4,6 +4,7 @@ from ._base import NOISE_FLOOR, Likelihood
 from ._bernoulli import BernoulliLikelihood
 from ._continuous_bernoulli import ContinuousBernoulliLikelihood
 from ._gaussian import (
+    DiagonalGaussianLikelihood,
     GaussianLikelihood,
     HeteroscedasticGaussianLikelihood,
     IsotropicGaussianLikelihood,
@@ -13,6 +14,7 @@ from ._poisson import PoissonLikelihood
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": GaussianLikelihood,
+    "gaussian_diag": DiagonalGaussianLikelihood,
     "gaussian_isotropic": IsotropicGaussianLikelihood,
     "gaussian_unit": UnitGaussianLikelihood,
     "gaussian_heteroscedastic": HeteroscedasticGaussianLikelihood,
@@ -26,6 +28,7 @@ __all__ = [
     "NOISE_FLOOR",
     "BernoulliLikelihood",
     "ContinuousBernoulliLikelihood",
+    "DiagonalGaussianLikelihood",
     "GaussianLikelihood",
     "HeteroscedasticGaussianLikelihood",
     "IsotropicGaussianLikelihood",

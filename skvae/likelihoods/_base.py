@@ -28,10 +28,14 @@ class Likelihood(nn.Module):
         The linear-Gaussian model whose optimum training starts from: factor analysis, probabilistic PCA, or
         PCA with noise variance one in X's units. With None there is no such optimum, and the decoder starts
         at `init_without_linear_model`.
+    has_channel_noise : bool, class attribute
+        Whether a noise variance per feature is fitted when training is over, by `set_channel_variance`, under which
+        rows are then scored.
     """
 
     standardises: ClassVar[bool] = False
     linear_noise: ClassVar[Literal["feature", "isotropic", "unit"] | None] = None
+    has_channel_noise: ClassVar[bool] = False
 
     def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__()

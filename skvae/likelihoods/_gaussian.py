@@ -41,7 +41,7 @@ class _ConstantNoise(Likelihood):
         return raw + torch.exp(0.5 * self.log_variance()) * standard_normal_like(raw, generator)
 
 
-class GaussianLikelihood(_ConstantNoise):
+class DiagonalGaussianLikelihood(_ConstantNoise):
     """One learned noise variance per feature, as in factor analysis.
 
     The noise variance is at least 1e-6 of the feature's variance.
@@ -87,6 +87,51 @@ class IsotropicGaussianLikelihood(_ConstantNoise):
         share = (variance.log() - self.log_share).mean().clamp(min=math.log(NOISE_FLOOR))
         self.log_v.data.copy_(share)
         return super().init_noise(variance)
+
+
+class GaussianLikelihood(IsotropicGaussianLikelihood):
+    """Means that are trained under one noise for all features, then a noise variance per feature for these means.
+
+    One noise keeps the means, and so reconstructions and components, PCA's or better. Densities, imputed values and
+    samples have the noise variance per feature, which is fitted when the means are done (`skvae._training`), and the
+    posterior under it.
+
+    Attributes
+    ----------
+    channel_variance : Tensor of shape (n_features,)
+        The noise variance per feature, in units of u.
+    channel_rows : Tensor of shape ()
+        How many rows it rests on; 0 before it is fitted.
+    """
+
+    has_channel_noise = True
+    channel_variance: Tensor
+    channel_rows: Tensor
+
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
+        super().__init__(mean, scale)
+        self.register_buffer("channel_variance", torch.ones(len(scale)))
+        self.register_buffer("channel_rows", torch.zeros(()))
+
+    @property
+    def n_channel_rows(self) -> float:
+        return self.channel_rows.item()
+
+    @torch.no_grad()
+    def set_channel_variance(self, variance: Tensor, n_rows: float) -> None:
+        """Take the noise variance per feature, and the number of rows that it rests on."""
+        tiny = torch.finfo(self.channel_variance.dtype).tiny
+        self.channel_variance.copy_(variance.clamp(min=tiny))
+        self.channel_rows.fill_(n_rows)
+
+    def constant_variance(self) -> Tensor:
+        return torch.where(self.channel_rows > 0, self.channel_variance, super().constant_variance())
+
+    def variance(self, raw: Tensor) -> Tensor:
+        return self.constant_variance().expand_as(raw)
+
+    def sample(self, raw: Tensor, generator: torch.Generator) -> Tensor:
+        return raw + self.constant_variance().sqrt() * standard_normal_like(raw, generator)
 
 
 class UnitGaussianLikelihood(_ConstantNoise):

@@ -164,7 +164,7 @@ def test_collapse_is_warned_of_by_name():
 
 def test_covariance_is_pca_s_and_factor_analysis_s_at_the_linear_start():
     X = curved_spectra(200)
-    for likelihood in ("gaussian", "gaussian_isotropic"):
+    for likelihood in ("gaussian_diag", "gaussian_isotropic"):
         vae = VAETransformer(3, likelihood=likelihood, max_iter=0, random_state=0).fit(X)
         closed = vae.components_.T @ vae.components_ + vae.noise_variance_ * np.eye(60)
         np.testing.assert_allclose(vae.get_covariance(), closed, rtol=1e-6, atol=1e-9 * closed.max())
@@ -173,7 +173,7 @@ def test_covariance_is_pca_s_and_factor_analysis_s_at_the_linear_start():
     )
 
 
-@pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_heteroscedastic", "poisson", "bernoulli"])
+@pytest.mark.parametrize("likelihood", ["gaussian_diag", "gaussian_heteroscedastic", "poisson", "bernoulli"])
 def test_covariance_is_that_of_samples(likelihood):
     """100,000 samples; each entry within 6 standard errors of two Monte Carlos, by fourth moments; fails 1 in 10^6."""
     X = in_support(likelihood, curved_spectra(200, n_channels=8))

@@ -349,7 +349,7 @@ def test_metadata_says_what_it_is(spectra, tmp_path):
         assert {"fitted.net_.module.encoder.weight", "fitted.net_.moments.0.exp_avg", "fitted.components_"} <= set(
             file.keys()
         )
-    assert header["format"] == 1
+    assert header["format"] == skvae._io.tensor_file.FORMAT
     assert set(header["versions"]) == {"skvae", "torch", "scikit-learn"}
     assert header["content"]["parameters"]["hidden_layer_sizes"] == {"$tuple": [16]}
     assert header["content"]["fitted"]["feature_names_in_"] == {"$strings": list(frame)}

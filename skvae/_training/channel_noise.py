@@ -1,0 +1,181 @@
+r"""A noise variance per channel, fitted to means that stay as they are.
+
+The decoder f was trained under one noise for all channels, as PCA has it. Given f, the variances v maximise the
+likelihood by EM under the Laplace posterior N(z_i, C_i) of `gauss_newton`:
+
+    v_j <- mean_i E[(x_ij - f_j(z))^2 | x_i] = mean_i [ (x_ij - f_j(z_i))^2 + (J_i C_i J_i^T)_jj ]
+
+over the rows in which j was measured. This is factor analysis's step where f is linear (Rubin and Thayer, 1982). The
+rows that f was trained on give t_j, the shape of the noise. But f is nearer to these rows than to new ones, by a factor
+c that rows which f was not trained on tell: with q_i = mean_j E[(x_ij - f_j(z))^2 | x_i] / t_j of such a row,
+
+    v_j = (nu_0 c t_j + nu s_j) / (nu_0 + nu),   s_j = the channel's own mean over these rows, scaled to the mean c t_j,
+
+is what a scaled inverse chi^2 prior about c t_j makes of s_j (Gelman et al., Bayesian data analysis, 2013, section
+2.6). Channels' residuals go together, rows' have heavy tails, and neighbours among the rows are alike, so that n rows
+say as much of c as nu degrees of freedom, nu = 2 n mean(q)^2 / var(q) (Satterthwaite, 1946), of the rows or of the
+means of the blocks in which they were held out, whichever is less; for one channel, n at most. The factor c is mean(q)
+drawn to median(q) in logarithms, as `PRIOR_FACTOR` further degrees of freedom would do: one block out of four can
+double the mean. c is at least 1.
+
+Without rows that f was not trained on, c is what leaving a row out does to a linear model: residuals grow by
+1 / (1 - h_i), h_i the row's leverage (Belsley, Kuh and Welsch, Regression diagnostics, 1980, chapter 2).
+"""
+
+import math
+
+import torch
+
+from .._data.rows import evenly_spread
+from .._data.weights import effective_n_rows
+from .._model.laplace import expected_squares, local_mode
+
+LEAST = 1e-3  # of the one noise, or of the channel's own variance if that is less: no variance is under it
+CONSTANT = 1e-6  # of the channels' root mean square: the standard deviation of a channel that counts as constant
+PRIOR_FACTOR = 5.0  # degrees of freedom of the median
+PRIOR_SHAPE = 30.0  # degrees of freedom of the training rows' shape of the noise
+ACCURACY = 1e-4  # nats, of the modes: cheap, as each iteration starts at the last one's
+MOST_ROWS = 1024  # that are looked at
+N_ITERATIONS = 8  # of EM
+MOST_REMEMBERED = 2048  # rows that the variances of earlier passes count for
+
+
+def fit_channel_noise(module, selection, training, validation, has_missing):
+    """Give a trained module its noise variances.
+
+    Parameters
+    ----------
+    module : VAEModule
+    selection : VAEModule
+        The one that was trained without the validation rows: `module` itself unless that was refitted.
+    training : tuple
+        Rows that `selection` was trained on, (u, weight or None).
+    validation : tuple or None
+        Rows that `selection` was not trained on, in the order of their blocks.
+    has_missing : bool
+    """
+    u, weight = some_rows(*training)
+    if validation is None or module is not selection:  # a net that was refitted knows all rows
+        own_u, own_weight = (u, weight) if validation is None else both(u, weight, *some_rows(*validation))
+        shape, mode = training_noise(module, own_u, own_weight, has_missing)
+    if validation is None:
+        factor = leave_one_out_factor(shape, mode, own_u, own_weight)
+        variance = torch.where(is_constant(module, own_u), shape, factor * shape)
+    else:
+        selection_shape, _ = training_noise(selection, u, weight, has_missing)
+        held_out, held_out_weight = some_rows(*validation)
+        ratio = calibration(
+            selection, selection_shape, held_out, held_out_weight, is_constant(selection, u), has_missing
+        )
+        variance = ratio * (selection_shape if module is selection else shape)
+    module.likelihood.set_channel_variance(variance, len(u))
+
+
+def update_channel_noise(module, training, has_missing):
+    """Merge the expected squares of further rows, on which the present model was not yet trained."""
+    (u, weight), likelihood = some_rows(*training), module.likelihood
+    before = likelihood.channel_variance.double()
+    n, n_before = len(u), min(likelihood.n_channel_rows, MOST_REMEMBERED)
+    squares, _ = squares_of_rows(module, u, before, has_missing)
+    here = row_mean(squares, weight)
+    variance = torch.where(here.isnan(), before, (n_before * before + n * here) / (n_before + n))
+    likelihood.set_channel_variance(torch.maximum(variance, LEAST * one_noise(module)), n_before + n)
+
+
+def some_rows(u, weight):
+    """At most `MOST_ROWS` of the rows, evenly spread, in double precision, and their weights."""
+    places = torch.from_numpy(evenly_spread(len(u), MOST_ROWS))
+    rows = u[places.to(u.device)] if isinstance(u, torch.Tensor) else u[places.numpy()]
+    return rows.double(), None if weight is None else weight[places.to(weight.device)].double()
+
+
+def both(u, weight, other_u, other_weight):
+    return torch.cat([u, other_u]), None if weight is None else torch.cat([weight, other_weight])
+
+
+def one_noise(module):
+    """The noise variance (p,) under which the module was trained, in units of u."""
+    return module.likelihood.log_variance().detach().double().exp()
+
+
+def row_mean(squares, weight):
+    """Mean over the rows of squares (n, p) that are not NaN; NaN where none is."""
+    if weight is None:
+        return squares.nanmean(0)
+    measured = ~squares.isnan()
+    return (weight @ squares.nan_to_num()) / (weight @ measured.double())
+
+
+def is_constant(module, u):
+    """Whether each channel is constant, to rounding, in the rows u."""
+    own = (u - u.nanmean(0)).square().nanmean(0) / one_noise(module)  # in these units every channel has one noise
+    return ~(own > CONSTANT**2 * own.nanmean())
+
+
+def least_noise(module, u):
+    """What a channel's variance does not fall under: the one noise itself, where the channel is constant.
+
+    The rows say nothing of such a channel. PCA takes its new values for noise like the others', and so does this.
+    """
+    one = one_noise(module)
+    own = (u - u.nanmean(0)).square().nanmean(0)
+    return torch.where(is_constant(module, u), one, LEAST * torch.minimum(one, own.nan_to_num(torch.inf)))
+
+
+def squares_of_rows(module, u, variance, has_missing, z=None):
+    """Expected squares (n, p) of rows u under a noise variance, NaN where a value is missing; and the modes."""
+    mode, data = local_mode(module, u, variance, has_missing, z, gain=ACCURACY)
+    squares = expected_squares(mode, data.x)
+    return squares.masked_fill_(u.isnan(), torch.nan) if has_missing else squares, mode
+
+
+def training_noise(module, u, weight, has_missing):
+    """EM's variances t (p,) for rows that the module was trained on, and the rows' modes."""
+    least = least_noise(module, u)
+    variance, z = one_noise(module), None
+    for _ in range(N_ITERATIONS):
+        squares, mode = squares_of_rows(module, u, variance, has_missing, z)
+        z = mode.z
+        variance = torch.fmax(row_mean(squares, weight), least)
+    return variance, mode
+
+
+def calibration(module, shape, u, weight, constant, has_missing):
+    """v / t (p,), from rows u that the module was not trained on and the shape t of its noise."""
+    variance, z = shape, None
+    for _ in range(3):
+        squares, mode = squares_of_rows(module, u, variance, has_missing, z)
+        z = mode.z
+        relative = squares / shape
+        q = relative[:, ~constant].nanmean(1)  # (n,)
+        q = q[~q.isnan()]
+        if not len(q) or not q.mean() > 0:
+            return torch.ones_like(shape)
+        nu, mean, median = degrees_of_freedom(q), q.mean(), q.median().clamp(min=1e-300)
+        factor = torch.exp((nu * mean.log() + PRIOR_FACTOR * median.log()) / (nu + PRIOR_FACTOR)).clamp(min=1)
+        own, n_own = row_mean(relative, weight) * (factor / mean), min(nu, len(q))
+        ratio = (PRIOR_SHAPE * factor + n_own * own) / (PRIOR_SHAPE + n_own)
+        ratio = torch.where(constant | ratio.isnan(), 1.0, ratio)
+        variance = ratio * shape
+    return ratio
+
+
+def degrees_of_freedom(q, n_blocks=4):
+    """Degrees of freedom of the mean of q (n,), or of the means of its blocks if these say less."""
+    parts = [q]
+    if len(q) >= 2 * n_blocks:
+        parts.append(torch.stack([block.mean() for block in q.tensor_split(n_blocks)]))
+    found = [(2 * len(part) * part.mean() ** 2 / part.var()).item() for part in parts if len(part) > 1]
+    return max(1.0, min([nu for nu in found if math.isfinite(nu)], default=1.0))
+
+
+def leave_one_out_factor(shape, mode, u, weight):
+    """How much larger squares are when a row is left out of a linear model with these latents."""
+    w = torch.ones_like(mode.z[:, 0]) if weight is None else weight * (effective_n_rows(len(u), weight) / weight.sum())
+    z = torch.cat([mode.z, torch.ones_like(mode.z[:, :1])], dim=1)  # (n, d + 1)
+    scatter = (w[:, None] * z).T @ z
+    leverage = (z @ torch.linalg.pinv(scatter, hermitian=True) * z).sum(1)
+    leverage = leverage.clamp(0, 0.9)  # a row that alone determines a component says nothing
+    q = w * ((u - mode.values).square() / shape).nanmean(1)
+    total = q.sum()
+    return (q / (1 - leverage).square()).sum() / total if total > 0 else torch.ones_like(total)

@@ -1,0 +1,126 @@
+"""likelihood="gaussian": means under one noise, then a noise per channel."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA, FactorAnalysis
+
+from skvae import VAETransformer
+from skvae._data.rows import Rows
+from skvae._training.channel_noise import calibration, is_constant, training_noise
+from skvae._training.fit import to_device
+
+from ..conftest import curved_spectra, small
+
+
+def r2(model, rows, mean):
+    back = model.inverse_transform(model.transform(rows))
+    return 1 - np.square(rows - back).sum() / np.square(rows - mean).sum()
+
+
+def uneven(n, seed=0, p=40):
+    """Rows of a plane with a noise per channel that varies by a factor of 30."""
+    rng = np.random.RandomState(seed)
+    loadings, std = np.random.RandomState(9).standard_normal((2, p)), np.geomspace(0.03, 1, p)
+    return rng.standard_normal((n, 2)) @ loadings + std * rng.standard_normal((n, p))
+
+
+def test_the_means_are_those_of_one_noise():
+    """The same weights bit for bit, so the same reconstruction; the density gains what the channels differ by."""
+    X, new = curved_spectra(200), curved_spectra(200, seed=1)
+    ours, theirs = (
+        VAETransformer(2, likelihood=name, **small(max_iter=30)).fit(X) for name in ("gaussian", "gaussian_isotropic")
+    )
+    np.testing.assert_array_equal(ours.transform(new), theirs.transform(new))
+    np.testing.assert_array_equal(
+        ours.inverse_transform(ours.transform(new)), theirs.inverse_transform(theirs.transform(new))
+    )
+    np.testing.assert_array_equal(ours.components_, theirs.components_)
+    np.testing.assert_array_equal(ours.posterior_covariance(new), theirs.posterior_covariance(new))
+    assert np.shape(ours.noise_variance_) == (60,) and np.shape(theirs.noise_variance_) == ()
+    assert ours.score(new) > theirs.score(new) + 5
+
+
+def test_pca_s_reconstruction_and_factor_analysis_s_density_at_once():
+    X, new = uneven(300), uneven(500, seed=1)
+    pca, factor_analysis = PCA(2).fit(X), FactorAnalysis(2).fit(X)
+    for settings in ({"max_iter": 0}, {"random_state": 0}):
+        vae = VAETransformer(2, **settings).fit(X)
+        assert r2(vae, new, X.mean(0)) > r2(pca, new, X.mean(0)) - 1e-3
+        assert vae.score(new) > max(pca.score(new), factor_analysis.score(new)) - 1
+
+
+@pytest.mark.parametrize("n", [30, 60, 200])
+def test_the_noise_is_that_of_new_rows(n):
+    """The mean over values of the squared residual over v, on 2,000 new rows, at the true surface's dimension."""
+    vae = VAETransformer(2, max_iter=0, random_state=0).fit(uneven(n))
+    new = uneven(2000, seed=1)
+    mean, std = vae.reconstruct(new, return_std=True)
+    assert 0.8 < np.mean(np.square(new - mean) / np.square(std)) < 1.2
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_em_is_stationary_for_the_exact_likelihood_of_a_linear_model(missing):
+    """Its gradient in log v, in units of the information n / 2, is small where no floor holds."""
+    X = uneven(256, p=12)
+    if missing:
+        X[np.random.RandomState(0).uniform(size=X.shape) < 0.2] = np.nan
+    vae = VAETransformer(2, max_iter=0, likelihood="gaussian_isotropic").fit(X)
+    module = vae.net_.module_
+    u = to_device(vae.net_, Rows(X)).double()
+    variance = training_noise(module, u, None, missing)[0]
+    W = module.decoder.start_weight.double()
+    b = module.decoder.start_bias.double()
+    log_v = variance.log().requires_grad_()
+    total = torch.zeros((), dtype=torch.float64)
+    for row in u:
+        m = ~row.isnan()
+        covariance = W[m] @ W[m].T + torch.diag(log_v[m].exp())
+        total = total + torch.distributions.MultivariateNormal(b[m], covariance).log_prob(row[m])
+    (gradient,) = torch.autograd.grad(total, log_v)
+    assert gradient.abs().max() < 0.1 * len(X) / 2
+
+
+def test_a_channel_that_is_constant_in_training_costs_no_fortune():
+    """A dead pixel that lives in new rows is noise like the others', as PCA has it."""
+    X, new = curved_spectra(120), curved_spectra(120, seed=1)
+    X[:, 7] = X[0, 7]
+    vae, pca = VAETransformer(2, **small(max_iter=20)).fit(X), PCA(2).fit(X)
+    assert vae.score(new) > pca.score(new) - 1
+    u = to_device(vae.net_, Rows(X)).double()
+    assert np.flatnonzero(is_constant(vae.net_.module_, u).numpy()).tolist() == [7]
+
+
+def test_calibration_finds_how_much_farther_new_rows_are():
+    vae = VAETransformer(2, max_iter=0, likelihood="gaussian_isotropic").fit(uneven(200))
+    module = vae.net_.module_
+    u = to_device(vae.net_, Rows(uneven(1500, seed=3))).double()
+    shape = training_noise(module, u, None, False)[0]
+    constant = torch.zeros(40, dtype=torch.bool)
+    ratio = calibration(module, shape / 4, u, None, constant, False)
+    assert (ratio / 4).log().abs().max() < 0.3
+    never_nearer = calibration(module, 4 * shape, u, None, constant, False)
+    assert never_nearer.mean().item() == pytest.approx(1, abs=0.02)
+    constant[3] = True
+    assert calibration(module, shape / 4, u, None, constant, False)[3] == 1
+
+
+def test_scaling_columns_shifts_the_score_exactly():
+    X, scale = uneven(100), np.geomspace(1, 1000, 40)
+    settings = small(max_iter=3)
+    plain = VAETransformer(2, **settings).fit(X).score(X)
+    assert VAETransformer(2, **settings).fit(1000 * X).score(1000 * X) == pytest.approx(
+        plain - 40 * np.log(1000), abs=1e-2
+    )
+    assert np.isfinite(VAETransformer(2, **settings).fit(X * scale).score(X * scale))
+
+
+def test_partial_fit_merges_the_squares_of_all_calls():
+    X = uneven(600)
+    vae = VAETransformer(2, random_state=0, learning_rate_init=1e-5)
+    for part in np.array_split(X, 6):
+        vae.partial_fit(part)
+    assert vae.net_.module_.likelihood.n_channel_rows == 600
+    np.testing.assert_allclose(vae.noise_variance_, np.square(np.geomspace(0.03, 1, 40)), rtol=0.4, atol=2e-3)
+    single = VAETransformer(2, random_state=0).partial_fit(X[:100]).partial_fit(X[100:101])
+    assert np.isfinite(single.score(X))
