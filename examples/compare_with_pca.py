@@ -62,7 +62,7 @@ def main():
         "PCA": PCA(),
         "FactorAnalysis": FactorAnalysis(),
         "VAE": VAETransformer(random_state=0),
-        "VAE, isotropic": VAETransformer(likelihood="gaussian_isotropic", random_state=0),
+        "VAE, diag noise": VAETransformer(likelihood="gaussian_diag", random_state=0),
         "PLS": PLSRegression(),
     }
     results = {name: np.empty((len(N_COMPONENTS), N_SPLITS, 3)) for name in models}

@@ -99,7 +99,7 @@ def main():
         "PCA": PCA(N_COMPONENTS),
         "FactorAnalysis": FactorAnalysis(N_COMPONENTS),
         "VAE": VAETransformer(N_COMPONENTS),
-        "VAE isotropic": VAETransformer(N_COMPONENTS, likelihood="gaussian_isotropic"),
+        "VAE diag noise": VAETransformer(N_COMPONENTS, likelihood="gaussian_diag"),
     }
     results = {}
     for seed in range(N_SPLITS):

@@ -26,7 +26,7 @@ from skvae import VAETransformer
 
 LEVELS = np.array([0.5, 0.9, 0.99])
 Z = norm.ppf((1 + LEVELS) / 2)
-LIKELIHOODS = ("gaussian", "gaussian_isotropic")
+LIKELIHOODS = ("gaussian_diag", "gaussian_isotropic")
 N_ROWS = 5000
 SYNTHETIC = "linear-Gaussian"
 

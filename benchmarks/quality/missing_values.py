@@ -78,8 +78,8 @@ for d in (4, 8, 16):
     WAYS[f"iterative PCA, {d}"] = together(lambda rows, seed, d=d: iterative_pca(rows, d))
     WAYS[f"probabilistic PCA (start), {d}"] = vae(d, "gaussian_isotropic", max_iter=0)
     WAYS[f"VAE, gaussian_isotropic, {d}"] = vae(d, "gaussian_isotropic")
-    WAYS[f"factor analysis (start), {d}"] = vae(d, "gaussian", max_iter=0)
-    WAYS[f"VAE, gaussian, {d}"] = vae(d, "gaussian")
+    WAYS[f"factor analysis (start), {d}"] = vae(d, "gaussian_diag", max_iter=0)
+    WAYS[f"VAE, gaussian_diag, {d}"] = vae(d, "gaussian_diag")
 
 
 def rows_of(name, seed):
