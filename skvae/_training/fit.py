@@ -40,6 +40,26 @@ class TrainingPhase:
     epochs: int
     cycle: int
 
+    def run(self, params, checkpoint=None, task=None):
+        """Train, with a progress line if verbose, and tell scikit-learn's callbacks if there are any."""
+        net, callbacks = self.net, self.net.callbacks_
+        if params.verbose:
+            net.callbacks_ = [*net.callbacks_, ("progress", ProgressLine(self.epochs, self.name))]
+        if task is not None:
+            net.callbacks_ = [*net.callbacks_, ("task", task.phase(self.name, self.epochs))]
+        try:
+            run_net(
+                net,
+                self.data,
+                epochs=self.epochs,
+                cycle=self.cycle,
+                weights=self.weights,
+                has_missing=self.has_missing,
+                checkpoint=None if checkpoint is None else checkpoint.phase(self.name),
+            )
+        finally:
+            net.callbacks_ = callbacks
+
 
 @dataclass
 class NoisePhase:
@@ -50,12 +70,16 @@ class NoisePhase:
     training: tuple  # rows and weights
     validation: tuple | None
     has_missing: bool
-    name: str = "noise"
-    epochs: int = 1
 
-    def run(self):
+    def run(self, params=None, checkpoint=None, task=None):
+        """Fit the noise. It takes little time, so that it is in no checkpoint."""
+        told = None if task is None else task.phase("noise", 1)
+        if told is not None:
+            told.on_train_begin(self.net)
         modules = self.net.module_, self.selection.module_
         fit_channel_noise(*modules, self.training, self.validation, self.has_missing)
+        if told is not None:
+            told.on_train_end(self.net)
 
 
 @dataclass(frozen=True)
@@ -110,7 +134,7 @@ def fit_model(params, data, seed, previous=None, checkpoint=None, task=None, tra
     plan = phases(params, data, seed, previous)
     try:
         while True:
-            train(next(plan), params, checkpoint, task)
+            next(plan).run(params, checkpoint, task)
     except StopIteration as end:
         return end.value
 
@@ -166,35 +190,6 @@ def phases(params, data, seed, previous=None):
     if net.module_.likelihood.has_channel_noise and is_trained:
         yield NoisePhase(chosen, net, *parts, data.has_missing)
     return FitResult(chosen, net, held_out)
-
-
-def train(phase, params, checkpoint=None, task=None):
-    """Run a phase's training loop, with a progress line if verbose, and tell scikit-learn's callbacks if any."""
-    if isinstance(phase, NoisePhase):
-        told = None if task is None else task.phase(phase.name, phase.epochs)
-        if told is not None:
-            told.on_train_begin(phase.net)
-        phase.run()
-        if told is not None:
-            told.on_train_end(phase.net)
-        return
-    net, callbacks = phase.net, phase.net.callbacks_
-    if params.verbose:
-        net.callbacks_ = [*net.callbacks_, ("progress", ProgressLine(phase.epochs, phase.name))]
-    if task is not None:
-        net.callbacks_ = [*net.callbacks_, ("task", task.phase(phase.name, phase.epochs))]
-    try:
-        run_net(
-            net,
-            phase.data,
-            epochs=phase.epochs,
-            cycle=phase.cycle,
-            weights=phase.weights,
-            has_missing=phase.has_missing,
-            checkpoint=None if checkpoint is None else checkpoint.phase(phase.name),
-        )
-    finally:
-        net.callbacks_ = callbacks
 
 
 def run_net(net, data, **options):
