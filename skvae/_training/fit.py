@@ -1,5 +1,6 @@
 """A fit: from rows and parameters to a trained net, in phases."""
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
@@ -23,7 +24,7 @@ from .channel_noise import fit_channel_noise, update_channel_noise
 from .net import VAENet
 from .processes import is_distributed
 from .progress import ProgressLine
-from .validation import blocked_validation_split
+from .validation import MOST_ROWS, blocked_validation_split, near_copies
 
 REFIT_BELOW = 10_000  # rows under which refit="auto" trains again on all of them
 
@@ -165,7 +166,10 @@ def phases(params, data, seed, previous=None):
     if previous is not None:
         load_previous_weights(net.module_, previous.module_)
     has_validation = validates(params)
-    order, n_training = blocked_validation_split(n, params.validation_fraction, seed) if has_validation else (None, n)
+    order, n_training = None, n
+    if has_validation:
+        groups = copies_among(net, data)
+        order, n_training = blocked_validation_split(n, params.validation_fraction, seed, groups)
     u = to_device(net, data.rows, order)  # one copy of the data, of which training and validation rows are views
     w = weight_to_device(net, data.weight, order)
     sizes = [n_training, n - n_training]
@@ -190,6 +194,23 @@ def phases(params, data, seed, previous=None):
     if net.module_.likelihood.has_channel_noise and is_trained:
         yield NoisePhase(chosen, net, *parts, data.has_missing)
     return FitResult(chosen, net, held_out)
+
+
+def copies_among(net, data):
+    """The groups of near-copies among the rows, said in a warning; None where there are none, or nobody can tell."""
+    rows = data.rows
+    if rows.is_streamed or data.has_missing or net.module_.likelihood.linear_noise is None or len(rows) > MOST_ROWS:
+        return None
+    groups = near_copies(to_device(net, rows))
+    if groups is not None:
+        warnings.warn(
+            f"X seems to hold repeated measurements: its {len(rows)} rows form {groups.max() + 1} groups of copies. "
+            "Copies are kept together when rows are held out for validation, as a row is no test of a model that was "
+            "trained on its copy.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return groups
 
 
 def run_net(net, data, **options):
