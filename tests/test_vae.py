@@ -282,4 +282,4 @@ def test_parameters_that_inference_reads_are_checked_there(spectra):
 def test_the_html_representation_links_to_no_place_on_this_machine(spectra):
     vae = VAETransformer(2, **small(max_iter=1)).fit(spectra)
     html = vae._repr_html_()
-    assert "VAETransformer" in html and "n_components" in html and "file:" not in html
+    assert "VAETransformer" in html and "file:" not in html

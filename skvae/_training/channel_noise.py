@@ -71,15 +71,18 @@ def fit_channel_noise(module, selection, training, validation, has_missing):
     module.likelihood.set_channel_variance(variance, len(u))
 
 
-def update_channel_noise(module, training, has_missing):
-    """Merge the expected squares of further rows, on which the present model was not yet trained."""
+def updated_channel_noise(module, training, has_missing):
+    """The noise variances, and how many rows they rest on, with the expected squares of further rows merged.
+
+    The module was not trained on these rows yet.
+    """
     (u, weight), likelihood = some_rows(*training), module.likelihood
     before = likelihood.channel_variance.double()
     n, n_before = len(u), min(likelihood.n_channel_rows, MOST_REMEMBERED)
     squares, _ = squares_of_rows(module, u, before, has_missing)
     here = row_mean(squares, weight)
     variance = torch.where(here.isnan(), before, (n_before * before + n * here) / (n_before + n))
-    likelihood.set_channel_variance(torch.maximum(variance, LEAST * one_noise(module)), n_before + n)
+    return torch.maximum(variance, LEAST * one_noise(module)), n_before + n
 
 
 def some_rows(u, weight):

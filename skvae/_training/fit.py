@@ -20,7 +20,7 @@ from .._parameters import ARCHITECTURE, NET
 from ..likelihoods import LIKELIHOODS, NOISE_FLOOR
 from ..objectives import OBJECTIVES
 from .batches import StreamedRows
-from .channel_noise import fit_channel_noise, update_channel_noise
+from .channel_noise import fit_channel_noise, updated_channel_noise
 from .net import VAENet
 from .processes import is_distributed
 from .progress import ProgressLine
@@ -232,12 +232,16 @@ def pass_once(params, data, seed, net=None):
     u, w = to_device(net, data.rows), weight_to_device(net, data.weight)
     if is_new:
         start_linear(net, params, u, w, data.has_missing)
-    if net.module_.likelihood.has_channel_noise:
+    module, noise = net.module_, None
+    if module.likelihood.has_channel_noise:
         if is_new:
-            fit_channel_noise(net.module_, net.module_, (u, w), None, data.has_missing)
+            fit_channel_noise(module, module, (u, w), None, data.has_missing)
         else:
-            update_channel_noise(net.module_, (u, w), data.has_missing)
-    return run_net(net, (u, None), epochs=1, weights=(with_mean_one(w), None), has_missing=data.has_missing)
+            noise = updated_channel_noise(module, (u, w), data.has_missing)
+    run_net(net, (u, None), epochs=1, weights=(with_mean_one(w), None), has_missing=data.has_missing)
+    if noise is not None:  # a pass that is refused leaves the noise as it was
+        module.likelihood.set_channel_variance(*noise)
+    return net
 
 
 def validates(params):

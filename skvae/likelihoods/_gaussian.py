@@ -121,7 +121,7 @@ class GaussianLikelihood(IsotropicGaussianLikelihood):
     def set_channel_variance(self, variance: Tensor, n_rows: float) -> None:
         """Take the noise variance per feature, and the number of rows that it rests on."""
         tiny = torch.finfo(self.channel_variance.dtype).tiny
-        self.channel_variance.copy_(variance.clamp(min=tiny))
+        self.channel_variance.copy_(variance.clamp(min=tiny, max=1e36))  # rows may be as far away as float64 allows
         self.channel_rows.fill_(n_rows)
 
     def constant_variance(self) -> Tensor:

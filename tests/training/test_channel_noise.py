@@ -124,3 +124,21 @@ def test_partial_fit_merges_the_squares_of_all_calls():
     np.testing.assert_allclose(vae.noise_variance_, np.square(np.geomspace(0.03, 1, 40)), rtol=0.4, atol=2e-3)
     single = VAETransformer(2, random_state=0).partial_fit(X[:100]).partial_fit(X[100:101])
     assert np.isfinite(single.score(X))
+
+
+def test_rows_that_are_very_far_leave_a_finite_noise():
+    """Their squares exceed what float32 has room for."""
+    X = uneven(60)
+    vae = VAETransformer(2, max_iter=0, random_state=0).partial_fit(X)
+    vae.net_.module_.likelihood.set_channel_variance(torch.full((40,), 1e60, dtype=torch.float64), 60)
+    assert np.isfinite(vae.sample(20, random_state=0)).all() and np.isfinite(vae.score(X))
+    assert np.isfinite(vae.sample(20, random_state=0).astype(np.float32)).all()
+
+
+def test_a_pass_that_is_refused_leaves_the_noise_as_it_was():
+    X = uneven(60)
+    vae = VAETransformer(2, max_iter=0, random_state=0).partial_fit(X)
+    before = vae.score(X)
+    with pytest.raises(ValueError, match="not finite"):
+        vae.partial_fit(1e30 * X)
+    assert vae.score(X) == before
