@@ -8,13 +8,11 @@ import torch
 
 from .._data.arrays import to_numpy
 from .._data.rows import as_rows, blocks, has_missing, rows_per_block
-from .._model.laplace import bound, local_mode, mode_variance, normal_draws
+from .._model.laplace import LANES, bound, local_mode, mode_variance, normal_draws
 from ..networks import decoder_values
 from ..objectives import importance_bound
 
 N_FILL_STEPS = 8
-# A block has a multiple of so many rows, so that a row's result does not depend on the others (`by_columns`).
-LANES = 64
 
 
 def check_finite(numbers):

@@ -31,7 +31,7 @@ from ..posteriors import Posterior
 LOG_2PI = math.log(2 * math.pi)
 EDGE = 2.0**-31  # a Sobol point may be 0, whose quantile is not finite
 ALIGNED = 8  # numbers of 8 bytes: each row's matrix then starts like the others', and its product has the same bits
-LANES = 64  # rows are computed in multiples of it, as in `Predictor`
+LANES = 64  # rows are computed in multiples of it, so that a row's result does not depend on the others (`by_columns`)
 GAIN = 0.01  # nats: a row that has less to win takes no further step
 NEAR = 1.0  # nats: a row that has moved less keeps its Jacobian; 1.4 standard deviations of its posterior
 
