@@ -116,9 +116,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     early_stopping : bool, default=True
         Whether to keep the weights that score best on validation rows, and stop `n_iter_no_change` epochs later.
     validation_fraction : float, default=0.1
-        Share of rows held out, as four blocks of consecutive rows, because neighbours are often alike. Near-copies,
-        such as repeated scans of one sample, are found (with a Gaussian likelihood, up to 10,000 rows without NaN) and
-        kept together.
+        Share of rows held out, as up to four blocks of consecutive rows, because neighbours are often alike.
+        Near-copies, such as repeated scans of one sample, are found (in 20 rows or more that are not streamed) and kept
+        together.
     n_iter_no_change : int, default=10
         Epochs without a gain of `tol` on the validation rows after which training stops.
     tol : float, default=0.0

@@ -24,7 +24,7 @@ from .channel_noise import fit_channel_noise, updated_channel_noise
 from .net import VAENet
 from .processes import is_distributed
 from .progress import ProgressLine
-from .validation import MOST_ROWS, blocked_validation_split, near_copies
+from .validation import blocked_validation_split, near_copies
 
 REFIT_BELOW = 10_000  # rows under which refit="auto" trains again on all of them
 
@@ -197,11 +197,9 @@ def phases(params, data, seed, previous=None):
 
 
 def copies_among(net, data):
-    """The groups of near-copies among the rows, said in a warning; None where there are none, or nobody can tell."""
+    """The groups of near-copies among the rows, said in a warning; None where there are none, or rows are streamed."""
     rows = data.rows
-    if rows.is_streamed or data.has_missing or net.module_.likelihood.linear_noise is None or len(rows) > MOST_ROWS:
-        return None
-    groups = near_copies(to_device(net, rows))
+    groups = None if rows.is_streamed else near_copies(to_device(net, rows))
     if groups is not None:
         warnings.warn(
             f"X seems to hold repeated measurements: its {len(rows)} rows form {groups.max() + 1} groups of copies. "

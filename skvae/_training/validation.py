@@ -2,22 +2,27 @@
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 N_BLOCKS = 4  # of consecutive rows, held out for validation
-MOST_ROWS = 10_000  # of which near-copies are looked for
-FEWEST_ROWS = 20
+LEAST_BLOCK = 4  # rows of a block: of few rows, fewer blocks are held out
+FEWEST_ROWS = 20  # among which copies are looked for
 MOST_COPIES = 10  # scans of one sample
+N_NEIGHBOURS = 15  # of each row that are looked at
 N_DIRECTIONS = 64  # at random, that distances are measured along
-ISOLATION = 3.0  # how many times farther the next row is than the farthest copy
-LEAST_SHARE = 0.6  # of the rows that have copies, if these are no accident
+N_SAMPLED = 1000  # rows that tell whether there are copies
+LEVEL = 0.01  # of the test of one row
+LEAST_SHARE = 0.1  # of the rows that have copies, if these are no accident
+REACH = 0.99  # quantile of the distances between copies, within which two rows are copies, too
 
 
 def blocked_validation_split(n_rows, fraction, seed, groups=None):
     """An order of the rows in which those held out for validation come last, and the number of training rows.
 
-    Whole blocks of consecutive rows are held out, about `N_BLOCKS` of them, not single rows. Where rows are neighbours
-    in time or space, a single one has its like among the training rows and would be no test. Nor is a row whose copies
-    are among them: groups are never cut.
+    Whole blocks of consecutive rows are held out, at most about `N_BLOCKS` of them, not single rows. Where rows are
+    neighbours in time or space, a single one has its like among the training rows and would be no test. Nor is a row
+    whose copies are among them: groups are never cut.
 
     Parameters
     ----------
@@ -33,7 +38,8 @@ def blocked_validation_split(n_rows, fraction, seed, groups=None):
         by_group = np.argsort(np.argsort(order)[groups], kind="stable")
         return by_group, int(np.isin(groups, order[:n_training]).sum())
     n_held_out = min(int(np.ceil(fraction * n_rows)), n_rows - 1)
-    n_blocks = min(n_rows, max(2, round(N_BLOCKS * n_rows / n_held_out)))
+    n_apart = min(N_BLOCKS, max(1, n_held_out // LEAST_BLOCK))
+    n_blocks = min(n_rows, max(2, round(n_apart * n_rows / n_held_out)))
     blocks = np.array_split(np.arange(n_rows), n_blocks)
     shuffled = np.random.RandomState(seed).permutation(n_blocks)
     order = np.concatenate([blocks[i] for i in shuffled])
@@ -43,49 +49,99 @@ def blocked_validation_split(n_rows, fraction, seed, groups=None):
 def near_copies(u):
     """The groups of rows that are near-copies of each other, such as scans of one sample, or None.
 
-    A group is a set of at most `MOST_COPIES` rows whose nearest neighbours are each other, where the next row is
-    `ISOLATION` times as far from each of them as the farthest of the set. Rows of which none is a copy have such
-    neighbours by accident: 29 % of those along a line, 9 % of those in a plane, fewer in more dimensions (the chance
-    that no further point of a Poisson process lies in the union of two balls). So there are copies where at least
-    `LEAST_SHARE` of the rows are in groups.
+    Among rows from a smooth density of dimension m, the distances d_1 < d_2 < ... from a row to its neighbours are such
+    that j log(d_(j+1) / d_j) are independent and exponential with mean 1 / m (the volumes d^m are arrivals of a Poisson
+    process; Facco et al., Estimating the intrinsic dimension of datasets by a minimal neighborhood information, 2017).
+    A row has copies where the greatest of these gaps is longer than chance has it, and the rows on its near side are
+    the same as each of theirs. m is that of all gaps but the greatest of each row.
 
     Parameters
     ----------
     u : Tensor of shape (n, p)
-        Standardised rows.
+        Standardised rows; NaN where a value is missing.
 
     Returns
     -------
     groups : ndarray of shape (n,) or None
-        Numbered from 0, in the order of their first rows; None where there are no copies, or too few or too many rows
-        to tell.
+        Numbered from 0, in the order of their first rows; None where fewer than `LEAST_SHARE` of the rows have copies,
+        or there are too few rows to tell.
     """
-    n, p = u.shape
-    if not FEWEST_ROWS <= n <= MOST_ROWS:
+    n = len(u)
+    if n < FEWEST_ROWS:
         return None
-    x = u.cpu().double()
-    if p > N_DIRECTIONS:  # keeps distances to some ten percent (Johnson and Lindenstrauss, 1984)
-        x = x @ torch.randn(p, N_DIRECTIONS, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
-    distance, neighbour = _nearest(x - x.mean(0), min(MOST_COPIES, n - 1))
-    rounding = 1e-6 * distance.mean() + np.finfo(float).tiny
-    step = distance[:, 1:] / (distance[:, :-1] + rounding)  # from each neighbour to the next
-    n_copies = np.where(step.max(1) > ISOLATION, step.argmax(1) + 1, 0)
-    sets = [frozenset((i, *neighbour[i, :k].tolist())) if k else frozenset() for i, k in enumerate(n_copies)]
-    is_copy = [bool(found) and all(sets[j] == found for j in found) for found in sets]
-    if np.mean(is_copy) < LEAST_SHARE:
+    x = measured_points(u)
+    if n > N_SAMPLED:
+        few = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:N_SAMPLED]
+        if np.mean(n_copies(nearest(x, few)[0]) > 0) < LEAST_SHARE:
+            return None
+    distance, neighbour = nearest(x, torch.arange(n))
+    sets = [{i, *neighbour[i, :k]} if k else set() for i, k in enumerate(n_copies(distance))]
+    has_copies = np.array([bool(found) and all(sets[j] == found for j in found) for found in sets])
+    if has_copies.mean() < LEAST_SHARE:
         return None
-    first = [min(sets[i]) if is_copy[i] else i for i in range(n)]
-    return np.unique(first, return_inverse=True)[1]
+    return joined(sets, has_copies, distance, neighbour)
 
 
-def _nearest(x, k):
-    """Distances and places (n, k) of the k rows nearest to each, ndarrays."""
+def measured_points(u):
+    """The rows as points of at most `N_DIRECTIONS` dimensions, float64.
+
+    Each value is moved by up to half of its column's resolution, the least difference between two of its values, as
+    rows of whole numbers, for example, are not copies because they are equal. Random directions keep distances to some
+    ten percent (Johnson and Lindenstrauss, 1984).
+    """
+    x = u.cpu().double().nan_to_num()
+    n, p = x.shape
+    generator = torch.Generator().manual_seed(0)
+    steps = x.sort(dim=0).values.diff(dim=0)
+    resolution = torch.where(steps > 0, steps, torch.inf).amin(0)
+    resolution = torch.where(resolution.isfinite(), resolution, 0)
+    x = x - x.mean(0) + resolution * (torch.rand(n, p, dtype=x.dtype, generator=generator) - 0.5)
+    return x if p <= N_DIRECTIONS else x @ torch.randn(p, N_DIRECTIONS, dtype=x.dtype, generator=generator)
+
+
+def nearest(x, rows):
+    """Distances and places of the points nearest to these rows of x, ndarrays of shape (rows, neighbours)."""
     square = x.square().sum(1)
     distances, places = [], []
-    for rows in torch.arange(len(x)).split(1024):
-        squares = (square[rows, None] + square - 2 * x[rows] @ x.T).clamp(min=0)
-        squares[torch.arange(len(rows)), rows] = torch.inf
-        least, place = squares.topk(k, largest=False)
+    for part in rows.split(1024):
+        squares = (square[part, None] + square - 2 * x[part] @ x.T).clamp(min=0)
+        squares[torch.arange(len(part)), part] = torch.inf
+        least, place = squares.topk(min(N_NEIGHBOURS, len(x) - 1), largest=False)
         distances.append(least.sqrt())
         places.append(place)
-    return torch.cat(distances).numpy(), torch.cat(places).numpy()
+    rounding = 1e-7 * square.mean().sqrt() + np.finfo(float).tiny  # of squares that cancel
+    return (torch.cat(distances) + rounding).numpy(), torch.cat(places).numpy()
+
+
+def n_copies(distance):
+    """How many of the nearest rows are copies, by the distances (n, k) of each row's neighbours; 0 where none is."""
+    j = np.arange(1, distance.shape[1])
+    gaps = j * np.log(distance[:, 1:] / distance[:, :-1])
+    longest = gaps.max(1)
+    # the mean of all but the longest of k exponential variables is their mean times (k - 1 - 1/2 - ... - 1/k) / (k - 1)
+    mean = (gaps.sum(1) - longest).mean() / (len(j) - (1 / j).sum())
+    is_chance = longest <= mean * np.log(len(j) / LEVEL)  # by Bonferroni's inequality
+    copies = gaps.argmax(1) + 1
+    return np.where(is_chance | (copies >= MOST_COPIES), 0, copies)
+
+
+def joined(sets, has_copies, distance, neighbour):
+    """The groups of `near_copies`: sets of copies, and rows as near to each other as nearly all copies are.
+
+    Rows that would be linked to more than `MOST_COPIES` in this way stay in the sets that were found.
+    """
+    n = len(sets)
+    reach = np.quantile(np.concatenate([distance[i, : len(sets[i]) - 1] for i in np.flatnonzero(has_copies)]), REACH)
+    first, place = np.nonzero(distance[:, :MOST_COPIES] <= reach)
+    links = coo_array((np.ones(len(first)), (first, neighbour[first, place])), shape=(n, n))
+    linked = connected_components(links, directed=False)[1]
+    is_small = np.bincount(linked)[linked] <= MOST_COPIES
+    found = [min(sets[i]) if has_copies[i] else i for i in range(n)]
+    first_of_linked = np.unique(linked, return_index=True)[1]
+    return numbered(np.where(is_small, first_of_linked[linked], found))
+
+
+def numbered(labels):
+    """The groups that labels (n,) of any kind make, numbered from 0 in the order of their first rows."""
+    _, first, group = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[group]
