@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from ._data.devices import resolve_device
-from ._sklearn_compat import Interval, StrOptions
+from ._sklearn_compat import HasMethods, Interval, StrOptions
 from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import ACTIVATIONS, NETWORKS, PRECISIONS
 from .objectives import OBJECTIVES, Objective
@@ -89,7 +89,9 @@ PARAMETERS = {
     "batch_size": Parameter([at_least(1), StrOptions({"auto"})], "optimisation"),
     "max_iter": Parameter([at_least(0)], "optimisation", net="max_epochs", stacks="each"),
     "early_stopping": Parameter(["boolean"], "optimisation", stacks="each"),
-    "validation_fraction": Parameter([Interval(Real, 0, 1, closed="neither")], "optimisation", stacks="each"),
+    "validation_fraction": Parameter(
+        [Interval(Real, 0, 1, closed="neither"), HasMethods(["split"])], "optimisation", stacks="each"
+    ),
     "n_iter_no_change": Parameter([at_least(1)], "optimisation", net="n_iter_no_change", stacks="each"),
     "tol": Parameter([at_least(0, Real)], "optimisation", net="tol", stacks="each"),
     "refit": Parameter(["boolean", StrOptions({"auto"})], "optimisation", stacks="each"),
@@ -161,6 +163,7 @@ def check_parameters(params, n_rows):
     if any(not isinstance(size, Integral) or size < 1 for size in sizes):
         raise ValueError(f"hidden_layer_sizes must be integers of at least 1, not {sizes!r}.")
     fraction = params.validation_fraction
-    if params.early_stopping and params.max_iter and np.ceil(fraction * n_rows) >= n_rows:
+    is_share = isinstance(fraction, Real)
+    if is_share and params.early_stopping and params.max_iter and np.ceil(fraction * n_rows) >= n_rows:
         raise ValueError(f"validation_fraction={fraction} leaves none of the {n_rows} rows of X to train on.")
     resolve_device(params.device)

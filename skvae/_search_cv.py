@@ -193,7 +193,7 @@ class VAESearchCV(GridSearchCV):
                     return None
         try:
             weight = None if weight is None else safe_indexing(weight, plan.train)
-            data = model._training_rows(rows, weight, reset=True)
+            data = model._training_rows(rows, weight, reset=True, y=None if y is None else safe_indexing(y, plan.train))
             params = fit_parameters(model)
             n_features = data.rows.shape[1]
             is_large = n_weights(params, n_features) >= LARGE and str(resolve_device(model.device)) == "cpu"

@@ -17,6 +17,7 @@ from sklearn.utils import Tags, check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._data.arrays import floating_dtypes, to_library_of, to_numpy
+from ._data.groups import check_groups
 from ._data.rows import Rows, WeightedRows, all_missing, has_missing
 from ._data.tables import to_single_table, to_supported_table
 from ._data.weights import check_sample_weight
@@ -48,6 +49,7 @@ from ._sklearn_compat import (
 from ._training.callbacks import FitTask
 from ._training.fit import FitResult, draw_seed, fit_model, has_noise_phase, pass_once, should_refit
 from ._training.processes import is_main_process
+from ._training.validation import rows_held_out
 from .likelihoods import LIKELIHOODS, Likelihood
 
 Floats = NDArray[np.floating]
@@ -298,7 +300,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     # Training
 
     @validates_parameters
-    def fit(self: Self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self: Self,
+        X: ArrayLike,
+        y: object = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -317,6 +327,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             A row of weight 2 counts as two rows: exactly in the scaling and in the linear start, and as a factor of the
             row's loss in training. Rows of weight 0, or of a weight that is rounding beside the greatest, are left out,
             as are rows without a measured value. Weights whose mean is less than one are taken as relative.
+        groups : array-like of shape (n_samples,) or None, default=None
+            A label for each row: rows with the same one belong together, as repeated scans of one sample do. No group
+            is cut when rows are held out for validation. A group counts as one row there, in the noise per feature
+            and in the limits of T2 and Q; in training each row counts. Where it is None, near-copies are looked for.
+        X_val : array-like of shape (n_val_samples, n_features) or None, default=None
+            Rows to validate on. No rows of X are then held out. In a Pipeline, the steps before transform them where
+            it has ``transform_input=["X_val"]``.
 
         Returns
         -------
@@ -345,20 +362,20 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         params = fit_parameters(self)
         X = to_single_table(X)
         previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
-        data = self._training_rows(X, sample_weight, reset=previous is None)
+        data = self._training_rows(X, sample_weight, previous is None, y=y, groups=groups, X_val=X_val)
         seed = draw_seed(params)
         checkpoint = None
         if self.checkpoint is not None:
-            this = fit_identity(self.get_params(deep=False), data.rows, data.weight, previous)
+            this = fit_identity(self.get_params(deep=False), data, previous)
             checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every, this, seed, is_main_process(params))
             seed = checkpoint.seed
         task = None
         if has_callbacks(self):
             n_phases = 1 + should_refit(params, len(data), previous) + has_noise_phase(params)
             attributes_of = partial(self._attributes_in_training, X, data, seed)
-            task = FitTask(self, n_phases, attributes_of, X, y, sample_weight)
+            task = FitTask(self, n_phases, attributes_of, X, y, sample_weight=sample_weight, groups=groups, X_val=X_val)
         result = fit_model(params, data, seed, previous, checkpoint, task, trained)
-        self._hold(X, data, result, seed, is_first=True)
+        self._hold(X, result, seed, is_first=True)
         if task is not None:
             task.end()
         if checkpoint is not None:
@@ -392,12 +409,12 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         previous = getattr(self, "net_", None)
         is_first = previous is None
         params = fit_parameters(self)
-        data = self._training_rows(X, sample_weight, reset=is_first, is_fit=is_first)
+        data = self._training_rows(X, sample_weight, is_first, is_fit=is_first)
         seed = draw_seed(params) if is_first else self._seed
         net = pass_once(params, data, seed, previous)
         before = None if is_first else self._score_statistics
         # A pass takes little time, so that fewer rows are looked at.
-        self._hold(X, data, FitResult(net, net), seed, is_first=is_first, fewer=8, statistics=before)
+        self._hold(X, FitResult(net, net, data), seed, is_first=is_first, fewer=8, statistics=before)
         return self
 
     # What a fitted model says of rows
@@ -811,36 +828,60 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return rows, self._predictor(rows.dtype)
 
     def _training_rows(
-        self, X: ArrayLike, sample_weight: ArrayLike | None, reset: bool, is_fit: bool = True
+        self,
+        X: ArrayLike,
+        sample_weight: ArrayLike | None,
+        reset: bool,
+        is_fit: bool = True,
+        y: Any = None,
+        groups: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
     ) -> WeightedRows:
-        """Checked rows, without those of weight 0 or with no measured value."""
+        """Checked rows and what is known of them, without those of weight 0 or with no measured value."""
         rows = self._checked_rows(X, is_fit=is_fit, reset=reset)
-        weight = check_sample_weight(sample_weight, len(rows))
+        weight, group = check_sample_weight(sample_weight, len(rows)), check_groups(groups, len(rows))
+        validation = None if X_val is None else self._validation_rows(X, X_val)
+        held_out = None
+        if is_fit and hasattr(self.validation_fraction, "split"):
+            held_out = rows_held_out(self.validation_fraction, len(rows), y, group)
+        data = WeightedRows(rows, weight, has_missing(rows), group, held_out, validation)
         kept = np.ones(len(rows), dtype=bool) if weight is None else weight > 0
-        missing = has_missing(rows)
-        if missing:
+        if data.has_missing:
             kept &= ~all_missing(rows)
-        if kept.all():
-            return WeightedRows(rows, weight, missing)
         if kept.sum() < 1 + is_fit:
             least = "two are needed" if is_fit else "one is needed"
             raise ValueError(
                 f"X has {kept.sum()} rows with a value that is not NaN and a positive sample_weight; {least}."
             )
-        rows = rows.select(np.flatnonzero(kept))
-        weight = None if weight is None else check_sample_weight(weight[kept], len(rows))
-        return WeightedRows(rows, weight, missing and has_missing(rows))
+        return data if kept.all() else data.select(kept)
 
-    def _hold(
-        self, X: ArrayLike, data: WeightedRows, result: FitResult, seed: int, is_first: bool, **options: Any
-    ) -> None:
+    def _validation_rows(self, X: ArrayLike, X_val: ArrayLike) -> Rows:
+        """X_val as checked rows with the columns of X, without those that have no measured value."""
+        own = BaseEstimator()  # knows the columns of X, which may not be those of an earlier fit
+        validate_data(own, X, reset=True, skip_check_array=True)
+        X_val = to_supported_table(to_single_table(X_val))
+        try:
+            checked = validate_data(
+                own, X_val, reset=False, dtype=floating_dtypes(X_val), ensure_all_finite="allow-nan"
+            )
+            rows = Rows(checked)
+            lookup(LIKELIHOODS, self.likelihood).check(checked if isinstance(checked, np.ndarray) else rows.extremes())
+        except ValueError as error:
+            raise ValueError(f"X_val is not as X is: {error}") from error
+        if has_missing(rows):
+            rows = rows.select(np.flatnonzero(~all_missing(rows)))
+        if not len(rows):
+            raise ValueError("X_val has no row with a value that is not NaN.")
+        return rows
+
+    def _hold(self, X: ArrayLike, result: FitResult, seed: int, is_first: bool, **options: Any) -> None:
         """Set all fitted attributes at once, when they are known.
 
         An interruption is passed on.
         """
-        if result.held_out is not None:
-            options["optimism"] = optimism(result.selection.module_, data.rows, result.held_out)
-        attributes = self._attributes(data, result, seed, is_first, **options)
+        if result.data.has_validation_rows:
+            options["optimism"] = optimism(result.selection.module_, *result.data.parts())
+        attributes = self._attributes(result, seed, is_first, **options)
         if is_first:
             validate_data(self, X, reset=True, skip_check_array=True)
             attributes["_fitted_with"] = self._present_parameters()
@@ -853,11 +894,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         given = {name: frozen(value) for name, value in self.get_params(deep=False).items()}
         return {**given, **vars(fit_parameters(self))}
 
-    def _attributes(
-        self, data: WeightedRows, result: FitResult, seed: int, is_first: bool = True, **options: Any
-    ) -> dict[str, Any]:
+    def _attributes(self, result: FitResult, seed: int, is_first: bool = True, **options: Any) -> dict[str, Any]:
         """The fitted attributes that a net, the history of the one that was selected and rows give."""
-        net, rows = result.net, data.rows
+        net, rows = result.net, result.data.rows
         module = net.module_
         mean = module.likelihood.column_mean.numpy().astype(rows.dtype) if is_first else to_numpy(self.mean_)
         attributes = {
@@ -868,7 +907,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             "n_components_": module.n_components,
             "mean_": mean,
             **fitted_attributes(module, result.selection),
-            **component_attributes(module, rows, data.weight, mean, arrange=is_first, **options),
+            **component_attributes(module, result.data, mean, arrange=is_first, **options),
         }
         arrays = {name: torch.from_numpy(value) for name, value in attributes.items() if isinstance(value, np.ndarray)}
         return {**attributes, **{name: rows.to_library_of_X(tensor) for name, tensor in arrays.items()}}
@@ -880,7 +919,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         present.module_.eval()
         features = BaseEstimator()
         validate_data(features, X, reset=True, skip_check_array=True)
-        attributes = self._attributes(data, FitResult(present, present), seed)
+        attributes = self._attributes(FitResult(present, present, data), seed)
         return {**vars(features), **attributes, "_fitted_with": self._present_parameters()}
 
     def _warn_of_inactive_components(self) -> None:

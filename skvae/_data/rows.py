@@ -1,6 +1,6 @@
 """The rows of a table in memory, in a file or on a GPU, which are read block by block as tensors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from mmap import mmap
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn import get_config
 
 from .arrays import to_library_of, to_numpy, to_tensor
+from .groups import numbered, share_of_group
 
 
 def rows_per_block(n_values, budget=1_000_000):
@@ -103,14 +104,43 @@ class Rows:
 
 @dataclass(frozen=True)
 class WeightedRows:
-    """What a model is fitted to: rows, their weights, and whether any of their values is missing."""
+    """What a model is fitted to: rows, what is known of each, and the rows that it is validated on."""
 
     rows: Rows
     weight: NDArray[np.floating] | None = None  # (n,), positive; None where all are one
-    has_missing: bool = False
+    has_missing: bool = False  # in any of the rows, those of `validation` included
+    groups: NDArray[np.integer] | None = None  # (n,), numbered from 0 in the order of their first rows
+    held_out: NDArray[np.integer] | None = None  # places of validation rows; None where they are still to be chosen
+    validation: Rows | None = None  # validation rows that are none of `rows`
 
     def __len__(self):
         return len(self.rows)
+
+    @property
+    def has_validation_rows(self):
+        return self.held_out is not None or self.validation is not None
+
+    def parts(self):
+        """The training rows and the validation rows, and what each row counts for if each group counts for one."""
+        share = np.ones(len(self)) if self.groups is None else share_of_group(self.groups)
+        if self.validation is not None:
+            return [(self.rows, share), (self.validation, np.ones(len(self.validation)))]
+        is_held_out = np.zeros(len(self), dtype=bool)
+        is_held_out[self.held_out] = True
+        places = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+        return [(self.rows.select(part), share[part]) for part in places]
+
+    def select(self, is_kept):
+        """Those of the rows for which `is_kept` (n,) is true, with their weights, groups and places."""
+        kept = np.flatnonzero(is_kept)
+        held_out = self.held_out
+        return replace(
+            self,
+            rows=self.rows.select(kept),
+            weight=None if self.weight is None else self.weight[kept],
+            groups=None if self.groups is None else numbered(self.groups[kept]),
+            held_out=None if held_out is None else (np.cumsum(is_kept) - 1)[held_out[is_kept[held_out]]],
+        )
 
 
 def as_rows(X):

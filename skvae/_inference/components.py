@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import torch
 
+from .._data.groups import share_of_group
 from .._data.rows import as_rows, evenly_spread
 from .._data.weights import bessel_factor, effective_n_rows
 from .control_limits import ScoreStatistics
@@ -46,17 +47,17 @@ def evenly_spread_rows(n_rows, weight, *arrays):
 
 
 @np.errstate(over="ignore", invalid="ignore")  # said at the end
-def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1, statistics=None):
+def component_attributes(module, data, mean, arrange, optimism=1.0, fewer=1, statistics=None):
     """The estimator's attributes that tell what components carry, read from rows of X.
 
     Parameters
     ----------
     module : VAEModule
         Its `order` and `sign` are set, if `arrange`.
-    X : Rows of shape (n, p)
-    weight : ndarray of shape (n,) or None
+    data : WeightedRows
+        n rows of p columns.
     mean : ndarray of shape (p,)
-        Of X's columns.
+        Of the columns.
     arrange : bool
         Whether to sort the components by what they carry, and to choose their signs.
     optimism : float, default=1.0
@@ -75,6 +76,7 @@ def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1
     ValueError
         If a number is not finite.
     """
+    X, weight = data.rows, data.weight
     rows, w = evenly_spread_rows(ROWS // fewer, weight, X)
     predictor = Predictor(module, X.dtype)
     Z, kl = predictor.transform(rows), w @ predictor.kl_of_components(rows)
@@ -88,10 +90,16 @@ def component_attributes(module, X, weight, mean, arrange, optimism=1.0, fewer=1
     explained = evenly_spread_rows(ROWS_EXPLAINED // fewer, w, rows, Z, reconstruction)
     means = {"mean": mean, "variance": variance, "slopes": components, "n_averaged": ROWS_AVERAGED // fewer}
     gains, total_variance = variance_gains(predictor, *explained, **means)
-    n = effective_n_rows(len(X), weight)
+    n = n_independent = effective_n_rows(len(X), weight)
+    w_independent = w
+    if data.groups is not None:  # the rows of a group say one thing of the limits
+        share = share_of_group(data.groups)
+        n_independent = share.sum()
+        w_independent = w * share[evenly_spread(len(X), ROWS // fewer)]
+        w_independent = w_independent / w_independent.sum()
     q = optimism * squared_residuals(torch.from_numpy(rows), torch.from_numpy(reconstruction)).numpy()
     unit = (float(q.max()) or 1.0) if statistics is None else statistics.unit
-    ours = ScoreStatistics(Z, q, w, n, unit)
+    ours = ScoreStatistics(Z, q, w_independent, n_independent, unit)
     statistics = ours if statistics is None else statistics + ours
     attributes = {
         "components_": components.astype(X.dtype),
@@ -118,12 +126,17 @@ def arrangement(module, components, carried):
     return order, sign
 
 
-def optimism(module, X, held_out, n_rows=1024):
-    """How many times greater Q (its geometric mean) is in the rows `held_out` than in the others; at least 1."""
+def optimism(module, training, validation, n_rows=1024):
+    """How many times greater Q (its geometric mean) is in validation rows than in training rows; at least 1.
+
+    Both are `Rows` with what each row counts for.
+    """
+    X = training[0]
     predictor, means = Predictor(module, X.dtype), []
-    for rows in (np.delete(np.arange(len(X)), held_out), np.sort(held_out)):
-        q = predictor.squared_residuals(X.array(rows[evenly_spread(len(rows), n_rows)]))
-        means.append(np.exp(np.log(np.maximum(q, max(1e-9 * q.mean(), rounding(module, X)))).mean()))
+    for part in (training, validation):
+        rows, share = evenly_spread_rows(n_rows, part[1], part[0])
+        q = predictor.squared_residuals(rows)
+        means.append(np.exp(share @ np.log(np.maximum(q, max(1e-9 * q.mean(), rounding(module, X))))))
     return max(1.0, means[1] / means[0])
 
 

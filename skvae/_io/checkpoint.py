@@ -87,21 +87,25 @@ class PhaseCheckpoint:
             write(self.checkpoint.path, self.checkpoint.content)
 
 
-def fit_identity(params, rows, weight=None, previous=None):
-    """What a fit depends on: parameters by name, and a digest of the rows, their weights and the previous net.
+def fit_identity(params, data, previous=None):
+    """What a fit depends on: parameters by name, and a digest of its rows and of the previous net.
 
     Parameters
     ----------
     params : dict
-    rows : Rows of shape (n, p)
-    weight : ndarray of shape (n,) or None
+    data : WeightedRows
     previous : VAENet or None
     """
-    digest = hashlib.sha256(f"{rows.dtype.str} {rows.shape}".encode())
-    for _, block in rows.blocks():
-        digest.update(np.asarray(to_numpy(block), order="C").data)
-    if weight is not None:
-        digest.update(weight.data)
+    digest = hashlib.sha256()
+    for rows in (data.rows, data.validation):
+        if rows is not None:
+            digest.update(f"{rows.dtype.str} {rows.shape}".encode())
+            for _, block in rows.blocks():
+                digest.update(np.asarray(to_numpy(block), order="C").data)
+    for name in ("weight", "groups", "held_out"):
+        if getattr(data, name) is not None:
+            digest.update(name.encode())
+            digest.update(getattr(data, name).data)
     if previous is not None:
         for array in state_of(previous)["module"].values():
             digest.update(np.asarray(array, order="C").data)

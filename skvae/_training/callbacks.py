@@ -16,13 +16,13 @@ class FitTask:
     n_phases : int
     attributes_of : callable
         (net) -> dict: the fitted attributes that the estimator would have with such a net.
-    X, y, sample_weight : as `fit` was given them
+    X, y, **metadata : as `fit` was given them
         Where y is None, hooks get X for it, which is what an autoencoder learns to return: `ScoringMonitor` takes no
         score without a y.
     """
 
-    def __init__(self, estimator, n_phases, attributes_of, X, y, sample_weight):
-        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+    def __init__(self, estimator, n_phases, attributes_of, X, y, **metadata):
+        metadata = {name: value for name, value in metadata.items() if value is not None}
         self.arguments = {"estimator": estimator, "X": X, "y": X if y is None else y, "metadata": metadata}
         self.attributes_of = attributes_of
         self.context = open_callback_context(estimator, n_phases)

@@ -29,6 +29,7 @@ import torch
 from .._data.rows import evenly_spread
 from .._data.weights import effective_n_rows
 from .._model.laplace import expected_squares, local_mode
+from .parts import Part
 
 LEAST = 1e-3  # of the one noise, or of the channel's own variance if that is less: no variance is under it
 CONSTANT = 1e-6  # of the channels' root mean square: the standard deviation of a channel that counts as constant
@@ -40,7 +41,7 @@ N_ITERATIONS = 8  # of EM
 MOST_REMEMBERED = 2048  # rows that the variances of earlier passes count for
 
 
-def fit_channel_noise(module, selection, training, validation, has_missing):
+def fit_channel_noise(module, selection, every, training, validation, has_missing):
     """Give a trained module its noise variances.
 
     Parameters
@@ -48,27 +49,27 @@ def fit_channel_noise(module, selection, training, validation, has_missing):
     module : VAEModule
     selection : VAEModule
         The one that was trained without the validation rows: `module` itself unless that was refitted.
-    training : tuple
-        Rows that `selection` was trained on, (u, weight or None).
-    validation : tuple or None
+    every : Part
+        Rows that `module` was trained on.
+    training : Part
+        Rows that `selection` was trained on.
+    validation : Part or None
         Rows that `selection` was not trained on, in the order of their blocks.
     has_missing : bool
     """
-    u, weight = some_rows(*training)
-    if validation is None or module is not selection:  # a net that was refitted knows all rows
-        own_u, own_weight = (u, weight) if validation is None else both(u, weight, *some_rows(*validation))
-        shape, mode = training_noise(module, own_u, own_weight, has_missing)
+    training = some_rows(training)
     if validation is None:
-        factor = leave_one_out_factor(shape, mode, own_u, own_weight)
-        variance = torch.where(is_constant(module, own_u), shape, factor * shape)
+        shape, mode = training_noise(module, training, has_missing)
+        factor = leave_one_out_factor(shape, mode, training)
+        variance = torch.where(is_constant(module, training.u), shape, factor * shape)
     else:
-        selection_shape, _ = training_noise(selection, u, weight, has_missing)
-        held_out, held_out_weight = some_rows(*validation)
-        ratio = calibration(
-            selection, selection_shape, held_out, held_out_weight, is_constant(selection, u), has_missing
-        )
-        variance = ratio * (selection_shape if module is selection else shape)
-    module.likelihood.set_channel_variance(variance, len(u))
+        validation = some_rows(validation)
+        shape, _ = training_noise(selection, training, has_missing)
+        ratio = calibration(selection, shape, validation, is_constant(selection, training.u), has_missing)
+        if module is not selection:
+            shape, _ = training_noise(module, some_rows(every), has_missing)
+        variance = ratio * shape
+    module.likelihood.set_channel_variance(variance, len(training))
 
 
 def updated_channel_noise(module, training, has_missing):
@@ -76,24 +77,28 @@ def updated_channel_noise(module, training, has_missing):
 
     The module was not trained on these rows yet.
     """
-    (u, weight), likelihood = some_rows(*training), module.likelihood
+    part, likelihood = some_rows(training), module.likelihood
     before = likelihood.channel_variance.double()
-    n, n_before = len(u), min(likelihood.n_channel_rows, MOST_REMEMBERED)
-    squares, _ = squares_of_rows(module, u, before, has_missing)
-    here = row_mean(squares, weight)
+    n, n_before = len(part), min(likelihood.n_channel_rows, MOST_REMEMBERED)
+    squares, _ = squares_of_rows(module, part.u, before, has_missing)
+    here = row_mean(squares, part.weight)
     variance = torch.where(here.isnan(), before, (n_before * before + n * here) / (n_before + n))
     return torch.maximum(variance, LEAST * one_noise(module)), n_before + n
 
 
-def some_rows(u, weight):
-    """At most `MOST_ROWS` of the rows, evenly spread, in double precision, and their weights."""
-    places = torch.from_numpy(evenly_spread(len(u), MOST_ROWS))
-    rows = u[places.to(u.device)] if isinstance(u, torch.Tensor) else u[places.numpy()]
-    return rows.double(), None if weight is None else weight[places.to(weight.device)].double()
+def some_rows(part):
+    """At most `MOST_ROWS` of the rows, evenly spread, in double precision."""
+    places = torch.from_numpy(evenly_spread(len(part), MOST_ROWS)).to(part.u.device)
+    rows = part.u[places if isinstance(part.u, torch.Tensor) else places.cpu().numpy()]
+    weight, groups = part.weight, part.groups
+    if groups is not None:
+        groups = groups[places].unique(return_inverse=True)[1]
+    return Part(rows.double(), None if weight is None else weight[places].double(), groups)
 
 
-def both(u, weight, other_u, other_weight):
-    return torch.cat([u, other_u]), None if weight is None else torch.cat([weight, other_weight])
+def sums_of_groups(values, groups):
+    """Sums of values (n,) over the rows of each group, shape (number of groups,)."""
+    return values.new_zeros(int(groups.max()) + 1).index_add(0, groups, values)
 
 
 def one_noise(module):
@@ -132,31 +137,34 @@ def squares_of_rows(module, u, variance, has_missing, z=None):
     return squares.masked_fill_(u.isnan(), torch.nan) if has_missing else squares, mode
 
 
-def training_noise(module, u, weight, has_missing):
+def training_noise(module, part, has_missing):
     """EM's variances t (p,) for rows that the module was trained on, and the rows' modes."""
-    least = least_noise(module, u)
+    least = least_noise(module, part.u)
     variance, z = one_noise(module), None
     for _ in range(N_ITERATIONS):
-        squares, mode = squares_of_rows(module, u, variance, has_missing, z)
+        squares, mode = squares_of_rows(module, part.u, variance, has_missing, z)
         z = mode.z
-        variance = torch.fmax(row_mean(squares, weight), least)
+        variance = torch.fmax(row_mean(squares, part.weight), least)
     return variance, mode
 
 
-def calibration(module, shape, u, weight, constant, has_missing):
-    """v / t (p,), from rows u that the module was not trained on and the shape t of its noise."""
+def calibration(module, shape, part, constant, has_missing):
+    """v / t (p,), from rows that the module was not trained on and the shape t of its noise."""
     variance, z = shape, None
     for _ in range(3):
-        squares, mode = squares_of_rows(module, u, variance, has_missing, z)
+        squares, mode = squares_of_rows(module, part.u, variance, has_missing, z)
         z = mode.z
         relative = squares / shape
         q = relative[:, ~constant].nanmean(1)  # (n,)
+        if part.groups is not None:  # copies say one thing
+            measured = ~q.isnan()
+            q = sums_of_groups(q.nan_to_num(), part.groups) / sums_of_groups(measured.double(), part.groups)
         q = q[~q.isnan()]
         if not len(q) or not q.mean() > 0:
             return torch.ones_like(shape)
         nu, mean, median = degrees_of_freedom(q), q.mean(), q.median().clamp(min=1e-300)
         factor = torch.exp((nu * mean.log() + PRIOR_FACTOR * median.log()) / (nu + PRIOR_FACTOR)).clamp(min=1)
-        own, n_own = row_mean(relative, weight) * (factor / mean), min(nu, len(q))
+        own, n_own = row_mean(relative, part.weight) * (factor / mean), min(nu, len(q))
         ratio = (PRIOR_SHAPE * factor + n_own * own) / (PRIOR_SHAPE + n_own)
         ratio = torch.where(constant | ratio.isnan(), 1.0, ratio)
         variance = ratio * shape
@@ -172,12 +180,15 @@ def degrees_of_freedom(q, n_blocks=4):
     return max(1.0, min([nu for nu in found if math.isfinite(nu)], default=1.0))
 
 
-def leave_one_out_factor(shape, mode, u, weight):
-    """How much larger squares are when a row is left out of a linear model with these latents."""
+def leave_one_out_factor(shape, mode, part):
+    """How much larger squares are when a row, with its copies, is left out of a linear model with these latents."""
+    u, weight = part.u, part.weight
     w = torch.ones_like(mode.z[:, 0]) if weight is None else weight * (effective_n_rows(len(u), weight) / weight.sum())
     z = torch.cat([mode.z, torch.ones_like(mode.z[:, :1])], dim=1)  # (n, d + 1)
     scatter = (w[:, None] * z).T @ z
     leverage = (z @ torch.linalg.pinv(scatter, hermitian=True) * z).sum(1)
+    if part.groups is not None:
+        leverage = sums_of_groups(leverage, part.groups)[part.groups]
     leverage = leverage.clamp(0, 0.9)  # a row that alone determines a component says nothing
     q = w * ((u - mode.values).square() / shape).nanmean(1)
     total = q.sum()

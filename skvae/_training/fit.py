@@ -1,16 +1,15 @@
 """A fit: from rows and parameters to a trained net, in phases."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
-from typing import Any
 
 import numpy as np
-import torch
 from sklearn.utils import check_random_state
 
 from .._data.devices import resolve_device
+from .._data.rows import WeightedRows
 from .._data.scaling import column_scaling
 from .._io.checkpoint import fit_identity
 from .._io.state import restore, state_of
@@ -19,12 +18,12 @@ from .._model.build import build_vae, lookup
 from .._parameters import ARCHITECTURE, NET
 from ..likelihoods import LIKELIHOODS, NOISE_FLOOR
 from ..objectives import OBJECTIVES
-from .batches import StreamedRows
 from .channel_noise import fit_channel_noise, updated_channel_noise
 from .net import VAENet
+from .parts import Part, known, parts_of, to_device, with_mean_one
 from .processes import is_distributed
 from .progress import ProgressLine
-from .validation import blocked_validation_split, near_copies
+from .validation import held_out_blocks, near_copies
 
 REFIT_BELOW = 10_000  # rows under which refit="auto" trains again on all of them
 
@@ -68,8 +67,9 @@ class NoisePhase:
 
     net: VAENet
     selection: VAENet
-    training: tuple  # rows and weights
-    validation: tuple | None
+    every: Part
+    training: Part
+    validation: Part | None
     has_missing: bool
 
     def run(self, params=None, checkpoint=None, task=None):
@@ -78,7 +78,7 @@ class NoisePhase:
         if told is not None:
             told.on_train_begin(self.net)
         modules = self.net.module_, self.selection.module_
-        fit_channel_noise(*modules, self.training, self.validation, self.has_missing)
+        fit_channel_noise(*modules, self.every, self.training, self.validation, self.has_missing)
         if told is not None:
             told.on_train_end(self.net)
 
@@ -89,7 +89,7 @@ class FitResult:
 
     net: VAENet
     selection: VAENet  # the net that was trained with validation rows: `net` itself unless it was refitted
-    held_out: Any = None  # the validation rows, ndarray of int or None
+    data: WeightedRows  # with the groups and the validation rows that the fit chose
 
 
 class TrainedFit:
@@ -100,14 +100,14 @@ class TrainedFit:
 
     def __init__(self, result, key):
         self.key = key
-        self.state, self.held_out = state_of(result.net), result.held_out
+        self.state, self.held_out, self.groups = state_of(result.net), result.data.held_out, result.data.groups
         self.selection_state = None if result.selection is result.net else state_of(result.selection)
 
-    def result(self, params, seed):
-        """The `FitResult`, with nets that are made of these parameters."""
+    def result(self, params, data, seed):
+        """The `FitResult`, with nets that are made of these parameters and data."""
         net = net_from_state(params, self.state, seed)
         selection = net if self.selection_state is None else net_from_state(params, self.selection_state, seed)
-        return FitResult(net, selection, self.held_out)
+        return FitResult(net, selection, replace(data, held_out=self.held_out, groups=self.groups))
 
 
 def fit_model(params, data, seed, previous=None, checkpoint=None, task=None, trained=None):
@@ -131,7 +131,7 @@ def fit_model(params, data, seed, previous=None, checkpoint=None, task=None, tra
     FitResult
     """
     if trained is not None and trained.key == fit_key(params, data, seed):
-        return trained.result(params, seed)
+        return trained.result(params, data, seed)
     plan = phases(params, data, seed, previous)
     try:
         while True:
@@ -142,7 +142,7 @@ def fit_model(params, data, seed, previous=None, checkpoint=None, task=None, tra
 
 def fit_key(params, data, seed):
     """What tells one fit from another."""
-    return repr(sorted(fit_identity(vars(params), data.rows, data.weight).items())), seed
+    return repr(sorted(fit_identity(vars(params), data).items())), seed
 
 
 def phases(params, data, seed, previous=None):
@@ -161,39 +161,41 @@ def phases(params, data, seed, previous=None):
     -------
     FitResult
     """
-    n = len(data)
     net = new_net(params, data, seed)
     if previous is not None:
         load_previous_weights(net.module_, previous.module_)
-    has_validation = validates(params)
-    order, n_training = None, n
-    if has_validation:
-        groups = copies_among(net, data)
-        order, n_training = blocked_validation_split(n, params.validation_fraction, seed, groups)
-    u = to_device(net, data.rows, order)  # one copy of the data, of which training and validation rows are views
-    w = weight_to_device(net, data.weight, order)
-    sizes = [n_training, n - n_training]
-    training, validation = u.split(sizes) if has_validation else (u, None)
-    training_weight, validation_weight = w.split(sizes) if has_validation and w is not None else (w, None)
+    data = with_validation_rows(net, params, data, seed)
+    every, training, validation = parts_of(net, data)
     if previous is None:
-        start_linear(net, params, training, training_weight, data.has_missing)
-    weights = with_mean_one(training_weight), with_mean_one(validation_weight)
-    yield TrainingPhase("fit", net, (training, validation), weights, data.has_missing, params.max_iter, params.max_iter)
+        start_linear(net, params, training.u, training.weight, data.has_missing)
+    rows = training.u, None if validation is None else validation.u
+    weights = with_mean_one(training.weight), None if validation is None else with_mean_one(validation.weight_of_groups)
+    yield TrainingPhase("fit", net, rows, weights, data.has_missing, params.max_iter, params.max_iter)
 
-    held_out = None if order is None else order[n_training:]
     chosen = net
-    parts = (training, training_weight), (validation, validation_weight) if has_validation else None
-    if should_refit(params, n, previous) and not net.interrupted_:
+    if should_refit(params, len(data), previous) and not net.interrupted_:
         again = new_net(params, data, seed)
-        start_linear(again, params, u, w, data.has_missing)
-        weights = with_mean_one(w), None
-        yield TrainingPhase("refit", again, (u, None), weights, data.has_missing, net.best_epoch_, params.max_iter)
+        start_linear(again, params, every.u, every.weight, data.has_missing)
+        weights = with_mean_one(every.weight), None
+        yield TrainingPhase(
+            "refit", again, (every.u, None), weights, data.has_missing, net.best_epoch_, params.max_iter
+        )
         net.interrupted_ = again.interrupted_
         chosen = net if again.diverged_ or again.interrupted_ else again
     is_trained = previous is None or params.max_iter > 0
     if net.module_.likelihood.has_channel_noise and is_trained:
-        yield NoisePhase(chosen, net, *parts, data.has_missing)
-    return FitResult(chosen, net, held_out)
+        yield NoisePhase(chosen, net, every, training, validation, data.has_missing)
+    return FitResult(chosen, net, data)
+
+
+def with_validation_rows(net, params, data, seed):
+    """The data with the rows that are held out, if any are, and with the groups of copies among the rows."""
+    if not validates(params):
+        return replace(data, held_out=None, validation=None)
+    if data.held_out is not None or data.validation is not None:
+        return data
+    groups = copies_among(net, data) if data.groups is None else data.groups
+    return replace(data, groups=groups, held_out=held_out_blocks(len(data), params.validation_fraction, seed, groups))
 
 
 def copies_among(net, data):
@@ -204,7 +206,7 @@ def copies_among(net, data):
         warnings.warn(
             f"X seems to hold repeated measurements: its {len(rows)} rows form {groups.max() + 1} groups of copies. "
             "Copies are kept together when rows are held out for validation, as a row is no test of a model that was "
-            "trained on its copy.",
+            "trained on its copy. Pass groups=, the sample of each row, to fit if you know it.",
             UserWarning,
             stacklevel=2,
         )
@@ -227,15 +229,16 @@ def pass_once(params, data, seed, net=None):
     is_new = net is None
     if is_new:
         net = new_net(params, data, seed)
-    u, w = to_device(net, data.rows), weight_to_device(net, data.weight)
+    u, w = to_device(net, data.rows), known(net, data.weight)
     if is_new:
         start_linear(net, params, u, w, data.has_missing)
     module, noise = net.module_, None
     if module.likelihood.has_channel_noise:
         if is_new:
-            fit_channel_noise(module, module, (u, w), None, data.has_missing)
+            part = Part(u, w)
+            fit_channel_noise(module, module, part, part, None, data.has_missing)
         else:
-            noise = updated_channel_noise(module, (u, w), data.has_missing)
+            noise = updated_channel_noise(module, Part(u, w), data.has_missing)
     run_net(net, (u, None), epochs=1, weights=(with_mean_one(w), None), has_missing=data.has_missing)
     if noise is not None:  # a pass that is refused leaves the noise as it was
         module.likelihood.set_channel_variance(*noise)
@@ -328,24 +331,6 @@ def net_from_state(params, state, seed):
     net = blank_net(params, state, seed)
     restore(net, state)
     return net
-
-
-def to_device(net, rows, order=None):
-    """The rows, standardised, in this order: a tensor on the net's device, or StreamedRows."""
-    module = net.module_
-    u = StreamedRows(rows if order is None else rows.select(order), module.shift, module.scale, net.device)
-    return u if rows.is_streamed else u.resident()
-
-
-def weight_to_device(net, weight, order=None):
-    """The weights of the rows in this order, on the net's device."""
-    if weight is None:
-        return None
-    return torch.from_numpy(weight if order is None else weight[order]).to(net.device)
-
-
-def with_mean_one(weight):
-    return None if weight is None else (weight / weight.mean()).float()
 
 
 def start_linear(net, params, u, weight=None, has_missing=False):

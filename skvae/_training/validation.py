@@ -5,6 +5,8 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from .._data.groups import numbered
+
 N_BLOCKS = 4  # of consecutive rows, held out for validation
 LEAST_BLOCK = 4  # rows of a block: of few rows, fewer blocks are held out
 FEWEST_ROWS = 20  # among which copies are looked for
@@ -17,8 +19,8 @@ LEAST_SHARE = 0.1  # of the rows that have copies, if these are no accident
 REACH = 0.99  # quantile of the distances between copies, within which two rows are copies, too
 
 
-def blocked_validation_split(n_rows, fraction, seed, groups=None):
-    """An order of the rows in which those held out for validation come last, and the number of training rows.
+def held_out_blocks(n_rows, fraction, seed, groups=None):
+    """Places of the rows that are held out for validation.
 
     Whole blocks of consecutive rows are held out, at most about `N_BLOCKS` of them, not single rows. Where rows are
     neighbours in time or space, a single one has its like among the training rows and would be no test. Nor is a row
@@ -32,18 +34,37 @@ def blocked_validation_split(n_rows, fraction, seed, groups=None):
     seed : int
     groups : ndarray of shape (n_rows,) or None, default=None
         The group of each row, numbered from 0 in the order of their first rows.
+
+    Returns
+    -------
+    held_out : ndarray of int
+        Block by block.
     """
     if groups is not None:
-        order, n_training = blocked_validation_split(groups.max() + 1, fraction, seed)
-        by_group = np.argsort(np.argsort(order)[groups], kind="stable")
-        return by_group, int(np.isin(groups, order[:n_training]).sum())
+        of_groups = held_out_blocks(groups.max() + 1, fraction, seed)
+        return np.concatenate([np.flatnonzero(groups == group) for group in of_groups])
     n_held_out = min(int(np.ceil(fraction * n_rows)), n_rows - 1)
     n_apart = min(N_BLOCKS, max(1, n_held_out // LEAST_BLOCK))
     n_blocks = min(n_rows, max(2, round(n_apart * n_rows / n_held_out)))
     blocks = np.array_split(np.arange(n_rows), n_blocks)
     shuffled = np.random.RandomState(seed).permutation(n_blocks)
-    order = np.concatenate([blocks[i] for i in shuffled])
-    return order, n_rows - n_held_out
+    return np.concatenate([blocks[i] for i in shuffled])[n_rows - n_held_out :]
+
+
+def rows_held_out(splitter, n_rows, y, groups):
+    """Places of the rows that a scikit-learn splitter holds out: the test rows of its first split.
+
+    Raises
+    ------
+    ValueError
+        If it holds out none of the rows, or all, or needs a y or groups that were not given.
+    """
+    held_out = next(iter(splitter.split(np.zeros((n_rows, 1)), y, groups)), (None, ()))[1]
+    is_held_out = np.zeros(n_rows, dtype=bool)
+    is_held_out[np.asarray(held_out, dtype=int)] = True
+    if not 0 < is_held_out.sum() < n_rows:
+        raise ValueError(f"validation_fraction={splitter!r} holds out {is_held_out.sum()} of the {n_rows} rows of X.")
+    return np.flatnonzero(is_held_out)
 
 
 def near_copies(u):
@@ -139,9 +160,3 @@ def joined(sets, has_copies, distance, neighbour):
     found = [min(sets[i]) if has_copies[i] else i for i in range(n)]
     first_of_linked = np.unique(linked, return_index=True)[1]
     return numbered(np.where(is_small, first_of_linked[linked], found))
-
-
-def numbered(labels):
-    """The groups that labels (n,) of any kind make, numbered from 0 in the order of their first rows."""
-    _, first, group = np.unique(labels, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[group]

@@ -1,0 +1,68 @@
+"""The rows of a fit on the net's device: those that it trains on and those that it is validated on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._data.groups import share_of_group
+from .batches import StreamedRows
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows on the device, with their weights and groups."""
+
+    u: Any  # Tensor (n, p) or StreamedRows, standardised
+    weight: torch.Tensor | None = None  # (n,)
+    groups: torch.Tensor | None = None  # (n,), numbered from 0
+
+    def __len__(self):
+        return len(self.u)
+
+    def split(self, sizes):
+        """Parts of so many rows each, which share memory with this one."""
+        fields = [(None,) * len(sizes) if f is None else f.split(sizes) for f in (self.u, self.weight, self.groups)]
+        return [Part(*values) for values in zip(*fields, strict=True)]
+
+    @property
+    def weight_of_groups(self):
+        """The weights if each group counts for one row."""
+        if self.groups is None:
+            return self.weight
+        share = torch.from_numpy(share_of_group(self.groups.cpu().numpy())).to(self.u.device)
+        return share if self.weight is None else share * self.weight
+
+
+def parts_of(net, data):
+    """All rows, those trained on at first, and the validation rows or None, as `Part`s that share their memory."""
+    held_out = data.held_out
+    n_held_out = 0 if held_out is None else len(held_out)
+    order = None if held_out is None else np.append(np.setdiff1d(np.arange(len(data)), held_out), held_out)
+    every = Part(
+        to_device(net, data.rows, order), *(known(net, values, order) for values in (data.weight, data.groups))
+    )
+    if data.validation is not None:
+        return every, every, Part(to_device(net, data.validation))
+    if held_out is None:
+        return every, every, None
+    return every, *every.split([len(data) - n_held_out, n_held_out])
+
+
+def to_device(net, rows, order=None):
+    """The rows, standardised, in this order: a tensor on the net's device, or StreamedRows."""
+    module = net.module_
+    u = StreamedRows(rows if order is None else rows.select(order), module.shift, module.scale, net.device)
+    return u if rows.is_streamed else u.resident()
+
+
+def known(net, values, order=None):
+    """What is known of the rows, in this order, on the net's device; None if nothing is."""
+    if values is None:
+        return None
+    return torch.from_numpy(values if order is None else values[order]).to(net.device)
+
+
+def with_mean_one(weight):
+    return None if weight is None else (weight / weight.mean()).float()
