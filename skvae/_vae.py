@@ -115,10 +115,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     max_iter : int, default=30
         Epochs, over which the learning rate goes through its one cycle. 0 keeps the linear optimum of all rows.
     early_stopping : bool, default=False
-        False: training goes through the whole cycle, and its last weights are kept, unless validation rows score worse
-        with them than at the start: their mean by more than two standard errors of the mean difference. True: the
-        validation rows are scored after each epoch, the best weights are kept, and training stops `n_iter_no_change`
-        epochs after them.
+        False: training goes through the whole cycle, and its last weights are kept, unless the validation rows' mean
+        gain over the start lies more than two standard errors under zero. With fewer than eight validation rows it has
+        to be a standard error above zero; else the linear start is kept. True: the validation rows are scored after
+        each epoch, the best weights are kept, and training stops `n_iter_no_change` epochs after them.
     validation_fraction : float or None, default=0.1
         Share of rows held out, as four blocks of consecutive rows, because neighbours are often alike. Near-copies,
         such as repeated scans of one sample, are found (with a Gaussian likelihood, up to 10,000 rows without NaN) and

@@ -8,7 +8,8 @@ import torch
 
 N_SCORED = 1024  # rows times draws that the validation score rests on at least
 N_TRAINING_ROWS_SCORED = 64
-WORSE = 2.0  # standard errors that a mean must lie under the start's to count as worse
+FEW = 8  # held-out rows under which training must prove itself
+LEAST_GAIN, LEAST_GAIN_OF_FEW = -2.0, 1.0  # of held-out rows by training, in standard errors
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ class EarlyStopping:
     """The weights to keep, those at the start included, and whether to go on.
 
     With `n_iter_no_change`, the model is scored after each epoch, and the best weights are kept. Without, it is scored
-    when training ends, and the last weights are kept, unless held-out rows score worse with them than at the start:
-    their mean by more than `WORSE` standard errors of the mean difference.
+    when training ends, and the last weights are kept, unless the held-out rows' mean gain over the start lies more than
+    two standard errors under zero. Few rows on which training can be checked are few that it can learn from: with less
+    than `FEW`, it has to be a standard error above zero.
 
     Parameters
     ----------
@@ -127,10 +129,13 @@ class EarlyStopping:
             copy_tensors(weights, self.best)
 
     def _are_to_be_kept(self, scores):
+        if not self.scored.is_held_out:
+            return True
         if self.n_iter_no_change is not None:
             return self.score > self.best_score
         gain = scores - self.scores_at_start
-        return not (self.scored.is_held_out and self.scored.mean(gain) < -WORSE * self.scored.standard_error(gain))
+        least = LEAST_GAIN_OF_FEW if len(gain) < FEW else LEAST_GAIN
+        return self.scored.mean(gain) > least * self.scored.standard_error(gain)
 
     def stops(self, epoch):
         """Whether training ends after this epoch: a number is not finite, or the score has not risen for long."""

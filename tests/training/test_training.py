@@ -105,10 +105,13 @@ def scores_of_rows(gains):
     return early_stopping
 
 
-@pytest.mark.parametrize("shift, is_kept", [(0.0, True), (-1.9, True), (-2.1, False)])
-def test_the_start_is_kept_where_the_mean_gain_lies_two_standard_errors_under_zero(shift, is_kept):
-    gains = np.random.RandomState(0).randn(50)
-    gains = gains - gains.mean() + shift * gains.std(ddof=1) / np.sqrt(50)
+@pytest.mark.parametrize(
+    "n, shift, is_kept", [(50, 0.0, True), (50, -1.9, True), (50, -2.1, False), (5, 0.9, False), (5, 1.1, True)]
+)
+def test_the_start_is_kept_where_the_mean_gain_lies_under_zero_or_few_rows_do_not_prove_it(n, shift, is_kept):
+    """In standard errors: two under zero or, with few rows, not one above."""
+    gains = np.random.RandomState(0).randn(n)
+    gains = gains - gains.mean() + shift * gains.std(ddof=1) / np.sqrt(n)
     kept = scores_of_rows(gains.tolist())
     assert kept.best_epoch == (5 if is_kept else 0) and kept.best[0].item() == is_kept
 
