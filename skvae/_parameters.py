@@ -85,12 +85,12 @@ PARAMETERS = {
     "learning_rate_init": Parameter(
         [Interval(Real, 0, None, closed="neither")], "optimisation", net="lr", stacks="each"
     ),
-    "weight_decay": Parameter([at_least(0, Real)], "optimisation", stacks="each"),
+    "weight_decay": Parameter([at_least(0, Real), StrOptions({"auto"})], "optimisation", stacks="each"),
     "batch_size": Parameter([at_least(1), StrOptions({"auto"})], "optimisation"),
     "max_iter": Parameter([at_least(0)], "optimisation", net="max_epochs", stacks="each"),
-    "early_stopping": Parameter(["boolean"], "optimisation", stacks="each"),
+    "early_stopping": Parameter(["boolean"], "optimisation", net="early_stopping", stacks="each"),
     "validation_fraction": Parameter(
-        [Interval(Real, 0, 1, closed="neither"), HasMethods(["split"])], "optimisation", stacks="each"
+        [Interval(Real, 0, 1, closed="neither"), HasMethods(["split"]), None], "optimisation", stacks="each"
     ),
     "n_iter_no_change": Parameter([at_least(1)], "optimisation", net="n_iter_no_change", stacks="each"),
     "tol": Parameter([at_least(0, Real)], "optimisation", net="tol", stacks="each"),
@@ -163,7 +163,6 @@ def check_parameters(params, n_rows):
     if any(not isinstance(size, Integral) or size < 1 for size in sizes):
         raise ValueError(f"hidden_layer_sizes must be integers of at least 1, not {sizes!r}.")
     fraction = params.validation_fraction
-    is_share = isinstance(fraction, Real)
-    if is_share and params.early_stopping and params.max_iter and np.ceil(fraction * n_rows) >= n_rows:
+    if isinstance(fraction, Real) and params.max_iter and np.ceil(fraction * n_rows) >= n_rows:
         raise ValueError(f"validation_fraction={fraction} leaves none of the {n_rows} rows of X to train on.")
     resolve_device(params.device)

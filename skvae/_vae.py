@@ -62,7 +62,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     z ~ N(0, I), x | z from a likelihood whose mean is a linear map of z plus a neural network, and an
     approximate posterior q(z | x) whose mean is a linear map of x plus a neural network. With a Gaussian
     likelihood the linear maps and the noise start at the closed-form optimum of the linear model, and
-    the weights kept are the best on validation rows, the start included.
+    validation rows tell whether training has improved on it.
 
     Parameters
     ----------
@@ -102,32 +102,39 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         returns a new Module from (n, n_in) to (n, n_out).
     input_shape : (channels, height, width) or None, default=None
         Shape of a row that is an image, for "conv2d".
-    hidden_layer_sizes : sequence of int, default=(256, 256)
+    hidden_layer_sizes : sequence of int, default=(128, 128)
         Dense layers of the encoder and of the decoder. Empty, with "mlp": a linear model.
     activation : {"silu", "relu", "gelu", "elu", "tanh", "logistic", "softplus", "identity"} or callable, default="silu"
     init : {"linear", "random"}, default="linear"
         "random": networks alone, without the linear maps and their optimum, as a plain VAE is.
-    learning_rate_init : float, default=1e-3
+    learning_rate_init : float, default=3e-3
         Greatest learning rate. It rises over the first tenth of the steps and falls to 0 along a cosine.
-    weight_decay : float, default=0.1
-        Weight decay of AdamW. It pulls the networks to zero, and so the model to its linear start.
+    weight_decay : float or "auto", default="auto"
+        Weight decay of AdamW. It pulls the networks to zero, and so the model to its linear start. "auto": 130 /
+        n_samples, within [0.1, 3].
     batch_size : int or "auto", default="auto"
         "auto": the power of two next to n_samples / 32, within [16, 256].
-    max_iter : int, default=100
-        Most epochs. 0 keeps the linear optimum of all rows.
-    early_stopping : bool, default=True
-        Whether to keep the weights that score best on validation rows, and stop `n_iter_no_change` epochs later.
-    validation_fraction : float, default=0.1
-        Share of rows held out, as up to four blocks of consecutive rows, because neighbours are often alike.
-        Near-copies, such as repeated scans of one sample, are found (in 20 rows or more that are not streamed) and kept
-        together.
+    max_iter : int, default=30
+        Epochs, over which the learning rate goes through its one cycle. 0 keeps the linear optimum of all rows.
+    early_stopping : bool, default=False
+        False: training goes through the whole cycle, and its last weights are kept, unless the validation rows' mean
+        gain over the start lies more than two standard errors under zero. With fewer than eight validation rows it has
+        to be a standard error above zero; else the linear start is kept. True: the validation rows are scored after
+        each epoch, the best weights are kept, and training stops `n_iter_no_change` epochs after them.
+    validation_fraction : float, splitter or None, default=0.1
+        Which rows are held out. A share: as up to four blocks of consecutive rows, because neighbours are often alike.
+        `groups` are never cut; where `fit` is given none, near-copies, such as repeated scans of one sample, are found
+        (in 20 rows or more that are not streamed) and kept together. A scikit-learn splitter, such as
+        ``GroupShuffleSplit(1, test_size=0.2, random_state=0)``: the test rows of its first split of X, y and `groups`.
+        None: no rows are held out, and the last weights are kept. It is not used where `fit` is given X_val.
     n_iter_no_change : int, default=10
-        Epochs without a gain of `tol` on the validation rows after which training stops.
+        With `early_stopping`, epochs without a gain of `tol` on the validation rows after which training stops.
     tol : float, default=0.0
         In nats per row.
     refit : bool or "auto", default="auto"
-        Whether to train again on all rows, for as many epochs as were best on the validation rows. "auto":
-        with fewer than 10,000 rows.
+        Whether training then goes on with all rows, for a sixth as many epochs, at 0.4 of the learning rate, which
+        falls to 0 again. Where the linear start was kept, that of all rows takes its place. "auto": with fewer than
+        10,000 rows.
     n_importance_samples : int, default=16
         Draws of z per row in `score` and `score_samples`.
     device : str, default="auto"
@@ -182,12 +189,12 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     noise_variance_ : float, ndarray of shape (n_features,) or None
         In X's units squared, float64. None where the noise is not one number per feature.
     n_components_, n_features_in_, n_iter_, best_iter_ : int
-        `n_iter_` is the number of epochs run, `best_iter_` the one that was best on the validation rows.
+        `n_iter_` is the number of epochs run before a refit, `best_iter_` the one whose weights were kept, 0 the start.
     history_ : list of dict
-        One entry per epoch, from 0, the start: epoch, train_loss and train_kl (nats per row, means over the epoch),
-        valid_score (the objective of the validation rows at full `beta` and without `free_bits`; without validation
-        rows, train_score, that of a few training rows), dur (seconds). With `refit`, the history is that of the run
-        that chose the number of epochs.
+        One entry per epoch, from 0, the start: epoch, train_loss and train_kl (nats per row, means over the epoch), dur
+        (seconds) and, at the start, at the end and, with `early_stopping`, after each epoch, valid_score (the objective
+        of the validation rows at full `beta` and without `free_bits`; without validation rows, train_score, that of a
+        few training rows). A refit's epochs are not in it.
     device_ : str
     net_ : skorch.NeuralNet
 
@@ -236,15 +243,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         encoder: NetworkOption = "mlp",
         decoder: NetworkOption = "mlp",
         input_shape: Sequence[int] | None = None,
-        hidden_layer_sizes: Sequence[int] = (256, 256),
+        hidden_layer_sizes: Sequence[int] = (128, 128),
         activation: ActivationOption = "silu",
         init: Literal["linear", "random"] = "linear",
-        learning_rate_init: float = 1e-3,
-        weight_decay: float = 0.1,
+        learning_rate_init: float = 3e-3,
+        weight_decay: float | Literal["auto"] = "auto",
         batch_size: int | Literal["auto"] = "auto",
-        max_iter: int = 100,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
+        max_iter: int = 30,
+        early_stopping: bool = False,
+        validation_fraction: float | None = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 0.0,
         refit: bool | Literal["auto"] = "auto",
@@ -353,7 +360,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Warns
         -----
         ConvergenceWarning
-            If training diverged: the best weights before that are kept. If posteriors collapsed: components whose
+            If training diverged: weights from before are kept. If posteriors collapsed: components whose
             posterior means hardly vary over the training rows carry nothing of X.
         UserWarning
             If X seems to hold repeated measurements, which are then kept together when rows are held out.
@@ -371,7 +378,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             seed = checkpoint.seed
         task = None
         if has_callbacks(self):
-            n_phases = 1 + should_refit(params, len(data), previous) + has_noise_phase(params)
+            n_phases = 1 + should_refit(params, data, previous) + has_noise_phase(params)
             attributes_of = partial(self._attributes_in_training, X, data, seed)
             task = FitTask(self, n_phases, attributes_of, X, y, sample_weight=sample_weight, groups=groups, X_val=X_val)
         result = fit_model(params, data, seed, previous, checkpoint, task, trained)
@@ -723,7 +730,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         X : array-like of shape (n_samples, n_features) or None, default=None
             The rows. None stands for the training rows. As a model comes nearer to these than to new ones, their Q is
             then multiplied by the ratio of Q in validation rows to Q in training rows (of geometric means, before a
-            refit; it is not known where early_stopping=False, or to `partial_fit`). Held-out rows give a surer limit.
+            refit; it is not known where validation_fraction=None, or to `partial_fit`). Held-out rows give a surer
+            limit.
 
         Returns
         -------

@@ -54,12 +54,12 @@ def test_trains(objective, posterior, likelihood, network):
         n_importance_samples=2,
         learning_rate_init=1e-2,
         batch_size=64,
-        early_stopping=False,
+        validation_fraction=None,
         device="cpu",
         random_state=0,
     )
     before, after = (
-        vae.set_params(max_iter=steps).fit(rows).net_.evaluate(to_device(vae.net_, Rows(rows)), NOISE)
+        vae.set_params(max_iter=steps).fit(rows).net_.score_rows(to_device(vae.net_, Rows(rows)), NOISE).mean()
         for steps in (0, 60)
     )
     assert after > before

@@ -52,7 +52,8 @@ KINDS += [
     {"objective": "iwae", "n_draws": 3},
     {"n_draws": 2, "weight_decay": 0.0},
     {"init": "random", "activation": "tanh"},
-    {"early_stopping": False},
+    {"validation_fraction": None},
+    {"early_stopping": True},
     {"refit": False, "kl_warmup": 3},
 ]
 

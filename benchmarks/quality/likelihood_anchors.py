@@ -30,7 +30,7 @@ NETWORK = {
     "activation": "tanh",
     "weight_decay": 0.0,
     "batch_size": 128,
-    "early_stopping": False,
+    "validation_fraction": None,
     "refit": False,
     "precision": "bf16",
 }

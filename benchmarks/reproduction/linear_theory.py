@@ -77,7 +77,7 @@ def main():
     quick = parser.parse_args().quick
     sizes, n, epochs = ((2, 4), 500, 30) if quick else ((2, 4, 8, 20), 2000, 250)
     linear = dict(
-        hidden_layer_sizes=(), early_stopping=False, weight_decay=0.0, batch_size=256, learning_rate_init=0.03
+        hidden_layer_sizes=(), validation_fraction=None, weight_decay=0.0, batch_size=256, learning_rate_init=0.03
     )
     cases = [(name, d, precisions(d)) for name, precisions in PRECISIONS.items() for d in sizes]
     models = [(name, max_iter) for name in (*EXACT, "rho") for max_iter in (0, epochs)]

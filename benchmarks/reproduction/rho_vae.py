@@ -48,7 +48,7 @@ PAPER = {
     "learning_rate_init": 1e-3,
     "weight_decay": 0.0,
     "batch_size": 128,
-    "early_stopping": False,
+    "validation_fraction": None,
     "refit": False,
     "net_params": {"lr_scheduler": None},
 }

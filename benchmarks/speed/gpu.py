@@ -179,7 +179,7 @@ def fits(sizes, device):
             hidden_layer_sizes=case["hidden"],
             batch_size=case["batch"],
             max_iter=case["epochs"],
-            early_stopping=False,
+            validation_fraction=None,
             device=device,
             random_state=0,
         )

@@ -45,7 +45,7 @@ def seconds(rows, features, components, width, epochs=2, turns=3, **params):
             components,
             hidden_layer_sizes=(width, width),
             max_iter=max_iter,
-            early_stopping=False,
+            validation_fraction=None,
             random_state=0,
             device="cpu",
             **params,
@@ -95,7 +95,7 @@ def components():
 
 def workers(most):
     X, grid = spectra(2000, 200), {"random_state": [0, 1, 2, 3], "beta": [1.0, 4.0]}
-    vae = VAETransformer(8, max_iter=10, early_stopping=False, device="cpu")
+    vae = VAETransformer(8, max_iter=10, validation_fraction=None, device="cpu")
     print("\nBy workers: a search of 16 fits of 1,000 x 200, s; ratio to one worker\n")
     print(heading("n_jobs", "s", "ratio"))
     first = None

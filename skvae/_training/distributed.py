@@ -79,10 +79,9 @@ class DistributedNet(VAENet):
     def _over_processes(self, totals, n_rows):
         return reduce(totals, "sum"), int(reduce(torch.tensor(n_rows, device=self.device), "sum"))
 
-    def evaluate(self, *args, **kwargs):
-        """Each process scores all rows; their mean is the same number in each, so that they stop at the same epoch."""
-        score = torch.tensor(super().evaluate(*args, **kwargs), dtype=torch.float64, device=self.device)
-        return float(reduce(score, "mean"))
+    def score_rows(self, *args, **kwargs):
+        """Each process scores all rows; the means are the same in each, so that they decide alike."""
+        return reduce(super().score_rows(*args, **kwargs), "mean")
 
     def fit_loop(self, *args, **kwargs):
         for tensor in self.state_tensors:

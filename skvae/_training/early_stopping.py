@@ -8,16 +8,34 @@ import torch
 
 N_SCORED = 1024  # rows times draws that the validation score rests on at least
 N_TRAINING_ROWS_SCORED = 64
+FEW = 8  # held-out rows under which training must prove itself
+LEAST_GAIN, LEAST_GAIN_OF_FEW = -2.0, 1.0  # of held-out rows by training, in standard errors
 
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """The rows on which a model is scored after each epoch, always with the same noise."""
+    """The rows on which a model is scored in training, always with the same noise."""
 
-    name: str  # of the score in the history
+    is_held_out: bool
     u: Any  # (n, p), Tensor or StreamedRows
     weight: torch.Tensor | None  # (n,)
     noise: torch.Tensor  # (groups, draws, n, d)
+
+    @property
+    def name(self):
+        """Of the score in the history."""
+        return "valid_score" if self.is_held_out else "train_score"
+
+    def mean(self, scores):
+        """Mean of the rows' scores (n,), a float."""
+        return float(scores.mean() if self.weight is None else scores @ self.weight / self.weight.sum())
+
+    def standard_error(self, scores):
+        """Standard error of their mean; infinite for a single row."""
+        w = torch.ones_like(scores) if self.weight is None else self.weight
+        squares = (w * (scores - self.mean(scores))).square().sum() / w.sum().square()
+        n = len(scores)
+        return math.sqrt(float(squares) * n / (n - 1)) if n > 1 else math.inf
 
 
 def scored_rows(net, train, valid, train_weight=None, valid_weight=None):
@@ -27,28 +45,34 @@ def scored_rows(net, train, valid, train_weight=None, valid_weight=None):
     draws is another than that of one.
     """
     if valid is None:
-        name, u, weight = "train_score", train[:N_TRAINING_ROWS_SCORED], train_weight
-        n_groups = 1
+        u, weight, n_groups = train[:N_TRAINING_ROWS_SCORED], train_weight, 1
     else:
-        name, u, weight = "valid_score", valid, valid_weight
-        n_groups = -(-N_SCORED // (len(valid) * net.n_draws))
+        u, weight, n_groups = valid, valid_weight, -(-N_SCORED // (len(valid) * net.n_draws))
     shape = n_groups, net.n_draws, len(u), net.module_.n_components
     noise = torch.randn(shape, generator=net.generator_, device=net.device)
-    return ScoredRows(name, u, None if weight is None else weight[: len(u)], noise)
+    return ScoredRows(valid is not None, u, None if weight is None else weight[: len(u)].double(), noise)
 
 
 class EarlyStopping:
-    """The best weights so far, those at the start included, and whether to go on.
+    """The weights to keep, those at the start included, and whether to go on.
+
+    With `n_iter_no_change`, the model is scored after each epoch, and the best weights are kept. Without, it is scored
+    when training ends, and the last weights are kept, unless the held-out rows' mean gain over the start lies more than
+    two standard errors under zero. Few rows on which training can be checked are few that it can learn from: with less
+    than `FEW`, it has to be a standard error above zero.
 
     Parameters
     ----------
-    score : float
-        At the start, in nats per row.
+    scored : ScoredRows
+    scores : Tensor of shape (n,)
+        Of these rows at the start, in nats.
     weights : list of Tensor
         At the start.
+    epoch : int
+        Of the start.
     n_features : int
     n_iter_no_change : int or None
-        Epochs without a gain of `tol` after which training stops. None: it does not.
+        Epochs without a gain of `tol` after which training stops. None: the model is not scored after each epoch.
     tol : float
         In nats per row.
     kl_warmup : int
@@ -57,36 +81,61 @@ class EarlyStopping:
     Attributes
     ----------
     start, score, best_score : float
-        Scores at the start, of the last epoch and of the best one.
+        Scores at the start, the last one and that of the weights to keep.
     best_epoch, since_gain : int
-        The best epoch, and how many have passed since one gained `tol`.
+        The epoch of the weights to keep, and how many have passed since one gained `tol`.
     best : list of Tensor
-        The best weights.
+        The weights to keep.
     """
 
-    def __init__(self, score, weights, n_features, n_iter_no_change, tol, kl_warmup):
-        self.start = self.score = self.best_score = score
-        self.best_epoch, self.since_gain = 0, 0
+    def __init__(self, scored, scores, weights, *, epoch, n_features, n_iter_no_change, tol, kl_warmup):
+        self.scored, self.scores_at_start = scored, scores
+        self.start = self.score = self.best_score = scored.mean(scores)
+        self.best_epoch, self.since_gain = epoch, 0
         self.best = [tensor.clone() for tensor in weights]
         self.n_features, self.n_iter_no_change = n_features, n_iter_no_change
         self.tol, self.kl_warmup = tol, kl_warmup
-        self.is_finite = math.isfinite(score)
+        self.is_finite = math.isfinite(self.start)
 
     @classmethod
-    def of(cls, net, score, weights, valid):
-        """By the parameters of a net. Without validation rows training does not stop early."""
-        n_features = len(net.module_.shift)
-        patience = None if valid is None else net.n_iter_no_change
-        return cls(score, weights, n_features, patience, net.tol, net.kl_warmup)
+    def of(cls, net, scored, scores, weights):
+        """By the parameters of a net, whose history ends with the start."""
+        return cls(
+            scored,
+            scores,
+            weights,
+            epoch=len(net.history) - 1,
+            n_features=len(net.module_.shift),
+            n_iter_no_change=net.n_iter_no_change if net.early_stopping and scored.is_held_out else None,
+            tol=net.tol,
+            kl_warmup=net.kl_warmup,
+        )
 
-    def update(self, epoch, score, loss, weights):
-        """Note an epoch's score and training loss, and keep its weights if they are the best."""
-        self.score = score
-        self.is_finite = math.isfinite(score + loss)
-        self.since_gain = 0 if score > self.best_score + self.tol else self.since_gain + 1
-        if score > self.best_score:
-            self.best_score, self.best_epoch = score, epoch
+    def is_due(self, epoch, last):
+        """Whether the model is scored after this epoch, of which there are as many as `last` at most."""
+        return self.is_finite and (self.n_iter_no_change is not None or epoch == last)
+
+    def note_loss(self, loss):
+        """Note an epoch's training loss."""
+        self.is_finite = self.is_finite and math.isfinite(loss)
+
+    def update(self, epoch, scores, weights):
+        """Note the rows' scores after an epoch, and keep its weights if they are to be kept."""
+        self.score = self.scored.mean(scores)
+        self.is_finite = math.isfinite(self.score)
+        self.since_gain = 0 if self.score > self.best_score + self.tol else self.since_gain + 1
+        if not self.has_diverged(epoch) and self._are_to_be_kept(scores):
+            self.best_score, self.best_epoch = self.score, epoch
             copy_tensors(weights, self.best)
+
+    def _are_to_be_kept(self, scores):
+        if not self.scored.is_held_out:
+            return True
+        if self.n_iter_no_change is not None:
+            return self.score > self.best_score
+        gain = scores - self.scores_at_start
+        least = LEAST_GAIN_OF_FEW if len(gain) < FEW else LEAST_GAIN
+        return self.scored.mean(gain) > least * self.scored.standard_error(gain)
 
     def stops(self, epoch):
         """Whether training ends after this epoch: a number is not finite, or the score has not risen for long."""

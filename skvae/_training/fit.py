@@ -25,7 +25,9 @@ from .processes import is_distributed
 from .progress import ProgressLine
 from .validation import held_out_blocks, near_copies
 
-REFIT_BELOW = 10_000  # rows under which refit="auto" trains again on all of them
+REFIT_BELOW = 10_000  # rows under which refit="auto" goes on with all of them
+REFIT_SHARE = 6  # the part of the epochs before that a refit has: a sixth
+REFIT_PEAK = 0.4  # of the greatest learning rate
 
 
 @dataclass
@@ -39,6 +41,7 @@ class TrainingPhase:
     has_missing: bool
     epochs: int
     cycle: int
+    peak: float = 1.0  # share of the greatest learning rate
 
     def run(self, params, checkpoint=None, task=None):
         """Train, with a progress line if verbose, and tell scikit-learn's callbacks if there are any."""
@@ -53,6 +56,7 @@ class TrainingPhase:
                 self.data,
                 epochs=self.epochs,
                 cycle=self.cycle,
+                peak=self.peak,
                 weights=self.weights,
                 has_missing=self.has_missing,
                 checkpoint=None if checkpoint is None else checkpoint.phase(self.name),
@@ -173,13 +177,10 @@ def phases(params, data, seed, previous=None):
     yield TrainingPhase("fit", net, rows, weights, data.has_missing, params.max_iter, params.max_iter)
 
     chosen = net
-    if should_refit(params, len(data), previous) and not net.interrupted_:
-        again = new_net(params, data, seed)
-        start_linear(again, params, every.u, every.weight, data.has_missing)
-        weights = with_mean_one(every.weight), None
-        yield TrainingPhase(
-            "refit", again, (every.u, None), weights, data.has_missing, net.best_epoch_, params.max_iter
-        )
+    if should_refit(params, data, previous) and not net.interrupted_:
+        again = net_for_refit(params, data, seed, net, every)
+        rows, weights, epochs = (every.u, None), (with_mean_one(every.weight), None), -(-net.best_epoch_ // REFIT_SHARE)
+        yield TrainingPhase("refit", again, rows, weights, data.has_missing, epochs, epochs, REFIT_PEAK)
         net.interrupted_ = again.interrupted_
         chosen = net if again.diverged_ or again.interrupted_ else again
     is_trained = previous is None or params.max_iter > 0
@@ -190,12 +191,27 @@ def phases(params, data, seed, previous=None):
 
 def with_validation_rows(net, params, data, seed):
     """The data with the rows that are held out, if any are, and with the groups of copies among the rows."""
-    if not validates(params):
+    if not validates(params, data):
+        if params.early_stopping and params.max_iter:
+            raise ValueError(
+                "early_stopping=True needs validation rows: a validation_fraction that is not None, or X_val."
+            )
         return replace(data, held_out=None, validation=None)
     if data.held_out is not None or data.validation is not None:
         return data
     groups = copies_among(net, data) if data.groups is None else data.groups
     return replace(data, groups=groups, held_out=held_out_blocks(len(data), params.validation_fraction, seed, groups))
+
+
+def net_for_refit(params, data, seed, net, every):
+    """The net that goes on from a trained one with all rows: from its weights or, if those are the start, anew."""
+    again = new_net(params, data, seed)
+    again.history_ = type(net.history)(dict(row) for row in list(net.history)[: net.best_epoch_ + 1])
+    if net.best_epoch_:
+        again.module_.load_state_dict(net.module_.state_dict())
+    else:
+        start_linear(again, params, every.u, every.weight, data.has_missing)
+    return again
 
 
 def copies_among(net, data):
@@ -245,15 +261,15 @@ def pass_once(params, data, seed, net=None):
     return net
 
 
-def validates(params):
-    """Whether rows are held out."""
-    return params.early_stopping and params.max_iter > 0
+def validates(params, data):
+    """Whether there are validation rows."""
+    return params.max_iter > 0 and (params.validation_fraction is not None or data.validation is not None)
 
 
-def should_refit(params, n_rows, previous=None):
-    """Whether training is repeated on all rows."""
-    refit = n_rows < REFIT_BELOW if params.refit == "auto" else params.refit
-    return refit and validates(params) and previous is None
+def should_refit(params, data, previous=None):
+    """Whether training goes on with all rows, where some were held out."""
+    refit = len(data) < REFIT_BELOW if params.refit == "auto" else params.refit
+    return refit and validates(params, data) and data.validation is None and previous is None
 
 
 def has_noise_phase(params):
@@ -277,10 +293,17 @@ def batch_size(params, n_rows):
     return int(np.clip(2 ** round(np.log2(max(1, n_rows / 32))), 16, 256))
 
 
+def weight_decay(params, n_rows):
+    """With fewer rows there are fewer steps, and more to learn by heart."""
+    if params.weight_decay != "auto":
+        return params.weight_decay
+    return float(np.clip(130 / n_rows, 0.1, 3.0))
+
+
 def new_net(params, data, seed):
     """An initialised net with the scaling of the rows, without the linear start."""
     mean, scale = column_scaling(data.rows, data.weight, data.has_missing)
-    return net_of(params, mean, scale, batch_size(params, len(data)), seed)
+    return net_of(params, mean, scale, batch_size(params, len(data)), weight_decay(params, len(data)), seed)
 
 
 def module_of(params, mean, scale, seed):
@@ -295,11 +318,11 @@ def n_weights(params, n_features):
     return sum(p.numel() for p in module.parameters())
 
 
-def net_of(params, mean, scale, n_rows_per_batch, seed):
+def net_of(params, mean, scale, n_rows_per_batch, decay, seed):
     """An initialised net with this scaling of the columns, without the linear start."""
     given = params.net_params or {}
     adamw = {
-        "optimizer__weight_decay": params.weight_decay,
+        "optimizer__weight_decay": decay,
         "optimizer__param_groups": [("likelihood.*", {"weight_decay": 0.0})],
     }
     options = {
@@ -323,7 +346,8 @@ def net_of(params, mean, scale, n_rows_per_batch, seed):
 
 def blank_net(params, state, seed):
     """A net made with these parameters and a state's scaling, still to be given the state."""
-    return net_of(params, state["column_mean"], state["column_scale"], state["batch_size"], seed)
+    decay = 0.0  # which the state has, too
+    return net_of(params, state["column_mean"], state["column_scale"], state["batch_size"], decay, seed)
 
 
 def net_from_state(params, state, seed):

@@ -3,9 +3,9 @@
 It differs from `skorch.NeuralNet` in these points. Data are tensors, (train, validation or None), and batches are
 slices of them, so that nothing is collated row by row. Losses stay on the device until an epoch ends, so that no batch
 waits for the host. Shuffle and noise come from a private generator. The learning rate follows one cycle. A step is
-captured in a CUDA graph where there is a GPU. The weights kept are the best on the validation rows, the start included.
-Training that diverges ends with the best weights and a warning. Batch-level callbacks run only where a callback defines
-them. Ctrl-C is noted in `interrupted_`, so that the estimator can pass it on.
+captured in a CUDA graph where there is a GPU. Which weights are kept is `EarlyStopping`'s rule.
+Training that diverges ends with weights from before and a warning. Batch-level callbacks run only where a callback
+defines them. Ctrl-C is noted in `interrupted_`, so that the estimator can pass it on.
 """
 
 import inspect
@@ -48,8 +48,10 @@ class VAENet(NeuralNet):
         Draws of z per row and step.
     lr_scheduler : callable or None
         Share of the learning rate as a function of the share of steps done. None: constant.
+    early_stopping : bool
+        Whether validation rows are scored after each epoch, and the best weights kept.
     n_iter_no_change : int
-        Epochs without a gain of `tol` nats on the validation rows after which training stops.
+        Epochs without a gain of `tol` nats on the validation rows after which training then stops.
     tol : float
     kl_warmup : int
         Epochs over which the share of the objective's beta rises from 0 to 1. Scores are always at 1.
@@ -71,6 +73,7 @@ class VAENet(NeuralNet):
         optimizer=AdamW,
         n_draws=1,
         lr_scheduler=one_cycle,
+        early_stopping=False,
         n_iter_no_change=10,
         tol=0.0,
         kl_warmup=0,
@@ -84,6 +87,7 @@ class VAENet(NeuralNet):
         super().__init__(module, criterion, optimizer=optimizer, train_split=train_split, verbose=verbose, **kwargs)
         self.n_draws = n_draws
         self.lr_scheduler = lr_scheduler
+        self.early_stopping = early_stopping
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.kl_warmup = kl_warmup
@@ -148,7 +152,7 @@ class VAENet(NeuralNet):
             if self.kl_warmup:
                 self.training_step_.kl_scale.fill_(kl_scale(epoch, i, len(iterator), self.kl_warmup))
             if self.lr_scheduler is not None and self.n_steps_ is not None:
-                self._set_learning_rate(self.lr_scheduler(self.n_taken_ / self.n_steps_))
+                self._set_learning_rate(self.peak_ * self.lr_scheduler(self.n_taken_ / self.n_steps_))
             if needs_closure:
                 self.notify("on_batch_begin", batch=batch, training=training)
                 step = step_fn(batch, has_missing=has_missing)
@@ -185,18 +189,20 @@ class VAENet(NeuralNet):
                 group["lr"] = rate
 
     @torch.no_grad()
-    def evaluate(self, u, eps, weight=None, has_missing=False):
-        """Mean objective of the rows u in nats at full beta and without free bits, for noise eps (..., n, d)."""
+    def score_rows(self, u, eps, has_missing=False):
+        """Objective of each of the rows u in nats at full beta and without free bits, for noise eps (..., n, d).
+
+        The objective's penalty, which is of all rows together, is taken off each.
+        """
         self._set_training(False)
         size = rows_per_block(u.shape[1] * eps.shape[:-2].numel())
-        total, z = 0.0, []
+        objective, z = [], []
         for rows in blocks(len(u), size):
             output = self.infer(u[rows], eps[..., rows, :], has_missing)
-            objective = self.criterion_.rows(output)
-            total += objective.sum() if weight is None else objective @ weight[rows]
+            objective.append(self.criterion_.rows(output))
             z.append(output.z)
-        penalty = self.criterion_.penalty(torch.cat(z, dim=-2))  # of all rows together, whatever the blocks are
-        return float(total / (len(u) if weight is None else weight.sum()) - penalty) - self.module_.log_volume
+        penalty = self.criterion_.penalty(torch.cat(z, dim=-2))
+        return torch.cat(objective).double() - penalty - self.module_.log_volume
 
     def fit_loop(
         self,
@@ -205,6 +211,7 @@ class VAENet(NeuralNet):
         epochs=None,
         *,
         cycle=None,
+        peak=1.0,
         weights=(None, None),
         has_missing=False,
         checkpoint=None,
@@ -212,8 +219,7 @@ class VAENet(NeuralNet):
     ):
         """Train for `epochs` (default max_epochs), the first of a learning-rate cycle of `cycle` epochs.
 
-        With validation rows, the weights kept are those that scored best on them, the start included; without, the
-        last. If training has diverged (`EarlyStopping.has_diverged`), the best weights are kept in either case.
+        `EarlyStopping` says which weights are kept, and when training ends.
 
         Parameters
         ----------
@@ -221,6 +227,8 @@ class VAENet(NeuralNet):
             Training rows, and validation rows or None.
         y : ignored
         epochs, cycle : int or None
+        peak : float
+            Share of the learning rate that the cycle rises to.
         weights : tuple
             Those of the training rows, of mean 1, and of the validation rows, or None for these.
         has_missing : bool
@@ -231,22 +239,30 @@ class VAENet(NeuralNet):
         train, valid = self.get_split_datasets(X)
         iterator = self.get_iterator(train, training=True, weight=weights[0])
         self.interrupted_ = False
-        self.n_taken_, self.n_steps_ = 0, cycle and cycle * len(iterator)
+        self.n_taken_, self.n_steps_, self.peak_ = 0, cycle and cycle * len(iterator), peak
         self._set_learning_rate(1.0)
         scored = scored_rows(self, train, valid, *weights)
-
-        def score():
-            return self.evaluate(scored.u, scored.noise, scored.weight, has_missing)
-
-        early_stopping = EarlyStopping.of(self, score(), self.state_tensors, valid)
+        start = self.score_rows(scored.u, scored.noise, has_missing)
         if not self.history:
             self.history.new_epoch()
             self.history.record("epoch", 0)
-            self.history.record(scored.name, early_stopping.score)
+            self.history.record(scored.name, scored.mean(start))
+        early_stopping = EarlyStopping.of(self, scored, start, self.state_tensors)
         last = len(self.history) - 1 + (self.max_epochs if epochs is None else epochs)
         is_over = checkpoint is not None and checkpoint.resume(self, early_stopping)
-        loss = self.history[-1].get("train_loss", 0.0) if is_over else 0.0
-        early_stopping.is_finite = math.isfinite(early_stopping.score + loss)
+        early_stopping.is_finite = math.isfinite(early_stopping.score)
+        if is_over:
+            early_stopping.note_loss(self.history[-1].get("train_loss", 0.0))
+
+        def score():
+            scores = self.score_rows(scored.u, scored.noise, has_missing)
+            early_stopping.update(len(self.history) - 1, scores, self.state_tensors)
+            self.history.record(scored.name, early_stopping.score)
+
+        def score_at_the_end():
+            if early_stopping.is_finite and scored.name not in self.history[-1]:
+                score()
+
         try:
             while not is_over and len(self.history) <= last and not early_stopping.stops(len(self.history) - 1):
                 begin = time.perf_counter()
@@ -256,8 +272,9 @@ class VAENet(NeuralNet):
                 self.run_single_epoch(
                     iterator, training=True, prefix="train", step_fn=self.train_step, has_missing=has_missing
                 )
-                early_stopping.update(epoch, score(), self.history[-1, "train_loss"], self.state_tensors)
-                self.history.record(scored.name, early_stopping.score)
+                early_stopping.note_loss(self.history[-1, "train_loss"])
+                if early_stopping.is_due(epoch, last):
+                    score()
                 self.history.record("dur", time.perf_counter() - begin)
                 if not early_stopping.is_finite:
                     break
@@ -267,15 +284,16 @@ class VAENet(NeuralNet):
                     break
                 if checkpoint is not None:
                     checkpoint.keep(self, early_stopping)
+            score_at_the_end()
             if checkpoint is not None and not is_over:
                 checkpoint.keep(self, early_stopping, over=True)
         except KeyboardInterrupt:
             self.interrupted_ = True
-            if scored.name not in self.history[-1]:
+            if len(self.history) > 1 and "dur" not in self.history[-1]:
                 self.history.pop()  # the epoch is not complete
+            score_at_the_end()
         self._note_outcome(early_stopping)
-        if self.diverged_ or valid is not None:
-            copy_tensors(early_stopping.best, self.state_tensors)
+        copy_tensors(early_stopping.best, self.state_tensors)
         self._set_training(False)
         return self
 

@@ -12,14 +12,15 @@ class ProgressLine(Callback):
         self.description = description
 
     def on_train_begin(self, net, **kwargs):
+        self.first_ = max(len(net.history) - 1, 0)  # a phase may go on from the one before
         self.bar_ = tqdm(total=self.n_epochs, desc=self.description, unit="epoch")
 
     def on_epoch_end(self, net, **kwargs):
         names = {"train_loss": "train loss", "valid_score": "validation score"}
         row = net.history[-1]
         self.bar_.set_postfix({shown: f"{row[key]:.2f}" for key, shown in names.items() if key in row})
-        self.bar_.update(row["epoch"] - self.bar_.n)  # the phase may go on from a checkpoint
+        self.bar_.update(row["epoch"] - self.first_ - self.bar_.n)  # or from a checkpoint
 
     def on_train_end(self, net, **kwargs):
         self.bar_.close()
-        del self.bar_
+        del self.bar_, self.first_

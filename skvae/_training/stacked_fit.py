@@ -25,14 +25,11 @@ class StackedModel:
         self.batches = net.get_iterator(self.train, training=True, weight=phase.weights[0])
         net.interrupted_, net.n_taken_, net.n_steps_ = False, 0, phase.cycle * len(self.batches)
         net._set_learning_rate(1.0)
-        self.rate = net.optimizer_.param_groups[0]["initial_lr"]
+        self.rate = phase.peak * net.optimizer_.param_groups[0]["initial_lr"]
         # Draws from the generator at the moment at which a net that is alone draws.
         self.scored = scored_rows(net, self.train, self.valid, *phase.weights)
-        weight = self.scored.weight
-        if weight is None:
-            weight = torch.ones(len(self.scored.u), device=self.scored.u.device)
-        self.normalized_weight = weight / weight.sum()
-        self.epoch = 0
+        self.epoch = max(len(net.history) - 1, 0)
+        self.last = self.epoch + phase.epochs
 
     def kl_scale(self, i):
         """Weight of the KL term, beta included, in step i of an epoch."""
@@ -44,39 +41,43 @@ class StackedModel:
         net.n_taken_ += 1
         return self.rate * net.lr_scheduler(net.n_taken_ / net.n_steps_)
 
-    def begin(self, objective, weights):
+    def begin(self, scores, weights):
         """Record the start."""
-        score = objective - self.net.module_.log_volume
-        self.early_stopping = EarlyStopping.of(self.net, score, [weights], self.valid)
-        self._record(score)
+        if not self.net.history:
+            self._record()
+            self.net.history.record(self.scored.name, self.scored.mean(scores))
+        self.early_stopping = EarlyStopping.of(self.net, self.scored, scores, [weights])
 
-    def end_epoch(self, objective, weights, totals, seconds):
-        """Record an epoch, and keep its weights if they are the best."""
-        net, score = self.net, objective - self.net.module_.log_volume
-        self._record(score, totals, seconds)
-        self.early_stopping.update(self.epoch, score, net.history[-1, "train_loss"], [weights])
+    def end_epoch(self, totals, seconds):
+        """Record an epoch."""
+        self._record()
+        self.net._record_means(totals, len(self.train))
+        self.early_stopping.note_loss(self.net.history[-1, "train_loss"])
+        self.net.history.record("dur", seconds)
 
-    def _record(self, score, totals=None, seconds=None):
-        history = self.net.history
-        history.new_epoch()
-        history.record("epoch", self.epoch)
-        if totals is not None:
-            self.net._record_means(totals, len(self.train))
-        history.record(self.scored.name, score)
-        if seconds is not None:
-            history.record("dur", seconds)
+    def _record(self):
+        self.net.history.new_epoch()
+        self.net.history.record("epoch", self.epoch)
+
+    @property
+    def is_due(self):
+        """Whether it is scored after this epoch."""
+        return self.early_stopping.is_due(self.epoch, self.last)
+
+    def update(self, scores, weights):
+        """Record the scores after an epoch, and keep its weights if they are to be kept."""
+        self.early_stopping.update(self.epoch, scores, [weights])
+        self.net.history.record(self.scored.name, self.early_stopping.score)
 
     @property
     def is_over(self):
-        return self.epoch >= self.phase.epochs or self.early_stopping.stops(self.epoch)
+        return self.epoch >= self.last or self.early_stopping.stops(self.epoch)
 
-    def end(self, weights, stack):
+    def end(self, stack):
         """Give the net its weights, and what it tells of training."""
-        net = self.net
-        net._note_outcome(self.early_stopping)
-        keeps_best = net.diverged_ or self.valid is not None
-        stack.give_parameters(net, self.early_stopping.best[0] if keeps_best else weights)
-        net._set_training(False)
+        self.net._note_outcome(self.early_stopping)
+        stack.give_parameters(self.net, self.early_stopping.best[0])
+        self.net._set_training(False)
 
 
 def padded(tensors, dim):
@@ -96,7 +97,7 @@ def padded_with_zeros(weights):
 
 
 class StackedScores:
-    """The scores of stacked models on their validation rows: those with rows and noise of one shape at once."""
+    """The rows' scores of stacked models: of those with rows and noise of one shape at once."""
 
     def __init__(self, models):
         places_by_shape: dict[torch.Size, list[list[int]]] = defaultdict(list)
@@ -107,48 +108,49 @@ class StackedScores:
             if not parts or len(parts[-1]) == at_once:
                 parts.append([])
             parts[-1].append(place)
-        self.n, self.parts = len(models), []
+        self.models, self.parts = models, []
         for places in (part for parts in places_by_shape.values() for part in parts):
             these = [models[place] for place in places]
             u = torch.stack([model.scored.u for model in these])
             noise = torch.stack([model.scored.noise for model in these])
-            normalized_weight = torch.stack([model.normalized_weight for model in these])
             beta = u.new_tensor([model.net.criterion_.beta for model in these])
-            self.parts.append((places, u, noise, normalized_weight, beta))
+            self.parts.append((places, u, noise, beta))
 
-    def __call__(self, stack):
-        """The mean objective of each model, a list."""
-        scores = [0.0] * self.n
+    def __call__(self, stack, wanted):
+        """Yield the place, the scores and the weights of each model that is wanted, a set of places."""
         for places, *rows in self.parts:
-            for place, score in zip(places, stack.evaluate(places, *rows).tolist(), strict=True):
-                scores[place] = score
-        return scores
+            if wanted.intersection(places):
+                for place, scores in zip(places, stack.score_rows(places, *rows), strict=True):
+                    if place in wanted:
+                        yield place, scores - self.models[place].net.module_.log_volume, stack.flat[place]
 
 
 def train_stacked(phases):
     """Train the nets of phases of one shape side by side: `VAENet.fit_loop` for all of them."""
     models = [StackedModel(phase) for phase in phases]
-    stack, scores = StackedModels([model.net for model in models]), StackedScores(models)
-    for model, score, weights in zip(models, scores(stack), stack.flat, strict=True):
-        model.begin(score, weights)
+    stack, score = StackedModels([model.net for model in models]), StackedScores(models)
+    for place, scores, weights in score(stack, set(range(len(models)))):
+        models[place].begin(scores, weights)
     while models:
         is_over = [model.is_over for model in models]
         if any(is_over):
-            for model, ends, weights in zip(models, is_over, stack.flat, strict=True):
+            for model, ends in zip(models, is_over, strict=True):
                 if ends:
-                    model.end(weights, stack)
+                    model.end(stack)
             kept = [place for place, ends in enumerate(is_over) if not ends]
             if not kept:
                 break
             models, stack = [models[place] for place in kept], stack.select(kept)
-            scores = StackedScores(models)
+            score = StackedScores(models)
         begin = time.perf_counter()
         for model in models:
             model.epoch += 1
         totals = run_epoch(stack, models)
         seconds = (time.perf_counter() - begin) / len(models)
-        for model, score, weights, sums in zip(models, scores(stack), stack.flat, totals, strict=True):
-            model.end_epoch(score, weights, sums, seconds)
+        for model, sums in zip(models, totals, strict=True):
+            model.end_epoch(sums, seconds)
+        for place, scores, weights in score(stack, {place for place, model in enumerate(models) if model.is_due}):
+            models[place].update(scores, weights)
 
 
 def run_epoch(stack, models):

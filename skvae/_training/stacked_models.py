@@ -132,12 +132,11 @@ class StackedModels:
             update_adamw(weights, gradients, first, second, counts, lr=rate, weight_decay=decay, **self.options)
 
     @torch.no_grad()
-    def evaluate(self, places, u, eps, normalized_weight, beta):
-        """Mean objective of rows at full beta for the models at `places`: `VAENet.evaluate` before its `log_volume`."""
+    def score_rows(self, places, u, eps, beta):
+        """Objective (m, n) of rows at full beta for the models at `places`: `VAENet.score_rows`."""
 
         def objective_of_rows(parameters, buffers, u, eps, beta):
             return self.objective.rows(self._output(parameters, buffers, u, eps), beta)
 
         buffers = {name: buffer[places] for name, buffer in self.buffers.items()}
-        objective = vmap(objective_of_rows)(self.parameters(self.flat[places]), buffers, u, eps, beta)
-        return (objective * normalized_weight).sum(1)
+        return vmap(objective_of_rows)(self.parameters(self.flat[places]), buffers, u, eps, beta).double()

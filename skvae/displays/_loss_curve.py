@@ -56,7 +56,8 @@ class LossCurveDisplay(Display):
         """Draw the losses in the ``history_`` of a fitted VAETransformer.
 
         The training loss is the mean over an epoch, with the `beta` and `free_bits` of training. The loss of validation
-        rows (or, without them, of a few training rows) is their score after the epoch, with its sign changed.
+        rows (or, without them, of a few training rows) is their score after an epoch, with its sign changed: points,
+        where only the start and the end were scored.
 
         Parameters
         ----------
@@ -77,11 +78,11 @@ class LossCurveDisplay(Display):
         def column(key: str) -> Floats:
             return np.array([row.get(key, np.nan) for row in history], dtype=float)  # the start has no training loss
 
-        score = "valid_score" if "valid_score" in history[0] else "train_score"
-        name = {"valid_score": "validation rows", "train_score": "a few training rows"}[score]
+        names = {"valid_score": "validation rows", "train_score": "a few training rows"}
+        scores = {name: -column(key) for key, name in names.items() if any(key in row for row in history)}
         return cls(
             epoch=np.array([row["epoch"] for row in history]),
-            losses={"training": column("train_loss"), name: -column(score)},
+            losses={"training": column("train_loss"), **scores},
             kl=column("train_kl") if kl else None,
             best_epoch=estimator.best_iter_,
         ).plot(ax, **kwargs)
@@ -104,7 +105,9 @@ class LossCurveDisplay(Display):
         plt = self._open(ax)
         self.lines_, self.best_line_, self.kl_ax_, self.kl_line_ = [], None, None, None
         for color, (name, loss) in zip(COLORS, self.losses.items(), strict=False):
-            self.lines_ += self.ax_.plot(self.epoch, loss, **style(plt.Line2D, kwargs, color=color, label=name))
+            marker = "o" if np.isnan(loss[1:]).any() else "None"  # what few epochs have makes no line
+            own = {"color": color, "label": name, "marker": marker}
+            self.lines_ += self.ax_.plot(self.epoch, loss, **style(plt.Line2D, kwargs, **own))
         handles = [*self.lines_]
         if self.best_epoch is not None:
             label = f"kept: epoch {self.best_epoch}"

@@ -40,7 +40,7 @@ def vae(frame):
 @pytest.fixture(scope="module")
 def plain(spectra):
     """Fitted to an array, without validation rows."""
-    return VAETransformer(2, **small(max_iter=2, early_stopping=False)).fit(spectra[:80])
+    return VAETransformer(2, **small(max_iter=2, validation_fraction=None)).fit(spectra[:80])
 
 
 @pytest.fixture(autouse=True)
@@ -125,12 +125,23 @@ def test_loss_curve(vae, plain):
     epochs = [row["epoch"] for row in history]
     assert list(train.get_xdata()) == [0, *epochs] and np.isnan(train.get_ydata()[0])
     np.testing.assert_array_equal(train.get_ydata()[1:], [row["train_loss"] for row in history])
-    np.testing.assert_array_equal(valid.get_ydata(), [-row["valid_score"] for row in vae.history_])
+    np.testing.assert_array_equal(valid.get_ydata(), [-row.get("valid_score", np.nan) for row in vae.history_])
+    assert valid.get_marker() == "o" and np.isfinite(valid.get_ydata()).sum() == 2  # the start and the end
     np.testing.assert_array_equal(display.kl_line_.get_ydata()[1:], [row["train_kl"] for row in history])
     assert list(display.best_line_.get_xdata()) == [vae.best_iter_] * 2
     assert "nats" in display.ax_.get_ylabel() and "nats" in display.kl_ax_.get_ylabel()
     _, score = displays.LossCurveDisplay.from_estimator(plain).lines_
-    np.testing.assert_array_equal(score.get_ydata(), [-row["train_score"] for row in plain.history_])
+    np.testing.assert_array_equal(score.get_ydata(), [-row.get("train_score", np.nan) for row in plain.history_])
+
+
+def test_loss_curve_of_scores_after_each_epoch_and_of_training_that_went_on(spectra):
+    watched = VAETransformer(2, **small(early_stopping=True)).fit(spectra[:80])
+    _, score = displays.LossCurveDisplay.from_estimator(watched).lines_
+    np.testing.assert_array_equal(score.get_ydata(), [-row["valid_score"] for row in watched.history_])
+    assert score.get_marker() == "None"
+    lines = displays.LossCurveDisplay.from_estimator(watched.partial_fit(spectra[:80])).lines_
+    assert [line.get_label() for line in lines] == ["training", "validation rows", "a few training rows"]
+    assert len(lines[0].get_xdata()) == 1 + watched.n_iter_
 
 
 # Latent space

@@ -109,8 +109,8 @@ def test_q_limit_of_few_rows_that_were_fitted_closely():
     to within 3 %; without either, a fifth and more of new rows are false alarms."""
     train, new = linear_rows(40)[0], linear_rows(4000, seed=1)[0]
     limits = []
-    for early_stopping in (False, True):
-        vae = VAETransformer(8, **small(max_iter=60, hidden_layer_sizes=(64,), early_stopping=early_stopping))
+    for fraction in (None, 0.1):
+        vae = VAETransformer(8, **small(max_iter=60, hidden_layer_sizes=(64,), validation_fraction=fraction))
         q = vae.fit(train).q_residuals(new)
         limits.append(np.mean(q > vae.q_residuals_limit()))
         held_out = np.mean(q[200:] > vae.q_residuals_limit(X=new[:200]))

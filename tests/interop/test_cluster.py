@@ -94,7 +94,7 @@ def test_a_worker_that_is_killed_in_mid_search_costs_its_task_alone(X, tmp_path,
     joblib puts each array of over a kilobyte on one worker, whose death would lose it, unless `scatter` names it; and
     dask's memory manager, in time, leaves one copy of what is on all.
     """
-    slow = {"max_iter": 60, "early_stopping": False}
+    slow = {"max_iter": 60, "validation_fraction": None}
     folds = list(KFold(2).split(X))
     here = search(X, folds, **slow)
     with cluster(tmp_path) as client, parallel_config("dask", scatter=[X, *chain(*folds)]):

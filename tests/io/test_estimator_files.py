@@ -102,7 +102,7 @@ SETTINGS = {
     "conv2d": {"encoder": "conv2d", "decoder": "conv2d", "input_shape": (1, 4, 5)},
     "init random": {"init": "random"},
     "linear": {"hidden_layer_sizes": []},
-    "not refitted": {"refit": False, "early_stopping": False},
+    "not refitted": {"refit": False, "validation_fraction": None},
     "diverged": {"learning_rate_init": 1e6},
     "no training": {"max_iter": 0},
     "numpy's numbers": {"beta": np.float64(0.5), "max_iter": np.int64(2), "early_stopping": np.bool_(False)},

@@ -172,7 +172,7 @@ class CountsBatches(Callback):
 @pytest.mark.parametrize("has_hook", [False, True])
 @pytest.mark.parametrize("optimizer", [partial(torch.optim.SGD, foreach=False), PlainDescent, NeedsClosure])
 def test_any_optimizer_takes_the_steps_of_gradient_descent(spectra, optimizer, has_hook):
-    settings = small(max_iter=2, learning_rate_init=1e-6, early_stopping=False)
+    settings = small(max_iter=2, learning_rate_init=1e-6, validation_fraction=None)
     callback = CountsBatches()
     callbacks = [callback] if has_hook else None
     ours, theirs = (

@@ -17,6 +17,8 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from skvae import VAETransformer
 from skvae._data.rows import Rows, WeightedRows
+from skvae._training.early_stopping import EarlyStopping as Stopping
+from skvae._training.early_stopping import ScoredRows
 from skvae._training.fit import fit_model, new_net, start_linear, to_device
 from skvae._training.schedules import one_cycle
 from skvae._training.validation import blocked_validation_split
@@ -26,7 +28,7 @@ from ..conftest import curved_spectra, small
 
 def test_engine_takes_the_steps_of_a_plain_torch_loop(spectra):
     """Same weights, rows and noise: the same weights after two epochs, to rounding."""
-    params = VAETransformer(3, **small(max_iter=2, early_stopping=False, weight_decay=0.1))
+    params = VAETransformer(3, **small(max_iter=2, learning_rate_init=1e-3, weight_decay=0.1))
     net = new_net(params, WeightedRows(Rows(spectra)), seed=5)
     u = to_device(net, Rows(spectra))
     start_linear(net, params, u)
@@ -79,7 +81,7 @@ def test_never_worse_than_the_start_where_there_is_nothing_to_gain():
 
 
 def test_the_kept_weights_are_the_best_on_validation_rows(spectra):
-    vae = VAETransformer(2, **small(max_iter=12, refit=False)).fit(spectra)
+    vae = VAETransformer(2, **small(max_iter=12, early_stopping=True, refit=False)).fit(spectra)
     scores = [row["valid_score"] for row in vae.history_]
     assert vae.best_iter_ == int(np.argmax(scores))
     assert vae.net_.best_score_ == max(scores)
@@ -87,16 +89,68 @@ def test_the_kept_weights_are_the_best_on_validation_rows(spectra):
     assert {"epoch", "train_loss", "train_kl", "valid_score", "dur"} <= set(vae.history_[-1])
 
 
-def test_refit_uses_all_rows_for_the_best_number_of_epochs(spectra):
+def test_by_default_the_last_weights_of_a_whole_cycle_are_kept(spectra):
+    """Validation rows are scored at the start and at the end only."""
+    vae = VAETransformer(2, **small(max_iter=12, n_iter_no_change=1, refit=False)).fit(spectra)
+    assert vae.best_iter_ == vae.n_iter_ == 12
+    assert [row["epoch"] for row in vae.history_ if "valid_score" in row] == [0, 12]
+    assert vae.net_.best_score_ == vae.history_[-1]["valid_score"] > vae.history_[0]["valid_score"]
+
+
+def scores_of_rows(gains):
+    scored = ScoredRows(True, torch.zeros(len(gains), 9), None, None)
+    options = {"n_features": 9, "n_iter_no_change": None, "tol": 0.0, "kl_warmup": 0}
+    early_stopping = Stopping(scored, torch.zeros(len(gains)).double(), [torch.zeros(1)], epoch=0, **options)
+    early_stopping.update(5, torch.tensor(gains).double(), [torch.ones(1)])
+    return early_stopping
+
+
+@pytest.mark.parametrize(
+    "n, shift, is_kept", [(50, 0.0, True), (50, -1.9, True), (50, -2.1, False), (5, 0.9, False), (5, 1.1, True)]
+)
+def test_the_start_is_kept_where_the_mean_gain_lies_under_zero_or_few_rows_do_not_prove_it(n, shift, is_kept):
+    """In standard errors: two under zero or, with few rows, not one above."""
+    gains = np.random.RandomState(0).randn(n)
+    gains = gains - gains.mean() + shift * gains.std(ddof=1) / np.sqrt(n)
+    kept = scores_of_rows(gains.tolist())
+    assert kept.best_epoch == (5 if is_kept else 0) and kept.best[0].item() == is_kept
+
+
+def test_standard_error_of_weighted_scores_is_that_of_repeated_rows():
+    """To the factor n / (n - 1)."""
+    scores, weight = torch.randn(6, dtype=torch.float64), torch.tensor([1.0, 2, 1, 3, 1, 1], dtype=torch.float64)
+    own = ScoredRows(True, None, weight, None)
+    assert own.mean(scores) == pytest.approx(np.average(scores, weights=weight))
+    linearised = (weight * (scores - own.mean(scores))).square().sum().sqrt() / weight.sum()
+    assert own.standard_error(scores) == pytest.approx(float(linearised) * np.sqrt(6 / 5))
+    even = ScoredRows(True, None, None, None)
+    assert even.standard_error(scores) == pytest.approx(float(scores.std()) / np.sqrt(6))
+
+
+def test_refit_goes_on_from_the_kept_weights_with_all_rows(spectra):
+    """For a sixth as many epochs; its history is that of the net before, and its own."""
     data = WeightedRows(Rows(spectra))
-    result = fit_model(VAETransformer(2, **small(refit=True)), data, seed=0)
-    assert result.net is not result.selection and len(result.net.history) - 1 == result.selection.best_epoch_
+    result = fit_model(VAETransformer(2, **small(max_iter=12, refit=True)), data, seed=0)
+    assert result.net is not result.selection and result.selection.best_epoch_ == 12
+    assert [row["epoch"] for row in result.net.history] == [*range(15)]
+    own, before = result.net.module_.decoder.parameters(), result.selection.module_.decoder.parameters()
+    change = torch.cat([(a - b).detach().flatten() for a, b in zip(own, before, strict=True)]).abs()
+    assert 0 < change.max() < 2 * 19 * 0.4 * 3e-3 * 1.5  # AdamW's steps are hardly longer than its rate
     result = fit_model(VAETransformer(2, **small(refit=False)), data, seed=0)
     assert result.net is result.selection and len(np.unique(result.held_out)) == np.ceil(0.1 * len(spectra))
 
 
+def test_where_the_start_is_kept_the_refit_is_the_start_of_all_rows():
+    """Rows of pure noise, on which a long training at a high rate does worse."""
+    rows = np.random.RandomState(0).randn(80, 30)
+    settings = {"likelihood": "gaussian_isotropic", "random_state": 0, "device": "cpu"}
+    vae = VAETransformer(4, learning_rate_init=0.02, max_iter=60, weight_decay=0.0, **settings).fit(rows)
+    assert vae.best_iter_ == 0 and vae.n_iter_ == 60
+    assert vae.score(rows) == VAETransformer(4, max_iter=0, **settings).fit(rows).score(rows)
+
+
 def test_stops_when_the_validation_score_no_longer_improves(spectra):
-    vae = VAETransformer(2, **small(max_iter=50, n_iter_no_change=3, tol=1e6)).fit(spectra)
+    vae = VAETransformer(2, **small(max_iter=50, early_stopping=True, n_iter_no_change=3, tol=1e6)).fit(spectra)
     assert vae.n_iter_ == 3
 
 
@@ -215,7 +269,7 @@ def test_interruption_is_passed_on_and_leaves_the_best_so_far(spectra):
 
 class InterruptRefit(Callback):
     def on_batch_end(self, net, **kwargs):
-        if "train_score" in net.history[0]:
+        if len(net.history) > 6:  # five epochs were before it
             raise KeyboardInterrupt
 
 
