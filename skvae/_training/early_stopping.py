@@ -19,7 +19,8 @@ class ScoredRows:
     is_held_out: bool
     u: Any  # (n, p), Tensor or StreamedRows
     weight: torch.Tensor | None  # (n,)
-    noise: torch.Tensor  # (groups, draws, n, d)
+    noise: torch.Tensor  # (repetitions, draws, n, d)
+    groups: torch.Tensor | None = None  # (n,), numbered from 0
 
     @property
     def name(self):
@@ -30,27 +31,34 @@ class ScoredRows:
         """Mean of the rows' scores (n,), a float."""
         return float(scores.mean() if self.weight is None else scores @ self.weight / self.weight.sum())
 
+    def n_independent(self, scores):
+        """How many of the rows with these scores are not copies of each other."""
+        return len(scores) if self.groups is None else int(self.groups.max()) + 1
+
     def standard_error(self, scores):
-        """Standard error of their mean; infinite for a single row."""
+        """Standard error of their mean, of which a group's rows say one thing; infinite for a single row or group."""
         w = torch.ones_like(scores) if self.weight is None else self.weight
-        squares = (w * (scores - self.mean(scores))).square().sum() / w.sum().square()
-        n = len(scores)
-        return math.sqrt(float(squares) * n / (n - 1)) if n > 1 else math.inf
+        parts, n = w * (scores - self.mean(scores)), self.n_independent(scores)
+        if self.groups is not None:
+            parts = parts.new_zeros(n).index_add(0, self.groups, parts)
+        return math.sqrt(float(parts.square().sum() / w.sum().square()) * n / (n - 1)) if n > 1 else math.inf
 
 
-def scored_rows(net, train, valid, train_weight=None, valid_weight=None):
+def scored_rows(net, train, valid, weights=(None, None), groups=None):
     """The validation rows or, without any, a few training rows, which tell divergence but not what is best.
 
-    The noise comes from the net's generator. There are groups of as many draws as a step has, as a bound of several
-    draws is another than that of one.
+    The noise comes from the net's generator. It is repeated, each time with as many draws as a step has, as a bound of
+    several draws is another than that of one.
     """
     if valid is None:
-        u, weight, n_groups = train[:N_TRAINING_ROWS_SCORED], train_weight, 1
+        u, weight, n_repetitions = train[:N_TRAINING_ROWS_SCORED], weights[0], 1
     else:
-        u, weight, n_groups = valid, valid_weight, -(-N_SCORED // (len(valid) * net.n_draws))
-    shape = n_groups, net.n_draws, len(u), net.module_.n_components
+        u, weight, n_repetitions = valid, weights[1], -(-N_SCORED // (len(valid) * net.n_draws))
+        if groups is not None:
+            groups = groups.unique(return_inverse=True)[1]
+    shape = n_repetitions, net.n_draws, len(u), net.module_.n_components
     noise = torch.randn(shape, generator=net.generator_, device=net.device)
-    return ScoredRows(valid is not None, u, None if weight is None else weight[: len(u)].double(), noise)
+    return ScoredRows(valid is not None, u, None if weight is None else weight[: len(u)].double(), noise, groups)
 
 
 class EarlyStopping:
@@ -134,7 +142,7 @@ class EarlyStopping:
         if self.n_iter_no_change is not None:
             return self.score > self.best_score
         gain = scores - self.scores_at_start
-        least = LEAST_GAIN_OF_FEW if len(gain) < FEW else LEAST_GAIN
+        least = LEAST_GAIN_OF_FEW if self.scored.n_independent(gain) < FEW else LEAST_GAIN
         return self.scored.mean(gain) > least * self.scored.standard_error(gain)
 
     def stops(self, epoch):

@@ -6,6 +6,7 @@ from functools import partial
 from math import isfinite
 
 import numpy as np
+import torch
 from sklearn.utils import check_random_state
 
 from .._data.devices import resolve_device
@@ -42,6 +43,7 @@ class TrainingPhase:
     epochs: int
     cycle: int
     peak: float = 1.0  # share of the greatest learning rate
+    groups: torch.Tensor | None = None  # of the validation rows
 
     def run(self, params, checkpoint=None, task=None):
         """Train, with a progress line if verbose, and tell scikit-learn's callbacks if there are any."""
@@ -58,6 +60,7 @@ class TrainingPhase:
                 cycle=self.cycle,
                 peak=self.peak,
                 weights=self.weights,
+                groups=self.groups,
                 has_missing=self.has_missing,
                 checkpoint=None if checkpoint is None else checkpoint.phase(self.name),
             )
@@ -172,9 +175,10 @@ def phases(params, data, seed, previous=None):
     every, training, validation = parts_of(net, data)
     if previous is None:
         start_linear(net, params, training.u, training.weight, data.has_missing)
-    rows = training.u, None if validation is None else validation.u
-    weights = with_mean_one(training.weight), None if validation is None else with_mean_one(validation.weight_of_groups)
-    yield TrainingPhase("fit", net, rows, weights, data.has_missing, params.max_iter, params.max_iter)
+    tested = Part(None) if validation is None else validation
+    rows, weights = (training.u, tested.u), (with_mean_one(training.weight), with_mean_one(tested.weight_of_groups))
+    cycle = {"epochs": params.max_iter, "cycle": params.max_iter}
+    yield TrainingPhase("fit", net, rows, weights, data.has_missing, **cycle, groups=tested.groups)
 
     chosen = net
     if should_refit(params, data, previous) and not net.interrupted_:

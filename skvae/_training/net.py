@@ -213,6 +213,7 @@ class VAENet(NeuralNet):
         cycle=None,
         peak=1.0,
         weights=(None, None),
+        groups=None,
         has_missing=False,
         checkpoint=None,
         **fit_params,
@@ -231,6 +232,8 @@ class VAENet(NeuralNet):
             Share of the learning rate that the cycle rises to.
         weights : tuple
             Those of the training rows, of mean 1, and of the validation rows, or None for these.
+        groups : Tensor or None
+            Of the validation rows.
         has_missing : bool
             Whether rows may have NaN.
         checkpoint : PhaseCheckpoint or None
@@ -241,7 +244,7 @@ class VAENet(NeuralNet):
         self.interrupted_ = False
         self.n_taken_, self.n_steps_, self.peak_ = 0, cycle and cycle * len(iterator), peak
         self._set_learning_rate(1.0)
-        scored = scored_rows(self, train, valid, *weights)
+        scored = scored_rows(self, train, valid, weights, groups)
         start = self.score_rows(scored.u, scored.noise, has_missing)
         if not self.history:
             self.history.new_epoch()

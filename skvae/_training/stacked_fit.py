@@ -27,7 +27,7 @@ class StackedModel:
         net._set_learning_rate(1.0)
         self.rate = phase.peak * net.optimizer_.param_groups[0]["initial_lr"]
         # Draws from the generator at the moment at which a net that is alone draws.
-        self.scored = scored_rows(net, self.train, self.valid, *phase.weights)
+        self.scored = scored_rows(net, self.train, self.valid, phase.weights, phase.groups)
         self.epoch = max(len(net.history) - 1, 0)
         self.last = self.epoch + phase.epochs
 
