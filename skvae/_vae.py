@@ -851,16 +851,19 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         validation = None if X_val is None else self._validation_rows(X, X_val)
         held_out = None
         if is_fit and hasattr(self.validation_fraction, "split"):
-            held_out = rows_held_out(self.validation_fraction, len(rows), y, group)
-        data = WeightedRows(rows, weight, has_missing(rows), group, held_out, validation)
+            held_out = rows_held_out(self.validation_fraction, len(rows), y, groups)
         kept = np.ones(len(rows), dtype=bool) if weight is None else weight > 0
-        if data.has_missing:
+        has_gaps = has_missing(rows)
+        if has_gaps:
             kept &= ~all_missing(rows)
+            has_gaps = kept.all() or has_missing(rows.select(np.flatnonzero(kept)))
         if kept.sum() < 1 + is_fit:
             least = "two are needed" if is_fit else "one is needed"
             raise ValueError(
                 f"X has {kept.sum()} rows with a value that is not NaN and a positive sample_weight; {least}."
             )
+        has_gaps = has_gaps or (validation is not None and has_missing(validation))
+        data = WeightedRows(rows, weight, has_gaps, group, held_out, validation)
         return data if kept.all() else data.select(kept)
 
     def _validation_rows(self, X: ArrayLike, X_val: ArrayLike) -> Rows:

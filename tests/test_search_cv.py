@@ -101,7 +101,7 @@ def test_the_results_are_grid_search_s():
 
 def test_models_that_cannot_be_trained_together_keep_their_place():
     X = curved_spectra(80, 12)
-    pipeline = Pipeline([("scale", StandardScaler()), ("model", VAETransformer(2, **BASE))])
+    pipeline = Pipeline([("scale", StandardScaler()), ("model", VAETransformer(2, **BASE, validation_fraction=None))])
     grid = [
         {"model__beta": [1.0, 2.0]},
         {"model": [PCA(2)], "scale": ["passthrough", StandardScaler()]},

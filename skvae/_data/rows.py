@@ -132,12 +132,12 @@ class WeightedRows:
 
     def select(self, is_kept):
         """Those of the rows for which `is_kept` (n,) is true, with their weights, groups and places."""
-        kept = np.flatnonzero(is_kept)
-        held_out = self.held_out
+        kept, held_out = np.flatnonzero(is_kept), self.held_out
+        weight = None if self.weight is None else self.weight[kept]
         return replace(
             self,
             rows=self.rows.select(kept),
-            weight=None if self.weight is None else self.weight[kept],
+            weight=None if weight is None or (weight == 1).all() else weight,
             groups=None if self.groups is None else numbered(self.groups[kept]),
             held_out=None if held_out is None else (np.cumsum(is_kept) - 1)[held_out[is_kept[held_out]]],
         )
