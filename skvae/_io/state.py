@@ -6,6 +6,8 @@ from numbers import Real
 import numpy as np
 import torch
 
+from .._model.torch_defaults import torch_defaults
+
 PROGRESS = {"best_epoch_": int, "best_score_": float, "diverged_": bool, "interrupted_": bool, "n_taken_": int}
 WATCHED = ("start", "score", "best_score", "best_epoch", "since_gain")  # attributes of EarlyStopping
 
@@ -35,6 +37,7 @@ def state_of(net, early_stopping=None):
     }
 
 
+@torch_defaults()
 def restore(net, state, early_stopping=None):
     """Give the state of a net to a new net that was made with the same parameters and scaling."""
     tensors = map_leaves(np.ndarray, torch.tensor, state)
@@ -70,6 +73,7 @@ def optimizer_options(net, state=None):
     return [{key: given.get(key, group[key]) for key in group} for group, given in pairs]
 
 
+@torch_defaults()
 def check_state(net, state):
     """Raise ValueError unless `state` can be restored to this net: same shapes and types, finite numbers."""
     like = state_of(net)

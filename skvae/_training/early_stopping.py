@@ -33,7 +33,7 @@ def scored_rows(net, train, valid, train_weight=None, valid_weight=None):
         name, u, weight = "valid_score", valid, valid_weight
         n_groups = -(-N_SCORED // (len(valid) * net.n_draws))
     shape = n_groups, net.n_draws, len(u), net.module_.n_components
-    noise = torch.randn(shape, generator=net.generator_, device=net.device)
+    noise = torch.randn(shape, generator=net.generator_, dtype=torch.float32, device=net.device)
     return ScoredRows(name, u, None if weight is None else weight[: len(u)], noise)
 
 
