@@ -1,5 +1,6 @@
 """A fitted estimator as arrays and plain values, for pickle, copy, joblib and skops, and for a file."""
 
+import os
 import warnings
 from dataclasses import replace
 
@@ -124,8 +125,9 @@ def declares(estimator_class, name):
 
 
 def writable(parameters):
-    """Parameters as a file holds them."""
-    return {k: v if is_plain(v) else Custom(describe(v)) for k, v in parameters.items()}
+    """Parameters as a file holds them: paths as strings, and descriptions of other objects."""
+    values = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in parameters.items()}
+    return {k: v if is_plain(v) else Custom(describe(v)) for k, v in values.items()}
 
 
 def check_fields(fitted):
