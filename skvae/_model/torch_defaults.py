@@ -1,7 +1,9 @@
 """What others may have set in torch for their own code, put back to torch's defaults around ours."""
 
+import os
 import threading
 from contextlib import ExitStack, contextmanager
+from functools import cache, partial
 
 import torch
 
@@ -16,6 +18,8 @@ def torch_defaults(grad=True):
     device. The default dtype belongs to the process, so that other threads would meet a change: where tensors are made,
     their dtype is named instead.
     """
+    if torch.get_num_threads() > 1:
+        one_thread_in_forks()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(grad))
@@ -42,3 +46,13 @@ def float32_by_default():
             yield
         finally:
             torch.set_default_dtype(before)
+
+
+@cache
+def one_thread_in_forks():
+    """From now on, torch works on one thread in processes that are forked from this one, for good.
+
+    OpenMP's threads do not survive a fork, and a child waits for them without end (pytorch issue 17199).
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
