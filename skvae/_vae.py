@@ -37,6 +37,7 @@ from ._parameters import (
     check_parameters,
     fit_parameters,
     frozen,
+    parameters_of,
 )
 from ._sklearn_compat import (
     CallbackSupportMixin,
@@ -349,7 +350,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         seed = draw_seed(params)
         checkpoint = None
         if self.checkpoint is not None:
-            this = fit_identity(self.get_params(deep=False), data.rows, data.weight, previous)
+            this = fit_identity(parameters_of(self), data.rows, data.weight, previous)
             checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every, this, seed, is_main_process(params))
             seed = checkpoint.seed
         task = None
@@ -758,7 +759,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         OSError
             If the file cannot be written.
         ValueError
-            If a subclass has attributes of its own, or a number is not finite.
+            If a subclass has attributes of its own, a parameter has been set to what it may not be, or a number is not
+            finite.
         NotFittedError
             If the estimator is not fitted.
         """
@@ -850,8 +852,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _present_parameters(self) -> dict[str, Any]:
         """The parameters, as values that later changes of a list or a dict do not reach."""
-        given = {name: frozen(value) for name, value in self.get_params(deep=False).items()}
-        return {**given, **vars(fit_parameters(self))}
+        return {name: frozen(value) for name, value in parameters_of(self).items()}
 
     def _attributes(
         self, data: WeightedRows, result: FitResult, seed: int, is_first: bool = True, **options: Any

@@ -10,7 +10,8 @@ import torch
 from .._data.arrays import to_numpy
 from .._data.devices import available_device
 from .._inference.control_limits import ScoreStatistics
-from .._parameters import PARAMETERS, FitParameters, frozen
+from .._parameters import PARAMETERS, FitParameters, frozen, parameters_of
+from .._sklearn_compat import validate_parameters
 from .._training.fit import net_from_state
 from .._training.processes import is_main_process
 from .state import check_history, check_like, check_state, state_of, zeros
@@ -87,14 +88,17 @@ def warn_of_other_version(name, version):
 def write_estimator(estimator, path):
     """Write a fitted estimator to a file; see `VAETransformer.save`."""
     state = estimator.__getstate__()
-    parameters = {name: state[name] for name in estimator.get_params(deep=False)}
+    parameters = parameters_of(estimator)
     unknown = set(state) - set(parameters) - set(FILE_FIELDS) - set(DERIVED_FIELDS)
     own = sorted(name for name in unknown if declares(type(estimator), name))
     if own:
-        raise ValueError(f"A file of skvae cannot hold the attributes {', '.join(own)}.")
+        raise ValueError(
+            f"A file of skvae cannot hold the attributes {', '.join(own)}. Delete them before, or pickle the estimator."
+        )
     fitted = {name: state[name] for name in FILE_FIELDS if name in state}
-    check_fitted(estimator.net_, fitted)  # so that what is written can be read
-    changed = {name: value for name, value in state["_fitted_with"].items() if not is_same(value, parameters.get(name))}
+    validate_parameters(estimator, parameters)  # so that what is written can be read
+    check_fitted(estimator.net_, fitted)
+    changed = {name: value for name, value in state["_fitted_with"].items() if not is_same(value, parameters[name])}
     fitted["_fitted_with"] = writable(changed)
     if is_main_process(estimator):
         content = {"estimator": type(estimator).__name__, "parameters": writable(parameters), "fitted": fitted}

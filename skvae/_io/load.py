@@ -1,5 +1,6 @@
 """Loading of an estimator from a file that somebody else may have written."""
 
+import inspect
 import os
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from .._data.devices import resolve_device
 from .._inference.components import noise_variance
 from .._inference.control_limits import ScoreStatistics
-from .._parameters import ARCHITECTURE_CODE, PARAMETERS
+from .._parameters import ARCHITECTURE_CODE, PARAMETERS, parameters_of
 from .._sklearn_compat import validate_parameters
 from .._training.fit import blank_net, module_of
 from .._vae import VAETransformer
@@ -94,7 +95,7 @@ def _estimator(content, device, estimator, custom):
         _predictors={},
         _score_statistics=ScoreStatistics.from_state(*fitted.pop("_monitor")),
     )
-    vae = estimator(**parameters)
+    vae = _with_parameters(estimator, parameters)
     vars(vae).update(with_tensors(fitted))
     return vae
 
@@ -116,12 +117,20 @@ def _check_content(content):
 
 def _checked_parameters(estimator, params):
     """All parameters of an estimator, checked; those that an older skvae did not know have their defaults."""
-    unknown = set(params) - set(estimator().get_params(deep=False))
+    unknown = set(params) - set(PARAMETERS) - set(inspect.signature(estimator).parameters)
     if unknown:
         raise ValueError(f"it has parameters that {estimator.__name__} does not know: {', '.join(sorted(unknown))}.")
-    vae = estimator(**params)
-    validate_parameters(vae)
-    return vae.get_params(deep=False)
+    vae = _with_parameters(estimator, params)
+    validate_parameters(vae, parameters_of(vae))
+    return parameters_of(vae)
+
+
+def _with_parameters(estimator, params):
+    """A new estimator with these parameters, also those of `VAETransformer` that a subclass's `__init__` lacks."""
+    taken = inspect.signature(estimator).parameters
+    vae = estimator(**{name: value for name, value in params.items() if name in taken})
+    vars(vae).update({name: value for name, value in params.items() if name in PARAMETERS})
+    return vae
 
 
 def _with_custom(*dicts, custom):
