@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._data.arrays import floating_dtypes, to_library_of, to_numpy
 from ._data.rows import Rows, WeightedRows, all_missing, has_missing
-from ._data.tables import to_single_table, to_supported_table
+from ._data.tables import to_single_table, to_supported_table, values_and_header
 from ._data.weights import check_sample_weight
 from ._inference.components import component_attributes, fitted_attributes, optimism
 from ._inference.control_limits import ACTIVE, q_limit
@@ -310,8 +310,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             float32 and float64 as they are, everything else as float64. A floating array that is mapped from a file
             (`np.memmap`) and larger than scikit-learn's `working_memory` (1 GiB) is streamed; of any other array, one
             float32 copy is made. A dask array, and a list or an iterator of tables, is written to a temporary file of
-            this kind, block by block. Means and standard deviations of the columns may be as large as 1e100 (1e36 in
-            float32). A column that varies by less than 1e-100 (1e-36), or by rounding only, counts as constant.
+            this kind, block by block; the blocks need the same columns in the same order. A polars LazyFrame is
+            collected, and a table of pyarrow's becomes a frame of pandas'. Means and standard deviations of the columns
+            may be as large as 1e100 (1e36 in float32). A column that varies by less than 1e-100 (1e-36), or by rounding
+            only, counts as constant.
         y : ignored
             Scikit-learn's callbacks get it.
         sample_weight : array-like of shape (n_samples,) or None, default=None
@@ -357,7 +359,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         if has_callbacks(self):
             n_phases = 1 + should_refit(params, len(data), previous) + has_noise_phase(params)
             attributes_of = partial(self._attributes_in_training, X, data, seed)
-            task = FitTask(self, n_phases, attributes_of, X, y, sample_weight)
+            task = FitTask(self, n_phases, attributes_of, values_and_header(X)[0], y, sample_weight)
         result = fit_model(params, data, seed, previous, checkpoint, task, trained)
         self._hold(X, data, result, seed, is_first=True)
         if task is not None:
@@ -450,7 +452,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             In the units of the training rows.
         """
         check_is_fitted(self)
-        X = to_supported_table(X)
+        X, _ = values_and_header(to_supported_table(X))
         Z = Rows(check_array(X, dtype=floating_dtypes(X), estimator=self, input_name="X"))
         check_same_namespace(Z.X, self, attribute="components_", method="inverse_transform")
         if Z.shape[1] != self.n_components_:
@@ -783,13 +785,11 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     @np.errstate(invalid="ignore")  # scikit-learn first looks for infinity in the sum, where inf - inf may be
     def _checked_rows(self, X: Any, is_fit: bool = False, reset: bool = False) -> Rows:
         """X as checked rows; nothing of the estimator changes."""
-        X = to_supported_table(X)
+        X, header = values_and_header(to_supported_table(X))
         options = {"dtype": floating_dtypes(X), "ensure_min_samples": 1 + is_fit, "ensure_all_finite": "allow-nan"}
-        X = (
-            check_array(X, estimator=self, input_name="X", **options)
-            if reset
-            else validate_data(self, X, reset=False, **options)
-        )
+        X = check_array(X, estimator=self, input_name="X", **options)
+        if not reset:
+            validate_data(self, header, reset=False, skip_check_array=True)
         rows = Rows(X)
         if is_fit:
             check_parameters(self, len(rows))
@@ -844,7 +844,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             options["optimism"] = optimism(result.selection.module_, data.rows, result.held_out)
         attributes = self._attributes(data, result, seed, is_first, **options)
         if is_first:
-            validate_data(self, X, reset=True, skip_check_array=True)
+            validate_data(self, values_and_header(X)[1], reset=True, skip_check_array=True)
             attributes["_fitted_with"] = self._present_parameters()
         self.__dict__.update(attributes)
         if result.selection.interrupted_:
@@ -880,7 +880,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         present.module_, present.best_epoch_ = copy.deepcopy(net.module_), len(net.history) - 1
         present.module_.eval()
         features = BaseEstimator()
-        validate_data(features, X, reset=True, skip_check_array=True)
+        validate_data(features, values_and_header(X)[1], reset=True, skip_check_array=True)
         attributes = self._attributes(data, FitResult(present, present), seed)
         return {**vars(features), **attributes, "_fitted_with": self._present_parameters()}
 
