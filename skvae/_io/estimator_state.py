@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .._data.arrays import to_numpy
-from .._data.devices import available_device
+from .._data.devices import available_device, names_device
 from .._inference.control_limits import ScoreStatistics
 from .._parameters import PARAMETERS, FitParameters, frozen, parameters_of
 from .._sklearn_compat import validate_parameters
@@ -151,6 +151,8 @@ def check_fields(fitted):
     for name, value in fitted.items():
         if not isinstance(value, kinds[name]) or isinstance(value, bool):
             raise ValueError(f"{name} is {value!r:.300}.")
+    if "_tensors_on" in fitted and not names_device(fitted["_tensors_on"]):
+        raise ValueError(f"_tensors_on is {fitted['_tensors_on']!r:.300}.")
     for name in ("column_mean", "column_scale"):
         array = fitted["net_"].get(name)
         if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype != np.float64 or not len(array):
@@ -171,6 +173,9 @@ def check_fitted(net, fitted):
     }
     for name, value in like.items():
         check_like(fitted[name], value, name)
+    unit, n_rows, _, squares, *of_q = fitted["_monitor"]
+    if unit <= 0 or min(n_rows, *squares.diagonal(), *of_q) < 0:
+        raise ValueError("_monitor has a unit, a number of rows or a sum of squares that is too small.")
     for name in COUNTS:
         if fitted[name] < 0:
             raise ValueError(f"{name} is {fitted[name]!r}.")
