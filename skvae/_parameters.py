@@ -130,6 +130,11 @@ def frozen(value):
     return dict(value) if type(value) is dict else value
 
 
+def parameters_of(estimator):
+    """The estimator's parameters by name: all of the table, whatever a subclass's `__init__` takes, and its own."""
+    return {**estimator.get_params(deep=False), **{name: getattr(estimator, name) for name in PARAMETERS}}
+
+
 def fit_parameters(estimator):
     """The estimator's `FitParameters`."""
     return FitParameters(**{name: frozen(getattr(estimator, name)) for name in PARAMETERS})

@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV, check_cv
 from sklearn.pipeline import Pipeline
 
 from ._data.devices import resolve_device
+from ._model.torch_defaults import torch_defaults
 from ._parameters import PARAMETERS, can_be_stacked, fit_parameters
 from ._sklearn_compat import has_callbacks, safe_indexing
 from ._training.fit import FitResult, NoisePhase, TrainedFit, draw_seed, fit_key, n_weights, phases
@@ -244,6 +245,7 @@ class StackedFit:
     result: FitResult | None = None
 
 
+@torch_defaults()
 def train_side_by_side(fits):
     """Train fits phase by phase. A fit that fails gets no `result`; fitted alone later, it raises its error."""
     while fits:

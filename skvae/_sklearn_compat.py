@@ -59,9 +59,9 @@ def array_to_numpy(array):
     return array if isinstance(array, np.ndarray) else _convert_to_numpy(array, get_namespace(array)[0])
 
 
-def validate_parameters(estimator):
-    """Raise ValueError or TypeError unless the estimator's parameters meet its constraints."""
-    estimator._validate_params()
+def validate_parameters(estimator, params):
+    """Raise ValueError or TypeError unless parameters of the estimator meet its constraints."""
+    validate_parameter_constraints(estimator._parameter_constraints, params, caller_name=type(estimator).__name__)
 
 
 def has_callbacks(estimator):
@@ -76,5 +76,4 @@ def open_callback_context(estimator, max_subtasks):
 
 def validate_parameter(estimator, name):
     """Raise ValueError unless one of the estimator's parameters meets its constraint."""
-    constraints, value = estimator._parameter_constraints, getattr(estimator, name)
-    validate_parameter_constraints({name: constraints[name]}, {name: value}, caller_name=type(estimator).__name__)
+    validate_parameters(estimator, {name: getattr(estimator, name)})

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._data.arrays import floating_dtypes, to_library_of, to_numpy
 from ._data.groups import check_groups
 from ._data.rows import Rows, WeightedRows, all_missing, has_missing
-from ._data.tables import to_single_table, to_supported_table
+from ._data.tables import to_single_table, to_supported_table, values_and_header
 from ._data.weights import check_sample_weight
 from ._inference.components import component_attributes, fitted_attributes, optimism
 from ._inference.control_limits import ACTIVE, q_limit
@@ -38,6 +38,7 @@ from ._parameters import (
     check_parameters,
     fit_parameters,
     frozen,
+    parameters_of,
 )
 from ._sklearn_compat import (
     CallbackSupportMixin,
@@ -326,8 +327,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             float32 and float64 as they are, everything else as float64. A floating array that is mapped from a file
             (`np.memmap`) and larger than scikit-learn's `working_memory` (1 GiB) is streamed; of any other array, one
             float32 copy is made. A dask array, and a list or an iterator of tables, is written to a temporary file of
-            this kind, block by block. Means and standard deviations of the columns may be as large as 1e100 (1e36 in
-            float32). A column that varies by less than 1e-100 (1e-36), or by rounding only, counts as constant.
+            this kind, block by block; the blocks need the same columns in the same order. A polars LazyFrame is
+            collected, and a table of pyarrow's becomes a frame of pandas'. Means and standard deviations of the columns
+            may be as large as 1e100 (1e36 in float32). A column that varies by less than 1e-100 (1e-36), or by rounding
+            only, counts as constant.
         y : ignored
             Scikit-learn's callbacks get it.
         sample_weight : array-like of shape (n_samples,) or None, default=None
@@ -373,14 +376,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         seed = draw_seed(params)
         checkpoint = None
         if self.checkpoint is not None:
-            this = fit_identity(self.get_params(deep=False), data, previous)
+            this = fit_identity(parameters_of(self), data, previous)
             checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every, this, seed, is_main_process(params))
             seed = checkpoint.seed
         task = None
         if has_callbacks(self):
             n_phases = 1 + should_refit(params, data, previous) + has_noise_phase(params)
             attributes_of = partial(self._attributes_in_training, X, data, seed)
-            task = FitTask(self, n_phases, attributes_of, X, y, sample_weight=sample_weight, groups=groups, X_val=X_val)
+            metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val}
+            task = FitTask(self, n_phases, attributes_of, values_and_header(X)[0], y, **metadata)
         result = fit_model(params, data, seed, previous, checkpoint, task, trained)
         self._hold(X, result, seed, is_first=True)
         if task is not None:
@@ -473,7 +477,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             In the units of the training rows.
         """
         check_is_fitted(self)
-        X = to_supported_table(X)
+        X, _ = values_and_header(to_supported_table(X))
         Z = Rows(check_array(X, dtype=floating_dtypes(X), estimator=self, input_name="X"))
         check_same_namespace(Z.X, self, attribute="components_", method="inverse_transform")
         if Z.shape[1] != self.n_components_:
@@ -783,7 +787,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         OSError
             If the file cannot be written.
         ValueError
-            If a subclass has attributes of its own, or a number is not finite.
+            If a subclass has attributes of its own, a parameter has been set to what it may not be, or a number is not
+            finite.
         NotFittedError
             If the estimator is not fitted.
         """
@@ -806,19 +811,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     @np.errstate(invalid="ignore")  # scikit-learn first looks for infinity in the sum, where inf - inf may be
     def _checked_rows(self, X: Any, is_fit: bool = False, reset: bool = False) -> Rows:
         """X as checked rows; nothing of the estimator changes."""
-        X = to_supported_table(X)
+        X, header = values_and_header(to_supported_table(X))
         options = {"dtype": floating_dtypes(X), "ensure_min_samples": 1 + is_fit, "ensure_all_finite": "allow-nan"}
-        X = (
-            check_array(X, estimator=self, input_name="X", **options)
-            if reset
-            else validate_data(self, X, reset=False, **options)
-        )
+        X = check_array(X, estimator=self, input_name="X", **options)
+        if not reset:
+            validate_data(self, header, reset=False, skip_check_array=True)
         rows = Rows(X)
         if is_fit:
             check_parameters(self, len(rows))
-        likelihood = lookup(LIKELIHOODS, self.likelihood) if is_fit else self.net_.module_.likelihood
-        if likelihood.check is not Likelihood.check:  # which takes all: a pass over a tensor's rows for nothing
-            likelihood.check(X if isinstance(X, np.ndarray) else rows.extremes())
+        check_support(lookup(LIKELIHOODS, self.likelihood) if is_fit else self.net_.module_.likelihood, rows)
         return rows
 
     def _predictor(self, dtype: np.dtype) -> Predictor:
@@ -869,14 +870,12 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def _validation_rows(self, X: ArrayLike, X_val: ArrayLike) -> Rows:
         """X_val as checked rows with the columns of X, without those that have no measured value."""
         own = BaseEstimator()  # knows the columns of X, which may not be those of an earlier fit
-        validate_data(own, X, reset=True, skip_check_array=True)
-        X_val = to_supported_table(to_single_table(X_val))
+        validate_data(own, values_and_header(X)[1], reset=True, skip_check_array=True)
+        X_val, header = values_and_header(to_supported_table(X_val))
         try:
-            checked = validate_data(
-                own, X_val, reset=False, dtype=floating_dtypes(X_val), ensure_all_finite="allow-nan"
-            )
-            rows = Rows(checked)
-            lookup(LIKELIHOODS, self.likelihood).check(checked if isinstance(checked, np.ndarray) else rows.extremes())
+            validate_data(own, header, reset=False, skip_check_array=True)
+            rows = Rows(check_array(X_val, dtype=floating_dtypes(X_val), ensure_all_finite="allow-nan"))
+            check_support(lookup(LIKELIHOODS, self.likelihood), rows)
         except ValueError as error:
             raise ValueError(f"X_val is not as X is: {error}") from error
         if has_missing(rows):
@@ -894,7 +893,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             options["optimism"] = optimism(result.selection.module_, *result.data.parts())
         attributes = self._attributes(result, seed, is_first, **options)
         if is_first:
-            validate_data(self, X, reset=True, skip_check_array=True)
+            validate_data(self, values_and_header(X)[1], reset=True, skip_check_array=True)
             attributes["_fitted_with"] = self._present_parameters()
         self.__dict__.update(attributes)
         if result.selection.interrupted_:
@@ -902,8 +901,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     def _present_parameters(self) -> dict[str, Any]:
         """The parameters, as values that later changes of a list or a dict do not reach."""
-        given = {name: frozen(value) for name, value in self.get_params(deep=False).items()}
-        return {**given, **vars(fit_parameters(self))}
+        return {name: frozen(value) for name, value in parameters_of(self).items()}
 
     def _attributes(self, result: FitResult, seed: int, is_first: bool = True, **options: Any) -> dict[str, Any]:
         """The fitted attributes that a net, the history of the one that was selected and rows give."""
@@ -929,7 +927,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         present.module_, present.best_epoch_ = copy.deepcopy(net.module_), len(net.history) - 1
         present.module_.eval()
         features = BaseEstimator()
-        validate_data(features, X, reset=True, skip_check_array=True)
+        validate_data(features, values_and_header(X)[1], reset=True, skip_check_array=True)
         attributes = self._attributes(FitResult(present, present, data), seed)
         return {**vars(features), **attributes, "_fitted_with": self._present_parameters()}
 
@@ -943,6 +941,12 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
                 ConvergenceWarning,
                 stacklevel=3,
             )
+
+
+def check_support(likelihood: Any, rows: Rows) -> None:
+    """Raise ValueError unless the likelihood has all values of the rows in its support."""
+    if likelihood.check is not Likelihood.check:  # which takes all: a pass over a tensor's rows for nothing
+        likelihood.check(rows.X if isinstance(rows.X, np.ndarray) else rows.extremes())
 
 
 def check_n_draws(n_draws: int) -> int:

@@ -1,4 +1,4 @@
-"""`groups`, `X_val` and a splitter as `validation_fraction`, alone and through what scikit-learn puts around a model."""
+"""`groups`, `X_val` and a splitter as `validation_fraction`, alone and through what scikit-learn puts around them."""
 
 import numpy as np
 import pandas as pd
@@ -142,7 +142,7 @@ def test_what_is_wrong_is_named(scans, case):
 
 def test_columns_of_x_val_are_those_of_x(scans):
     X = pd.DataFrame(scans[0]).add_prefix("c")
-    with pytest.raises(ValueError, match="X_val is not as X is.*feature names"):
+    with pytest.raises(ValueError, match=r"X_val is not as X is.*feature names"):
         VAETransformer(2, **SETTINGS).fit(X, X_val=X[X.columns[::-1]])
     assert VAETransformer(2, **SETTINGS).fit(X, X_val=X[:30]).feature_names_in_[0] == "c0"
 

@@ -9,15 +9,23 @@ def resolve_device(device):
     Raises
     ------
     ValueError
-        If this machine does not have it.
+        If this machine does not have it, or it has no double precision, which rows of float64 are computed in.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={device!r} is not available here: {error}") from error
+        torch.zeros((), dtype=torch.float64, device=device).item()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device={device!r} is not available here, or cannot compute in float64: {error}") from error
     return device
+
+
+def names_device(device):
+    """Whether this is the name of a device that holds numbers, here or on another machine."""
+    try:
+        return torch.device(device).type != "meta"
+    except RuntimeError:
+        return False
 
 
 def available_device(device):

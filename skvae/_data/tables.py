@@ -2,20 +2,38 @@
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn import get_config
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
 
 NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)  # torch's floating dtypes that numpy has, too
 
 
+@dataclass(frozen=True)
+class JoinedTable:
+    """Blocks of rows as one array, and a table without rows that has the names of their columns."""
+
+    values: np.memmap
+    header: Any
+
+
+def values_and_header(X):
+    """The values of a table, and what scikit-learn reads the names and the number of its columns from."""
+    return (X.values, X.header) if isinstance(X, JoinedTable) else (X, X)
+
+
 def to_supported_table(X):
-    """X as a table that scikit-learn reads correctly, which in most cases is X itself.
+    """X as a table that scikit-learn reads correctly, which in most cases is X itself, or as a `JoinedTable`.
 
     A torch tensor becomes an array, without its graph, unless scikit-learn's `array_api_dispatch` is on. A masked value
-    becomes NaN, which stands for a missing value. A dask array or blocks of rows become an array mapped from a file.
+    or NA becomes NaN, which stands for a missing value. A dask array or blocks of rows become an array mapped from a
+    file.
 
     Raises
     ------
@@ -28,25 +46,50 @@ def to_supported_table(X):
             return X
         X = X.cpu()
         return (X.double() if X.is_floating_point() and X.dtype not in NUMPY_FLOATS else X).numpy()
+    X = to_single_table(X)
+    if isinstance(X, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in X):
+        X = np.ma.stack(X)
     if isinstance(X, np.ma.MaskedArray):
         return np.where(np.ma.getmaskarray(X), np.array(np.nan, np.result_type(X.dtype, np.float16)), X.data)
-    X = to_single_table(X)
     dtypes = X.dtypes if hasattr(X, "columns") else [getattr(X, "dtype", None)]
     if any(getattr(dtype, "kind", "") in ("M", "m") or getattr(dtype, "is_temporal", bool)() for dtype in dtypes):
         raise TypeError("X has dates or times: turn them into numbers, such as seconds since the first.")
-    return X
+    return without_na(X)
+
+
+def without_na(X):
+    """X with NaN for each NA among its objects: pandas', which numpy does not know."""
+    if hasattr(X, "columns"):
+        has_objects = hasattr(X, "isna") and any(dtype.kind == "O" for dtype in X.dtypes)
+        return X.mask(X.isna(), np.nan) if has_objects else X
+    objects = np.asarray(X) if isinstance(X, list | tuple) else X
+    if not isinstance(objects, np.ndarray) or objects.dtype != object:
+        return X
+    is_na = np.frompyfunc(lambda value: type(value).__name__ == "NAType", 1, 1)(objects).astype(bool)
+    return np.where(is_na, np.nan, objects) if is_na.any() else X
 
 
 def to_single_table(X):
-    """X itself or, if X is a dask array or a list or an iterator of tables, the rows of its blocks as one table."""
+    """X itself, or one table of it: of Arrow's a frame, of a lazy frame its rows, of blocks a `JoinedTable`.
+
+    Blocks are those of a dask array, or the tables of a list or an iterator.
+    """
     if hasattr(X, "dask") and hasattr(X, "blocks") and X.ndim == 2:
-        return to_mapped_array(X.blocks[i].compute() for i in range(X.numblocks[0]))
-    is_list_of_tables = isinstance(X, list | tuple) and len(X) and getattr(X[0], "ndim", 0) == 2
-    return to_mapped_array(X) if is_list_of_tables or isinstance(X, Iterator) else X
+        return joined(X.blocks[i].compute() for i in range(X.numblocks[0]))
+    if hasattr(X, "collect_schema") and hasattr(X, "collect"):  # polars
+        return X.collect()
+    if hasattr(X, "column_names") and hasattr(X, "to_pandas"):  # pyarrow
+        return X.to_pandas()
+    is_list_of_tables = isinstance(X, list | tuple) and len(X) and is_table(X[0])
+    return joined(X) if is_list_of_tables or isinstance(X, Iterator) else X
 
 
-def to_mapped_array(blocks):
-    """Blocks of rows, one after another, as one array that is mapped from a temporary file.
+def is_table(X):
+    return hasattr(X, "collect_schema") or len(getattr(X, "shape", ())) == 2
+
+
+def joined(blocks):
+    """Blocks of rows, one after another, as a `JoinedTable` whose array is mapped from a temporary file.
 
     Each block is asked for only once, as it may take long to make, and rows may then be read in any order. The file
     lies in `tempfile.gettempdir()`, takes as much room as the rows do, and is deleted with the array.
@@ -58,22 +101,25 @@ def to_mapped_array(blocks):
     OSError
         If the disk is full.
     """
-    first, shape = None, (0, 0)
+    options = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
+    columns, header, shape = BaseEstimator(), None, (0, 0)
     dtype: np.dtype[Any] = np.dtype(np.float64)
     with tempfile.TemporaryFile() as file:
         for i, block in enumerate(blocks):
-            block = np.asarray(to_supported_table(block))
-            if first is None:
-                dtype = np.dtype(np.float32 if block.dtype == np.float32 else np.float64)
-                first, shape = block, (0, *block.shape[1:])
-            if block.ndim != 2 or block.shape[1:] != shape[1:] or block.dtype.kind not in "fiub":
+            values, names = values_and_header(to_supported_table(block))
+            try:
+                values = check_array(values, ensure_min_samples=0, **options)
+                validate_data(columns, names, reset=header is None, skip_check_array=True)
+            except ValueError as error:
                 raise ValueError(
-                    f"X is an iterable of blocks, but block {i} of shape {block.shape} and dtype {block.dtype} is no "
-                    f"table of numbers with as many columns as the first, of shape {first.shape}."
-                )
-            file.write(np.ascontiguousarray(block, dtype=dtype).data)
-            shape = (shape[0] + len(block), shape[1])
+                    f"X is an iterable of blocks, but block {i} is no table of numbers with the columns of the first: "
+                    f"{error}"
+                ) from error
+            if header is None:
+                header, dtype = names[:0] if hasattr(names, "columns") else values[:0], values.dtype
+            file.write(np.ascontiguousarray(values, dtype=dtype).data)
+            shape = (shape[0] + len(values), values.shape[1])
         file.flush()
         if not shape[0]:
             raise ValueError("X is an iterable of blocks, but there are no rows in it.")
-        return np.memmap(file, dtype=dtype, mode="r", shape=shape)
+        return JoinedTable(np.memmap(file, dtype=dtype, mode="r", shape=shape), header)

@@ -9,6 +9,7 @@ import torch
 from .._data.arrays import to_numpy
 from .._data.rows import as_rows, blocks, has_missing, rows_per_block
 from .._model.laplace import LANES, bound, local_mode, mode_variance, normal_draws
+from .._model.torch_defaults import torch_defaults
 from ..networks import decoder_values
 from ..objectives import importance_bound
 
@@ -57,6 +58,7 @@ class Predictor:
         self.device = trained.shift.device
 
     @property
+    @torch_defaults()
     def module(self):
         """The module that computes: the trained one, or a copy in double precision that has its present numbers.
 
@@ -83,7 +85,7 @@ class Predictor:
                 block = torch.cat([block, block[:1].expand(-n % lanes, -1)])
             yield rows, check_finite(function(block)[:n])
 
-    @torch.no_grad()
+    @torch_defaults(grad=False)
     def _map(self, function, X, n_values):
         """Stack function(block of X), as an array of X's library."""
         out, X = None, as_rows(X)
@@ -134,7 +136,7 @@ class Predictor:
         module = self.module
         return self._map(lambda z: jacobian(module, z), Z, 2 * Z.shape[1] * len(module.shift))
 
-    @torch.no_grad()
+    @torch_defaults(grad=False)
     def mean_jacobian(self, Z, weight):
         """Means over the rows of d E[x | z] / d z (d, p) and of its squared length (d,), for weights of sum 1."""
         module = self.module
@@ -146,6 +148,7 @@ class Predictor:
             square = square + np.einsum("n, ndp, ndp -> d", weight[rows], result, result)
         return mean, square
 
+    @torch_defaults()
     def noise(self, n, seed, matched=False):
         """Standard normal draws (n, d); matched: their mean is exactly 0 and, of more than d, their covariance I."""
         d = self.trained.n_components
@@ -156,6 +159,7 @@ class Predictor:
                 eps = torch.linalg.solve_triangular(torch.linalg.cholesky(eps.T @ eps / n), eps.T, upper=False).T
         return eps.to(self.device, self.dtype)
 
+    @torch_defaults(grad=False)
     def score_samples(self, X, n_draws, seed):
         """Importance-weighted bounds (n,) on log p(x) in nats.
 
@@ -260,7 +264,7 @@ class Predictor:
 
         return self._map(moments, X, n_draws * n_values)
 
-    @torch.no_grad()
+    @torch_defaults(grad=False)
     def feature_covariance(self, n_draws, seed):
         """Cov[E[x | z]] + E[Var[x | z]] (p, p), over matched draws of z: exact where E[x | z] is linear."""
         module = self.module
@@ -285,6 +289,7 @@ class Predictor:
 
         return self._map(squares, X, n_values)
 
+    @torch_defaults()
     def sample(self, n_samples, seed):
         """Rows (n_samples, p) drawn from the model."""
         module = self.module

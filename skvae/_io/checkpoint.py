@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -61,9 +62,9 @@ class Checkpoint:
         return PhaseCheckpoint(self, name)
 
     def remove(self):
-        """Delete the file, as the fit is complete."""
+        """Delete the file, as the fit is complete. Another run of the same fit may have done so."""
         if self.is_main_process:
-            os.remove(self.path)
+            Path(self.path).unlink(missing_ok=True)
 
 
 class PhaseCheckpoint:

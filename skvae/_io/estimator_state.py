@@ -1,5 +1,6 @@
 """A fitted estimator as arrays and plain values, for pickle, copy, joblib and skops, and for a file."""
 
+import os
 import warnings
 from dataclasses import replace
 
@@ -7,9 +8,10 @@ import numpy as np
 import torch
 
 from .._data.arrays import to_numpy
-from .._data.devices import available_device
+from .._data.devices import available_device, names_device
 from .._inference.control_limits import ScoreStatistics
-from .._parameters import PARAMETERS, FitParameters, frozen
+from .._parameters import PARAMETERS, FitParameters, frozen, parameters_of
+from .._sklearn_compat import validate_parameters
 from .._training.fit import net_from_state
 from .._training.processes import is_main_process
 from .state import check_history, check_like, check_state, state_of, zeros
@@ -86,14 +88,17 @@ def warn_of_other_version(name, version):
 def write_estimator(estimator, path):
     """Write a fitted estimator to a file; see `VAETransformer.save`."""
     state = estimator.__getstate__()
-    parameters = {name: state[name] for name in estimator.get_params(deep=False)}
+    parameters = parameters_of(estimator)
     unknown = set(state) - set(parameters) - set(FILE_FIELDS) - set(DERIVED_FIELDS)
     own = sorted(name for name in unknown if declares(type(estimator), name))
     if own:
-        raise ValueError(f"A file of skvae cannot hold the attributes {', '.join(own)}.")
+        raise ValueError(
+            f"A file of skvae cannot hold the attributes {', '.join(own)}. Delete them before, or pickle the estimator."
+        )
     fitted = {name: state[name] for name in FILE_FIELDS if name in state}
-    check_fitted(estimator.net_, fitted)  # so that what is written can be read
-    changed = {name: value for name, value in state["_fitted_with"].items() if not is_same(value, parameters.get(name))}
+    validate_parameters(estimator, parameters)  # so that what is written can be read
+    check_fitted(estimator.net_, fitted)
+    changed = {name: value for name, value in state["_fitted_with"].items() if not is_same(value, parameters[name])}
     fitted["_fitted_with"] = writable(changed)
     if is_main_process(estimator):
         content = {"estimator": type(estimator).__name__, "parameters": writable(parameters), "fitted": fitted}
@@ -124,8 +129,9 @@ def declares(estimator_class, name):
 
 
 def writable(parameters):
-    """Parameters as a file holds them."""
-    return {k: v if is_plain(v) else Custom(describe(v)) for k, v in parameters.items()}
+    """Parameters as a file holds them: paths as strings, and descriptions of other objects."""
+    values = {k: os.fspath(v) if isinstance(v, os.PathLike) else v for k, v in parameters.items()}
+    return {k: v if is_plain(v) else Custom(describe(v)) for k, v in values.items()}
 
 
 def check_fields(fitted):
@@ -145,6 +151,8 @@ def check_fields(fitted):
     for name, value in fitted.items():
         if not isinstance(value, kinds[name]) or isinstance(value, bool):
             raise ValueError(f"{name} is {value!r:.300}.")
+    if "_tensors_on" in fitted and not names_device(fitted["_tensors_on"]):
+        raise ValueError(f"_tensors_on is {fitted['_tensors_on']!r:.300}.")
     for name in ("column_mean", "column_scale"):
         array = fitted["net_"].get(name)
         if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype != np.float64 or not len(array):
@@ -165,6 +173,9 @@ def check_fitted(net, fitted):
     }
     for name, value in like.items():
         check_like(fitted[name], value, name)
+    unit, n_rows, _, squares, *of_q = fitted["_monitor"]
+    if unit <= 0 or min(n_rows, *squares.diagonal(), *of_q) < 0:
+        raise ValueError("_monitor has a unit, a number of rows or a sum of squares that is too small.")
     for name in COUNTS:
         if fitted[name] < 0:
             raise ValueError(f"{name} is {fitted[name]!r}.")

@@ -1,6 +1,8 @@
 """Loading of an estimator from a file that somebody else may have written."""
 
+import inspect
 import os
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 from .._data.devices import resolve_device
 from .._inference.components import noise_variance
 from .._inference.control_limits import ScoreStatistics
-from .._parameters import ARCHITECTURE_CODE, PARAMETERS
+from .._parameters import ARCHITECTURE_CODE, PARAMETERS, parameters_of
 from .._sklearn_compat import validate_parameters
 from .._training.fit import blank_net, module_of
 from .._vae import VAETransformer
@@ -81,8 +83,7 @@ def _estimator(content, device, estimator, custom):
     for params in (parameters, fitted_with):
         params.update(_checked_parameters(estimator, params))
     parameters["device"] = fitted_with["device"] = device
-    if not any(name in custom for name in ARCHITECTURE_CODE):
-        _check_shapes(parameters_of_file(fitted_with, device), fitted)
+    _check_shapes(parameters_of_file(fitted_with, device), fitted)
     net = blank_net(parameters_of_file(fitted_with, resolve_device(device)), fitted["net_"], fitted["_seed"])
     check_fitted(net, fitted)
     restore(net, fitted["net_"])
@@ -94,7 +95,7 @@ def _estimator(content, device, estimator, custom):
         _predictors={},
         _score_statistics=ScoreStatistics.from_state(*fitted.pop("_monitor")),
     )
-    vae = estimator(**parameters)
+    vae = _with_parameters(estimator, parameters)
     vars(vae).update(with_tensors(fitted))
     return vae
 
@@ -116,12 +117,20 @@ def _check_content(content):
 
 def _checked_parameters(estimator, params):
     """All parameters of an estimator, checked; those that an older skvae did not know have their defaults."""
-    unknown = set(params) - set(estimator().get_params(deep=False))
+    unknown = set(params) - set(PARAMETERS) - set(inspect.signature(estimator).parameters)
     if unknown:
         raise ValueError(f"it has parameters that {estimator.__name__} does not know: {', '.join(sorted(unknown))}.")
-    vae = estimator(**params)
-    validate_parameters(vae)
-    return vae.get_params(deep=False)
+    vae = _with_parameters(estimator, params)
+    validate_parameters(vae, parameters_of(vae))
+    return parameters_of(vae)
+
+
+def _with_parameters(estimator, params):
+    """A new estimator with these parameters, also those of `VAETransformer` that a subclass's `__init__` lacks."""
+    taken = inspect.signature(estimator).parameters
+    vae = estimator(**{name: value for name, value in params.items() if name in taken})
+    vars(vae).update({name: value for name, value in params.items() if name in PARAMETERS})
+    return vae
 
 
 def _with_custom(*dicts, custom):
@@ -141,18 +150,32 @@ def _with_custom(*dicts, custom):
 
 
 def _check_shapes(params, fitted):
-    """Raise ValueError unless the arrays have the shapes that these parameters give, before memory is taken."""
+    """Raise ValueError unless the arrays have the shapes that these parameters give, before memory is taken.
+
+    Code of the caller's may need numbers where there are only shapes. Then the sizes are known to be those of arrays of
+    the file's size, and shapes are compared when the model is made.
+    """
     state = fitted["net_"]
     arrays = state.get("module")
     if not isinstance(arrays, dict) or not all(isinstance(array, np.ndarray) for array in arrays.values()):
         raise ValueError("net.module is not a dict of arrays.")
     n_values = sum(array.size for array in arrays.values())
-    if len(params.hidden_layer_sizes) > len(arrays):
+    has_layers = isinstance(params.encoder, str) or isinstance(params.decoder, str)
+    sizes = params.hidden_layer_sizes if has_layers else ()
+    if len(sizes) > len(arrays):
         raise ValueError("there are more hidden_layer_sizes than arrays.")
-    for size in (params.n_components, *params.hidden_layer_sizes, *(params.input_shape or ())):
+    for size in (params.n_components, *sizes, *(params.input_shape or ())):
         if not isinstance(size, int) or not 1 <= size <= n_values:
             raise ValueError(f"a size is {size!r}, but there are {n_values} values.")
-    with torch.device("meta"):
-        module = module_of(params, state["column_mean"], state["column_scale"], seed=0)()
+    for n_in, n_out in pairwise(sizes):
+        if n_in * n_out > n_values:
+            raise ValueError(f"a layer has {n_in} x {n_out} weights, but there are {n_values} values.")
+    try:
+        with torch.device("meta"):
+            module = module_of(params, state["column_mean"], state["column_scale"], seed=0)()
+    except Exception:
+        if all(isinstance(getattr(params, name), str) for name in ARCHITECTURE_CODE):
+            raise
+        return
     shapes = {name: zeros(str(t.dtype).removeprefix("torch."), *t.shape) for name, t in module.state_dict().items()}
     check_like(arrays, shapes, "net.module")

@@ -7,6 +7,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from .._model.torch_defaults import torch_defaults
 from .._vae import VAETransformer
 
 LEAST_OPSET = 18
@@ -75,11 +76,12 @@ class Decoder(Encoder):
         return self.vae.inverse_transform(x)
 
 
+@torch_defaults()
 def export(module: Encoder, n_columns: int, names: tuple[str, str], opset: int | None) -> Any:
     """A module of one input (n, n_columns) as an ``onnx.ModelProto`` for any n."""
     if opset is not None and opset < LEAST_OPSET:
         raise ValueError(f"opset={opset} is too old: torch exports to {LEAST_OPSET} or later.")
-    example = torch.zeros(2, n_columns, device=next(module.buffers()).device)
+    example = torch.zeros(2, n_columns, dtype=torch.float32, device=next(module.buffers()).device)
     program: Any
     with warnings.catch_warnings():  # the exporter's warnings are about torch
         warnings.simplefilter("ignore")

@@ -6,7 +6,11 @@ from numbers import Real
 import numpy as np
 import torch
 
+from .._model.torch_defaults import torch_defaults
+
 PROGRESS = {"best_epoch_": int, "best_score_": float, "diverged_": bool, "interrupted_": bool, "n_taken_": int}
+# Arrays of the module that are variances or scales, those of some likelihoods among them.
+POSITIVE = ("scale", "fill_noise", "likelihood.channel_variance", "likelihood.least")
 WATCHED = ("start", "score", "best_score", "best_epoch", "since_gain")  # attributes of EarlyStopping
 
 
@@ -35,6 +39,7 @@ def state_of(net, early_stopping=None):
     }
 
 
+@torch_defaults()
 def restore(net, state, early_stopping=None):
     """Give the state of a net to a new net that was made with the same parameters and scaling."""
     tensors = map_leaves(np.ndarray, torch.tensor, state)
@@ -70,6 +75,7 @@ def optimizer_options(net, state=None):
     return [{key: given.get(key, group[key]) for key in group} for group, given in pairs]
 
 
+@torch_defaults()
 def check_state(net, state):
     """Raise ValueError unless `state` can be restored to this net: same shapes and types, finite numbers."""
     like = state_of(net)
@@ -94,8 +100,12 @@ def check_state(net, state):
         raise ValueError(f"net.batch_size is {state['batch_size']!r}.")
     if sorted(state["module"]["order"]) != list(range(net.module_.n_components)):
         raise ValueError("net.module.order is no order of the components.")
-    if not min(state["module"]["scale"].min(), state["column_scale"].min()) > 0:
-        raise ValueError("A scale of net is not positive.")
+    positive = {name: state["module"][name] for name in POSITIVE if name in state["module"]}
+    for name, array in {**positive, "column_scale": state["column_scale"]}.items():
+        if not array.min() > 0:
+            raise ValueError(f"net.{name} is not positive.")
+    if any((moments["exp_avg_sq"] < 0).any() for moments in state["moments"].values() if "exp_avg_sq" in moments):
+        raise ValueError("net.moments has a mean of squares below 0.")
     for name, value in state["progress"].items():
         if type(value) is not PROGRESS.get(name):
             raise ValueError(f"net.progress.{name} is {value!r}.")

@@ -11,6 +11,8 @@ import json
 import math
 import os
 import re
+import secrets
+import stat
 
 import numpy as np
 import safetensors.numpy
@@ -38,19 +40,34 @@ def write(path, content):
     text = json.dumps(header, allow_nan=False)
     arrays[CHECKSUM] = np.frombuffer(_digest(text, arrays), dtype=np.uint8)
     data = safetensors.numpy.save(arrays, {KEY: text})
-    path = os.path.abspath(path)
-    part = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.part")
     try:
-        with open(part, "wb") as file:
+        replace_file(os.path.realpath(path), data)  # of a link, what it leads to
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, os.path.abspath(path)) from None
+
+
+def replace_file(path, data):
+    """Write bytes to a new file beside `path`, which then takes its place and keeps its mode.
+
+    The new file's name is random, as other threads, processes and hosts may be writing to the same path.
+    """
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except FileNotFoundError:
+        mode = None
+    part = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(part, flags, 0o666 if mode is None else mode)
+    try:
+        with open(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if mode is not None:  # the process's mask may have taken something away
+            os.chmod(part, mode)
         os.replace(part, path)
-    except BaseException as error:
-        if os.path.exists(part):
-            os.remove(part)
-        if isinstance(error, OSError):
-            raise type(error)(error.errno, error.strerror, path) from None
+    except BaseException:
+        os.remove(part)
         raise
 
 

@@ -15,6 +15,7 @@ from ..networks import (
 )
 from ..posteriors import POSTERIORS
 from .module import VAEModule
+from .torch_defaults import float32_by_default
 
 HEAD_GAIN = 0.1  # of an encoder's covariance outputs, so that posteriors start near their family's identity
 
@@ -24,6 +25,7 @@ def lookup(table, option):
     return table[option] if isinstance(option, str) else option
 
 
+@float32_by_default()
 def build_vae(
     *,
     n_components,

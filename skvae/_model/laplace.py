@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from ..networks import decoder_jacobian, decoder_values
 from ..posteriors import Posterior
+from .torch_defaults import float32_by_default
 
 LOG_2PI = math.log(2 * math.pi)
 EDGE = 2.0**-31  # a Sobol point may be 0, whose quantile is not finite
@@ -60,7 +61,7 @@ class GaussianData:
 
     def __init__(self, x: Tensor, precision: Tensor) -> None:
         self.x, self.precision = x, precision
-        logs = torch.where(precision > 0, precision, 1).log() - LOG_2PI * (precision > 0)
+        logs = torch.where(precision > 0, precision, 1).log() - LOG_2PI * (precision > 0).to(precision)
         self.constant = 0.5 * logs.sum(-1)  # of log p(x | f), () or (n,)
 
     def __getitem__(self, rows: Tensor) -> "GaussianData":
@@ -232,6 +233,7 @@ def gauss_newton(
     return at
 
 
+@float32_by_default()
 def normal_draws(n_draws: int, n_components: int, seed: int) -> Tensor:
     """Standard normal draws (K, d), float64, that lie evenly: a scrambled Sobol sequence's quantiles.
 

@@ -88,7 +88,7 @@ def refine_fill(conditional, u, n_steps, encode_mean, decode):
         return log_likelihood - 0.5 * z.square().sum(-1), values
 
     z = conditional.mean
-    step_length: float | Tensor = 1.0
+    step_length = torch.ones_like(z[:, :1])
     log_joint, values = log_joint_and_values(z)
     for _ in range(n_steps):
         step = conditional.newton_step(encode_mean(conditional.fill(u, values)) - z)

@@ -84,7 +84,7 @@ class StreamedRows:
 
     def resident(self):
         """All rows as one tensor on the device, made block by block: there is no other copy."""
-        u = torch.empty(self.shape, device=self.device)
+        u = torch.empty(self.shape, dtype=torch.float32, device=self.device)
         for block in blocks(len(u), rows_per_block(self.shape[1])):
             u[block] = self[block]
         return u
@@ -101,7 +101,7 @@ class StreamedRows:
         order = torch.randperm(len(pieces), generator=generator, device=generator.device).tolist()
 
         shape = min(CHUNK * size, len(self)), self.shape[1]
-        buffers = [torch.empty(shape, device=self.device) for _ in range(2)]
+        buffers = [torch.empty(shape, dtype=torch.float32, device=self.device) for _ in range(2)]
 
         def read(turn, block):
             mine = [pieces[i] for i in order[block]]

@@ -16,6 +16,7 @@ from .._io.checkpoint import fit_identity
 from .._io.state import restore, state_of
 from .._linear.start import linear_start
 from .._model.build import build_vae, lookup
+from .._model.torch_defaults import torch_defaults
 from .._parameters import ARCHITECTURE, NET
 from ..likelihoods import LIKELIHOODS, NOISE_FLOOR
 from ..objectives import OBJECTIVES
@@ -117,6 +118,7 @@ class TrainedFit:
         return FitResult(net, selection, replace(data, held_out=self.held_out, groups=self.groups))
 
 
+@torch_defaults()
 def fit_model(params, data, seed, previous=None, checkpoint=None, task=None, trained=None):
     """Train a net on rows, phase by phase.
 
@@ -244,6 +246,7 @@ def run_net(net, data, **options):
     return net
 
 
+@torch_defaults()
 def pass_once(params, data, seed, net=None):
     """Train a net for one pass over the rows at a constant rate; without one, a new net from the rows' start."""
     is_new = net is None
@@ -318,10 +321,12 @@ def module_of(params, mean, scale, seed):
 
 def n_weights(params, n_features):
     """How many weights the model has that these parameters make of so many features."""
-    module = module_of(params, np.zeros(n_features), np.ones(n_features), 0)()
+    with torch.device("meta"):
+        module = module_of(params, np.zeros(n_features), np.ones(n_features), 0)()
     return sum(p.numel() for p in module.parameters())
 
 
+@torch_defaults()
 def net_of(params, mean, scale, n_rows_per_batch, decay, seed):
     """An initialised net with this scaling of the columns, without the linear start."""
     given = params.net_params or {}

@@ -102,7 +102,7 @@ class VAENet(NeuralNet):
     def initialize(self):
         super().initialize()
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
-        scale = torch.zeros((), device=self.device) if self.kl_warmup else 1.0
+        scale = torch.zeros((), dtype=torch.float32, device=self.device) if self.kl_warmup else 1.0
         self.training_step_ = self._make_step(
             self.criterion_, self.optimizer_, self.compile_step, self.precision, scale
         )
@@ -146,7 +146,8 @@ class VAENet(NeuralNet):
         """One pass; records the mean loss and the mean KL per row, read from the device once."""
         self._set_training(training)
         needs_closure, epoch = self._needs_closure(), len(self.history) - 1  # the history's first row is the start
-        terms, totals, n_rows = [], torch.zeros(2, device=self.device), 0  # on the device until the epoch ends
+        totals = torch.zeros(2, dtype=torch.float32, device=self.device)  # on the device until the epoch ends
+        terms, n_rows = [], 0
         for i, batch in enumerate(iterator):
             self.n_taken_ += 1
             if self.kl_warmup:

@@ -155,7 +155,7 @@ def train_stacked(phases):
 
 def run_epoch(stack, models):
     """One pass of each model over its rows; sums of objective and KL (m, 2)."""
-    totals = torch.zeros(len(models), 2, device=stack.flat.device)
+    totals = torch.zeros(len(models), 2, dtype=torch.float32, device=stack.flat.device)
     iterators = [iter(model.batches) for model in models]
     for i in range(max(len(model.batches) for model in models)):
         drawn = [next(iterator, None) for iterator in iterators]

@@ -29,7 +29,7 @@ class StackedModels:
         self.decay = [[group["weight_decay"] for group in net.optimizer_.param_groups] for net in nets]
         self.flat = torch.stack([self._flat_parameters(net) for net in nets])  # (m, number of parameters)
         self.moments = [torch.zeros_like(self.flat) for _ in range(2)]
-        self.steps = torch.zeros(len(nets), device=self.flat.device)
+        self.steps = torch.zeros(len(nets), dtype=torch.float32, device=self.flat.device)
         self.buffers = {
             name: torch.stack([dict(net.module_.named_buffers())[name] for net in nets])
             for name in dict(nets[0].module_.named_buffers())

@@ -85,7 +85,7 @@ class LinearResidual(nn.Module):
         x = x if self.training else by_columns(x)
         y = torch.addcmul(self.start_bias, self.unit, self.bias)
         if self.net is None:
-            y = y.repeat(len(x), 1)
+            y = y.repeat(x.shape[0], 1)  # the export to ONNX would take len(x) for a constant
         else:
             with network_products(precision, x.device.type):
                 added = self.net(x.clamp(-CLIP, CLIP).mul_(self.input_scale))

@@ -36,6 +36,15 @@ def arrow(X):
     return pd.DataFrame(X).astype("double[pyarrow]")
 
 
+def arrow_table(X):
+    return pytest.importorskip("pyarrow").table({str(i): X[:, i] for i in range(X.shape[1])})
+
+
+def with_na(X):
+    """An array of objects, NA among them."""
+    return np.where(np.isnan(X), pd.NA, X.astype(object))
+
+
 def dask(X):
     return pytest.importorskip("dask.array").from_array(X, chunks=(7, 6))
 
@@ -68,6 +77,10 @@ SAME = {
     "polars of integers": lambda X: pl.DataFrame(X.astype(int)),
     "dask": dask,
     "list of tables": lambda X: [X[:7], pd.DataFrame(X[7:9]), X[9:]],
+    "list of polars' tables": lambda X: [pl.DataFrame(X[:7]), pl.DataFrame(X[7:])],
+    "lazy frame": pl.LazyFrame,
+    "Arrow's table": arrow_table,
+    "Arrow's batch": lambda X: arrow_table(X).to_batches()[0],
     "masked array, nothing masked": np.ma.masked_array,
 }
 SAME_WITH_GAPS = {
@@ -76,6 +89,14 @@ SAME_WITH_GAPS = {
     "tensor of bfloat16": tensor(torch.bfloat16),
     "object with None": lambda X: np.where(np.isnan(X), None, X.astype(object)),
     "list with None": lambda X: np.where(np.isnan(X), None, X.astype(object)).tolist(),
+    "object with NA": with_na,
+    "list with NA": lambda X: with_na(X).tolist(),
+    "frame of objects with NA": lambda X: pd.DataFrame(with_na(X)),
+    "list of tables with NA": lambda X: [pd.DataFrame(X[:7]).astype("Int64"), pd.DataFrame(with_na(X[7:]))],
+    "lazy frame with null": lambda X: pl.LazyFrame(X).fill_nan(None),
+    "Arrow's table": arrow_table,
+    "list of masked rows": lambda X: list(np.ma.masked_array(np.nan_to_num(X), np.isnan(X))),
+    "list of rows, some masked": lambda X: [np.ma.masked_invalid(row) if np.isnan(row).any() else row for row in X],
     "Fortran order": np.asfortranarray,
     "frame": pd.DataFrame,
     "frame of Float64 with NA": lambda X: pd.DataFrame(X).astype("Float64"),
@@ -129,6 +150,35 @@ def test_booleans():
     for rows, plain in ((X, X.astype(float)), (frame, X.astype(float)), (frame.mask(np.isnan(GAPS)), gaps)):
         for ours, theirs in zip(results(rows), results(plain), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+NAMES = np.array(list("abcdef"), dtype=object)
+FRAMES = {
+    "pandas": pd.DataFrame,
+    "polars": lambda X, columns: pl.DataFrame(X, schema=list(columns)),
+    "lazy": lambda X, columns: pl.LazyFrame(X, schema=list(columns)),
+}
+
+
+@pytest.mark.parametrize("blocks", [list, iter])
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+def test_blocks_that_are_frames_have_names_as_one_frame_has(frame, blocks):
+    """The same names to the estimator, and the same refusal where they come in another order."""
+    parts = [frame(WHOLE[:20], columns=NAMES), frame(WHOLE[20:], columns=NAMES)]
+    reordered = [parts[0], frame(WHOLE[20:, ::-1], columns=NAMES[::-1])]
+    all_reordered = [frame(WHOLE[rows, ::-1], columns=NAMES[::-1]) for rows in (slice(20), slice(20, None))]
+    vae = VAETransformer(2, **small(max_iter=0)).fit(blocks(parts))
+    np.testing.assert_array_equal(vae.feature_names_in_, NAMES)
+    np.testing.assert_array_equal(vae.transform(blocks(parts)), vae.transform(frame(WHOLE, columns=NAMES)))
+    calls = VAETransformer(2, **small(max_iter=0)).fit, VAETransformer(2, **small()).partial_fit, vae.transform
+    for call in (*calls, vae.partial_fit, vae.score):
+        with pytest.raises(ValueError, match="block 1 is no table of numbers with the columns of the first"):
+            call(blocks(reordered))
+    for call in (vae.partial_fit, vae.transform):
+        with pytest.raises(ValueError, match="should match those that were passed during fit"):
+            call(blocks(all_reordered))
+        with pytest.warns(UserWarning, match="does not have valid feature names"):
+            call(blocks([WHOLE[:20], WHOLE[20:]]))
 
 
 @pytest.mark.parametrize("mode", ["r", "c"])

@@ -23,6 +23,7 @@ import torch
 import skvae
 from skvae import VAETransformer
 from skvae._io import tensor_file
+from skvae.likelihoods import GaussianLikelihood
 
 from ..conftest import curved_spectra, small
 
@@ -84,6 +85,15 @@ FORGED = {
     "weights that are a list": changed(*WEIGHT, value=lambda w: w.tolist()),
     "scale of zero": changed(*MODULE, "scale", value=lambda s: s * 0),
     "scale of columns negative": changed("fitted", "net_", "column_scale", value=lambda s: -s),
+    "noise of zero": changed(*MODULE, "likelihood.channel_variance", value=lambda v: v * 0),
+    "noise of the linear model negative": changed(*MODULE, "fill_noise", value=lambda v: -v),
+    "moments of squares negative": changed("fitted", "net_", "moments", "1", "exp_avg_sq", value=lambda m: m - 1),
+    "rows of the monitor negative": changed("fitted", "_monitor", 1, value=-1.0),
+    "squares of the monitor negative": changed("fitted", "_monitor", 3, value=lambda s: -s),
+    "residuals of the monitor negative": changed("fitted", "_monitor", 4, value=-1.0),
+    "unit of the monitor zero": changed("fitted", "_monitor", 0, value=0.0),
+    "tensors without numbers": changed("fitted", "_tensors_on", value="meta"),
+    "tensors on no device": changed("fitted", "_tensors_on", value="os.system"),
     "order that is none": changed(*MODULE, "order", value=lambda order: order * 0 + 10**9),
     "order twice": changed(*MODULE, "order", value=lambda order: order * 0),
     "generator too short": changed("fitted", "net_", "generator", value=np.zeros(3, np.uint8)),
@@ -244,6 +254,42 @@ class Watched:
 
 
 WATCHED = Watched()
+
+
+class Activation(torch.nn.SiLU):
+    """A class that its user passes to `load`."""
+
+
+class NeedsNumbers(GaussianLikelihood):
+    """A likelihood of a user's that cannot be made of shapes alone."""
+
+    def __init__(self, mean, scale):
+        super().__init__(mean, scale)
+        self.register_buffer("width", (torch.ones(len(scale)) * scale).float())
+
+
+LARGE = {
+    "layers": {"hidden_layer_sizes": (60_000, 6_000)},
+    "components": {"n_components": 600},
+    "posterior": {"n_components": 600, "posterior": "full"},
+}
+
+
+@pytest.mark.parametrize("large", LARGE)
+@pytest.mark.parametrize("custom", [{"activation": Activation}, {"likelihood": NeedsNumbers}], ids=["class", "numbers"])
+def test_shapes_are_checked_before_memory_is_taken_whatever_the_caller_passes(custom, large, tmp_path, monkeypatch):
+    """The model is never made."""
+    VAETransformer(2, **small(max_iter=1, hidden_layer_sizes=(8, 8)), **custom).fit(curved_spectra(60)).save(
+        tmp_path / "vae"
+    )
+    assert skvae.load(tmp_path / "vae", **custom).n_components_ == 2
+    tree = tensor_file.read(tmp_path / "vae")
+    tree["parameters"].update(LARGE[large])
+    tensor_file.write(tmp_path / "vae", tree)
+    if large == "layers" or "activation" in custom:
+        monkeypatch.setattr("skvae._io.load.blank_net", None)
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        skvae.load(tmp_path / "vae", **custom)
 
 
 def assert_refused(path, name):

@@ -24,6 +24,8 @@ from torch import nn
 
 import skvae
 from skvae import VAETransformer
+from skvae._io.tensor_file import read, write
+from skvae._parameters import parameters_of
 from skvae.likelihoods import LIKELIHOODS, GaussianLikelihood
 from skvae.objectives import InfoVAE
 from skvae.posteriors import POSTERIORS, DiagPosterior
@@ -237,6 +239,81 @@ def test_subclasses_are_named_by_the_caller(spectra, tmp_path):
     vae.notes_ = 3
     with pytest.raises(ValueError, match="notes_"):
         vae.save(tmp_path / "mine")
+
+
+class HidesMost(VAETransformer):
+    """An estimator with a parameter of its own, whose signature hides the others."""
+
+    def __init__(self, n_components=2, *, extra=1, **others):
+        super().__init__(n_components, **others)
+        self.extra = extra
+
+
+class FixesMost(VAETransformer):
+    """An estimator without most of the parameters, one of which its fit sets."""
+
+    def __init__(self, strength=1.0, random_state=0):
+        super().__init__(3, random_state=random_state, hidden_layer_sizes=(16,), device="cpu")
+        self.strength = strength
+
+    def fit(self, X, y=None, sample_weight=None):
+        self.max_iter, self.beta = 3, self.strength
+        return super().fit(X, y, sample_weight)
+
+
+class NamesNone(VAETransformer):
+    """An estimator whose signature names no parameter."""
+
+    def __init__(self, **all_of_them):
+        super().__init__(**all_of_them)
+
+
+NARROW = {
+    "hides most": lambda: HidesMost(3, extra=2, posterior="rho", **small()),
+    "fixes most": lambda: FixesMost(strength=4.0),
+    "names none": lambda: NamesNone(n_components=3, kl_warmup=1, **small()),
+}
+
+
+def through_a_named_file(vae, path):
+    vae.save(path / "vae")
+    return skvae.load(path / "vae", device="cpu", estimator=type(vae))
+
+
+def through_a_worker(vae, path):
+    with joblib.parallel_config("loky", n_jobs=2):
+        return joblib.Parallel()(joblib.delayed(copy.copy)(vae) for _ in range(2))[0]
+
+
+@pytest.mark.parametrize("way", [WAYS["pickle"], WAYS["deepcopy"], through_a_named_file, through_a_worker])
+@pytest.mark.parametrize("name", NARROW)
+def test_subclasses_whose_init_lacks_parameters(name, way, spectra, tmp_path):
+    vae = NARROW[name]().fit(spectra)
+    twin = way(vae, tmp_path)
+    assert type(twin) is type(vae)
+    for parameter, value in parameters_of(vae).items():
+        assert getattr(twin, parameter) == value, parameter
+    np.testing.assert_array_equal(twin.transform(spectra), vae.transform(spectra))
+    np.testing.assert_array_equal(
+        twin.partial_fit(spectra).transform(spectra), vae.partial_fit(spectra).transform(spectra)
+    )
+
+
+def test_a_hidden_parameter_of_a_file_is_checked_too(spectra, tmp_path):
+    HidesMost(2, **small(max_iter=1)).fit(spectra).save(tmp_path / "vae")
+    content = read(tmp_path / "vae")
+    content["parameters"]["beta"] = -1.0
+    write(tmp_path / "vae", content)
+    with pytest.raises(ValueError, match="'beta' parameter of HidesMost"):
+        skvae.load(tmp_path / "vae", estimator=HidesMost)
+
+
+@pytest.mark.parametrize("changed", [{"beta": -1}, {"hidden_layer_sizes": 1.5}, {"max_iter": "many"}])
+def test_a_parameter_that_load_would_refuse_is_refused_by_save(changed, spectra, tmp_path):
+    vae = VAETransformer(2, **small(max_iter=1)).fit(spectra).set_params(**changed)
+    with pytest.raises(ValueError, match=f"'{next(iter(changed))}' parameter"):
+        vae.save(tmp_path / "vae")
+    assert not list(tmp_path.iterdir())
 
 
 class Remembers(VAETransformer):
