@@ -72,7 +72,7 @@ def report(frame):
     """Markdown: a line for each set, n_components and model; mean ± standard deviation over splits."""
     lines = [
         "Written by `python -m benchmarks.quality.replicates`, whose docstring says what is measured, from",
-        f"replicates.csv. Alarms: new rows over the {100 * LEVEL:.0f} % limit, %. Mean ± standard deviation over splits.\n",
+        f"replicates.csv. Alarms: new rows over the {LEVEL:.0%} limit, %. Mean ± standard deviation over splits.\n",
         heading("set", "n_components", "model", "alarms of T2", "alarms of Q", "nats a row", "R2", "CPU s"),
     ]
     for (name, n_components), part in frame.groupby(["set", "n_components"]):
