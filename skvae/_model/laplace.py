@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..networks import decoder_jacobian, decoder_values
+from ..networks import Span, decoder_jacobian, decoder_values
 from ..posteriors import Posterior
 
 LOG_2PI = math.log(2 * math.pi)
@@ -56,19 +56,17 @@ class GaussianData:
         Anything finite where the precision is 0.
     precision : Tensor of shape (p,) or (n, p)
         0 where a value is missing.
+    constant : Tensor of shape () or (n,), or None
+        What log p(x | f) is where x = f; None for the normal density's.
     """
 
-    def __init__(self, x: Tensor, precision: Tensor) -> None:
+    def __init__(self, x: Tensor, precision: Tensor, constant: Tensor | None = None) -> None:
         self.x, self.precision = x, precision
-        logs = torch.where(precision > 0, precision, 1).log() - LOG_2PI * (precision > 0)
-        self.constant = 0.5 * logs.sum(-1)  # of log p(x | f), () or (n,)
+        self.constant = log_height(precision) if constant is None else constant
 
     def __getitem__(self, rows: Tensor) -> "GaussianData":
-        part = object.__new__(GaussianData)
-        each = self.precision.ndim > 1
-        part.x, part.precision = self.x[rows], self.precision[rows] if each else self.precision
-        part.constant = self.constant[rows] if each else self.constant
-        return part
+        each = self.precision[rows] if self.precision.ndim > 1 else self.precision
+        return GaussianData(self.x[rows], each, self.constant[rows] if self.constant.ndim else self.constant)
 
     def local(self, f: Tensor) -> Local:
         residual = self.x - f
@@ -79,6 +77,18 @@ class GaussianData:
         """log p(x | f) (..., n) in nats, for f (..., n, p); f's memory is used."""
         residual = f.sub_(self.x).square_()
         return self.constant - 0.5 * residual.mul_(self.precision).sum(-1)  # a product's bits hang on the alignment
+
+
+def log_height(precision: Tensor) -> Tensor:
+    """The normal log density at its mode, summed over the values that are not missing."""
+    logs = torch.where(precision > 0, precision, 1).log() - LOG_2PI * (precision > 0)
+    return 0.5 * logs.sum(-1)
+
+
+def data_in_span(x: Tensor, span: Span) -> GaussianData:
+    """What rows x (n, p) say to the decoder of a span, and all that they say of its height."""
+    inside, outside = span.project(x)
+    return GaussianData(inside, torch.ones_like(inside[0]), log_height(span.root.square()) - 0.5 * outside)
 
 
 class LaplacePosterior(Posterior):
@@ -214,8 +224,8 @@ def gauss_newton(
         As `decoder_values` and `decoder_jacobian`. They are called for numbers of rows that are multiples of `LANES`
         if that of the start is.
     start : Tensor of shape (n, d) or Mode
-        Where to begin: latents, or the modes of the same rows under other precisions, whose Jacobians are kept and whose
-        memory is used.
+        Where to begin: latents, or the modes of the same rows under other precisions, whose Jacobians are kept and
+        whose memory is used.
     data : GaussianData
         Or what has its `local` and parts by index.
     n_steps : int, default=6
@@ -274,7 +284,13 @@ def bound(decode: Decode, q: Posterior, data: GaussianData, eps: Tensor) -> Tens
 
 
 def local_mode(
-    module: Any, u: Tensor, variance: Tensor, has_missing: bool = False, start: Mode | None = None, **options: Any
+    module: Any,
+    u: Tensor,
+    variance: Tensor,
+    has_missing: bool = False,
+    start: Mode | None = None,
+    span: Span | None = None,
+    **options: Any,
 ) -> tuple[Mode, GaussianData]:
     """The modes of log p(x, z) for rows u (n, p) under a noise `variance` (p,), from the encoder's means, and the data.
 
@@ -291,10 +307,16 @@ def local_mode(
         Whether u may have NaN.
     start : Mode or None, default=None
         The same rows' modes under another variance, to begin there and not at the encoder's means.
+    span : Span or None, default=None
+        Of the decoder's last layer under the precisions 1 / variance, if all is to be seen through it; without NaN.
     **options : dict
         Of `gauss_newton`.
     """
-    data = GaussianData(u.nan_to_num(), ~u.isnan() / variance) if has_missing else GaussianData(u, 1 / variance)
+    decoder = module.decoder if span is None else span.decoder
+    if span is not None:
+        data = data_in_span(u, span)
+    else:
+        data = GaussianData(u.nan_to_num(), ~u.isnan() / variance) if has_missing else GaussianData(u, 1 / variance)
     begin: Tensor | Mode
     if start is not None:
         begin = start
@@ -302,7 +324,7 @@ def local_mode(
         filled = module.fill_linearly(u) if has_missing else u
         raw = decoder_values(module.encoder, module.likelihood.inputs(filled))
         begin = module.posterior(raw, module.n_components).mean
-    decode, differentiate = partial(decoder_values, module.decoder), partial(decoder_jacobian, module.decoder)
+    decode, differentiate = partial(decoder_values, decoder), partial(decoder_jacobian, decoder)
     return gauss_newton(decode, differentiate, begin, data, **options), data
 
 

@@ -7,8 +7,8 @@ Beside the values x (n, ...) of a layer go their derivatives along each of the d
 adds its bias to [0] alone. An element-wise layer multiplies [1:] by its slope at [0] (Griewank and Walther, Evaluating
 derivatives, 2008, chapter 3). The cost is that of 1 + d passes over the network.
 
-The values of a `LinearResidual`'s linear map are computed in the dtype of z, the network beside it and all derivatives in
-the dtype of its weights: a derivative is asked for where a step or a posterior leads, not for where the values are.
+The values of a `LinearResidual`'s linear map are computed in the dtype of z, the network beside it and all derivatives
+in the dtype of its weights. Derivatives say where a step leads and what a posterior proposes; scores hang on the values.
 Linear layers keep the values of a column side by side (`by_columns`), so that a row's result has the same bits whatever
 the other rows are, where there is a multiple of 64 of them.
 """
@@ -64,11 +64,10 @@ def with_tangents(decoder: Any, z: Tensor, n_tangents: int) -> tuple[Tensor, Ten
     if type(decoder) is not LinearResidual:
         out = carry(decoder, seeds(z.to(dtype_of(decoder, z.dtype)), n_tangents))
         return out[0].to(z.dtype), out[1:]
-    unit, n_linear = decoder.unit.to(z.dtype), len(decoder.weight)
-    matrix = torch.addcmul(decoder.start_weight.to(z.dtype), unit[:n_linear, None], decoder.weight.to(z.dtype))
-    values = torch.addcmul(decoder.start_bias.to(z.dtype), unit, decoder.bias.to(z.dtype)).repeat(len(z), 1)
-    values[:, :n_linear].addmm_(by_columns(z), matrix.T)
-    slopes = functional.pad(matrix.T, (0, len(unit) - n_linear))[:n_tangents, None]  # (n_tangents, 1, m)
+    unit, matrix, bias = linear_path(decoder, z.dtype)
+    values = bias.repeat(len(z), 1)
+    values[:, : len(matrix)].addmm_(by_columns(z), matrix.T)
+    slopes = functional.pad(matrix.T, (0, len(unit) - len(matrix)))[:n_tangents, None]  # (n_tangents, 1, m)
     if decoder.net is None:
         return values, slopes.repeat(1, len(z), 1)
     dtype = dtype_of(decoder.net, z.dtype)
@@ -76,6 +75,13 @@ def with_tangents(decoder: Any, z: Tensor, n_tangents: int) -> tuple[Tensor, Ten
     inputs[1:] *= z.abs() <= CLIP
     added = carry(decoder.net, inputs.mul_(decoder.input_scale))
     return values.addcmul_(added[0].to(z.dtype), unit), torch.addcmul(slopes.to(dtype), added[1:], unit.to(dtype))
+
+
+def linear_path(decoder: LinearResidual, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """unit (m,), the matrix (n_linear, d) and the bias (m,), computed in this dtype."""
+    unit, n_linear = decoder.unit.to(dtype), len(decoder.weight)
+    matrix = torch.addcmul(decoder.start_weight.to(dtype), unit[:n_linear, None], decoder.weight.to(dtype))
+    return unit, matrix, torch.addcmul(decoder.start_bias.to(dtype), unit, decoder.bias.to(dtype))
 
 
 def seeds(z: Tensor, n_tangents: int) -> Tensor:
