@@ -8,7 +8,7 @@ adds its bias to [0] alone. An element-wise layer multiplies [1:] by its slope a
 derivatives, 2008, chapter 3). The cost is that of 1 + d passes over the network.
 
 The values of a `LinearResidual`'s linear map are computed in the dtype of z, the network beside it and all derivatives
-in the dtype of its weights. Derivatives say where a step leads and what a posterior proposes; scores hang on the values.
+in the dtype of its weights. Derivatives say where a step leads and what is proposed; a score hangs on the values.
 Linear layers keep the values of a column side by side (`by_columns`), so that a row's result has the same bits whatever
 the other rows are, where there is a multiple of 64 of them.
 """

@@ -9,7 +9,7 @@ y = diag(w)^1/2 (x - b),
 Where m is less than p, as of most spectra, R g is a decoder of m outputs that says all that the p say of z.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +32,13 @@ class Span(NamedTuple):
         return inside, (y.square().sum(-1) - inside.square().sum(-1)).clamp(min=0)
 
 
-def last_layer_span(decoder: nn.Module, weight: Tensor) -> Span | None:
+def last_layer_span(decoder: Any, weight: Tensor) -> Span | None:
     """The span of a decoder's last layer under weights (p,) > 0 of its outputs; None if it has none of less than p."""
     net = getattr(decoder, "net", None)
     if type(decoder) is not LinearResidual or not isinstance(net, nn.Sequential) or not has_rules(decoder):
         return None
-    last, (p, d) = net[-1], decoder.weight.shape
+    last: Any = net[-1]
+    p, d = decoder.weight.shape
     if type(last) not in (Dense, nn.Linear) or last.out_features != p or d + last.in_features >= p:
         return None
     with torch.no_grad():
@@ -47,8 +48,8 @@ def last_layer_span(decoder: nn.Module, weight: Tensor) -> Span | None:
         root = weight.sqrt()
         columns = torch.cat([matrix, unit[:, None] * last.weight.to(weight.dtype)], dim=1)
         basis, upper = torch.linalg.qr(root[:, None] * columns)
-        seen = blank(Dense, last.in_features, len(upper), bias=False).to(weight.device, dtype_of(net, weight.dtype))
-        seen.weight.copy_(upper[:, d:])
-        narrow = LinearResidual(nn.Sequential(*net[:-1], seen), d, len(upper), len(upper), decoder.input_scale)
+        seen: Any = blank(Dense, last.in_features, len(upper), bias=False)
+        seen.to(weight.device, dtype_of(net, weight.dtype)).weight.copy_(upper[:, d:])
+        narrow = LinearResidual(nn.Sequential(*list(net)[:-1], seen), d, len(upper), len(upper), decoder.input_scale)
         narrow.to(weight.device).start_weight = upper[:, :d]
-        return Span(narrow.eval(), bias, root, basis)
+        return Span(narrow, bias, root, basis)
