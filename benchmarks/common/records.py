@@ -1,9 +1,13 @@
-"""Rows of a benchmark, written to a file as they come, so that a run goes on where one was broken off."""
+"""Rows of a benchmark: written to a file as they come, so that a run goes on where one ended, and published."""
 
 import json
+from pathlib import Path
 
+import pandas as pd
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
+
+RESULTS = Path(__file__).parents[1] / "results"  # what is committed
 
 
 def recorded(path, names, tasks, measure, n_jobs=1, progress=False):
@@ -36,3 +40,19 @@ def recorded(path, names, tasks, measure, n_jobs=1, progress=False):
             print(*map(json.dumps, new), sep="\n", file=file, flush=True)
     place = {task: i for i, task in enumerate(tasks)}
     return sorted((row for row in rows if task_of(row) in place), key=lambda row: place[task_of(row)])
+
+
+def published(path, names, rows):
+    """Write rows (dicts) to a CSV file, in place of those of the same tasks, sorted; return all its rows (DataFrame).
+
+    Parameters
+    ----------
+    path : Path
+    names : tuple of str
+        Which of a row's values, together, are its task.
+    rows : list of dict
+    """
+    parts = [pd.read_csv(path)] if path.exists() else []
+    frame = pd.concat([*parts, pd.DataFrame(rows)]).drop_duplicates([*names], keep="last").sort_values([*names])
+    frame.to_csv(path, index=False, float_format="%.7g")
+    return frame

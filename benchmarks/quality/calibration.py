@@ -21,7 +21,7 @@ from scipy.stats import norm
 from benchmarks.common.arguments import parser_of
 from benchmarks.common.markdown import heading, line, spread
 from benchmarks.common.records import recorded
-from benchmarks.common.spectra import SPECTRA, load, split
+from benchmarks.common.sets import SPECTRA, load, split
 from skvae import VAETransformer
 
 LEVELS = np.array([0.5, 0.9, 0.99])
@@ -55,9 +55,9 @@ def measure(name, likelihood, seed):
         train, first, second, theory = synthetic(likelihood, rng)
         tests = {"measured again": (second, LEVELS), "the row itself": (first, theory)}
     else:
-        X, blocks = load(name)
+        X, _, groups = load(name)
         rows = np.sort(rng.permutation(len(X))[:N_ROWS])
-        train, first = split(X[rows], blocks[rows], seed)
+        train, first = split(X[rows], groups[rows], seed)
         tests = {"the row itself": (first, LEVELS)}
     start = time.perf_counter()
     model = VAETransformer(4, likelihood=likelihood, random_state=seed).fit(train)

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA, FactorAnalysis
 from benchmarks.common.arguments import parser_of
 from benchmarks.common.linear_gaps import rho_gap
 from benchmarks.common.markdown import heading, line
-from benchmarks.common.spectra import load
+from benchmarks.common.sets import load
 from skvae import VAETransformer
 
 THINNED = {"soil": 1, "SSP.460": 4, "SP.231": 2, "fermentation": 1}

@@ -23,7 +23,7 @@ from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from benchmarks.common.arguments import parser_of
 from benchmarks.common.markdown import heading, line
 from benchmarks.common.records import recorded
-from benchmarks.common.spectra import load, split
+from benchmarks.common.sets import load, split
 from skvae import VAETransformer
 
 SETS = ("SSP.460", "SP.231", "NRW.115", "H.138", "coffee", "soil")
@@ -84,9 +84,9 @@ for d in (4, 8, 16):
 
 def rows_of(name, seed):
     """Training and held-out rows, standardised by the former."""
-    X, blocks = load(name)
+    X, _, groups = load(name)
     rows = np.sort(np.random.default_rng(0).permutation(len(X))[:600])
-    train, test = split(X[rows][:, :: -(-X.shape[1] // 100)], blocks[rows], seed)
+    train, test = split(X[rows][:, :: -(-X.shape[1] // 100)], groups[rows], seed)
     return [(part - train.mean(axis=0)) / train.std(axis=0) for part in (train, test)]
 
 

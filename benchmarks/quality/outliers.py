@@ -14,21 +14,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.interpolate import CubicSpline
-from scipy.stats import chi2, f, norm
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 
 from benchmarks.common.arguments import parser_of
+from benchmarks.common.charts import LEVEL, ChartedPCA
 from benchmarks.common.markdown import heading, line
 from benchmarks.common.records import recorded
-from benchmarks.common.spectra import load, split
+from benchmarks.common.sets import load, split
 from skvae import VAETransformer
 
 FAULTS = {"spike, sd": (0.3, 1), "drift, sd": (0.1, 0.3), "shift, channels": (0.3, 1, 3), "gain, %": (10, 30)}
 MARGIN = max(FAULTS["shift, channels"])  # channels at either end that shifted rows reach into, and no model sees
-N_CHANNELS, N_ROWS, N_HALVES, LEVEL = 300, 1500, 20, 0.95
+N_CHANNELS, N_ROWS, N_HALVES = 300, 1500, 20
 
 
 def with_fault(X, kept, spread, kind, size, rng):
@@ -47,34 +47,10 @@ def with_fault(X, kept, spread, kind, size, rng):
     return rows * (1 + sign * size / 100)
 
 
-class ChartedPCA(PCA):
-    """PCA with the charts of VAETransformer and the textbook limits, the third of them Jackson and Mudholkar's."""
-
-    def fit(self, X, y=None):
-        super().fit(X)
-        q, n, d = self.q_residuals(X), len(X), self.n_components
-        left = np.linalg.svd(X - self.mean_, compute_uv=False)[d:] ** 2 / (n - 1)
-        first, second, third = (np.sum(left**power) for power in (1, 2, 3))
-        h = 1 - 2 * first * third / (3 * second**2)  # where it is negative the normal deviate is the lower one
-        root = 1 + h * norm.ppf(LEVEL) * np.sqrt(2 * second) / first + second * h * (h - 1) / first**2
-        self.limits = {
-            ("PCA: T2", "F"): d * (n**2 - 1) / (n * (n - d)) * f.ppf(LEVEL, d, n - d),
-            ("PCA: Q", "chi2"): q.var() / (2 * q.mean()) * chi2.ppf(LEVEL, 2 * q.mean() ** 2 / q.var()),
-            ("PCA: Q", "Jackson-Mudholkar"): first * root ** (1 / h),
-        }
-        return self
-
-    def hotelling_t2(self, X):
-        return np.sum(self.transform(X) ** 2 / self.explained_variance_, axis=1)
-
-    def q_residuals(self, X):
-        return np.sum((X - self.inverse_transform(self.transform(X))) ** 2, axis=1)
-
-
 def measure(name, n_components, seed):
-    X, blocks = load(name)
+    X, _, groups = load(name)
     step = -(-len(X) // N_ROWS)
-    train, test = split(X[::step], blocks[::step], seed)
+    train, test = split(X[::step], groups[::step], seed)
     kept = np.arange(MARGIN, X.shape[1] - MARGIN, -(-X.shape[1] // N_CHANNELS))
     train, clean = train[:, kept], test[:, kept]
     models = {

@@ -1,12 +1,21 @@
-"""Held-out nats, R2 and fit seconds of PCA, factor analysis, a plain VAE and VAETransformer on real spectra.
+"""Held-out nats, R2, use of the components to a linear model, and CPU seconds: VAETransformer, PCA, factor analysis.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.quality.pca_comparison --jobs 2
+    OMP_NUM_THREADS=1 python -m benchmarks.quality.pca_comparison --jobs 2     the sets that settings may be chosen on
+    OMP_NUM_THREADS=1 python -m benchmarks.quality.pca_comparison --jobs 2 --part final     the sets that none was
+    python -m benchmarks.quality.pca_comparison --quick     every code path, no result
 
-Every figure is for rows of blocks (sites, tiles, stretches of time) that training never saw; mean and
-standard deviation over seeds, each with its own split. `plain` is the same networks and training alone,
-without the linear maps and their start. Rows are written to --output as they come, and a second run goes on from there.
+Three splits; a quarter of the groups (samples, sites, tiles, stretches of time; elsewhere single rows) is held out.
+- nats: mean log-likelihood of the held-out rows. FactorAnalysis's noise variances are kept from 0 first, as ours are.
+- R2: 1 - sum of (x - x^)^2 over sum of (x - mean of the training rows)^2, over all held-out values.
+- downstream: of all rows' components, the 5-fold cross-validated R2 of a ridge regression or accuracy of a logistic
+  regression; groups are kept together, classes of under 10 rows left out.
+- CPU seconds of `fit`, over all threads.
+
+Rows are written to --output as they come, and a second run goes on from there. In the end they go to
+benchmarks/results, as a CSV file and as Markdown tables, in place of those of the same fits.
 """
 
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -14,117 +23,231 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA, FactorAnalysis
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common.arguments import parser_of
+from benchmarks.common.machine import machine
 from benchmarks.common.markdown import heading, line, spread
-from benchmarks.common.records import recorded
-from benchmarks.common.spectra import SPECTRA, load, split
+from benchmarks.common.records import RESULTS, published, recorded
+from benchmarks.common.sets import DEVELOPMENT, FINAL, SETS, load, missing_package, split_rows
 from skvae import VAETransformer
+from skvae._training.channel_noise import CONSTANT, LEAST
 
-NOISES = ("gaussian", "gaussian_diag", "gaussian_isotropic")  # the default first
-
-
-def models(n_components, every_posterior):
-    """Label -> function of the seed that gives an estimator."""
-
-    def vae(**params):
-        return lambda seed: VAETransformer(n_components, random_state=seed, **params)
-
-    table = {
-        "PCA": lambda seed: PCA(n_components),
-        "FactorAnalysis": lambda seed: FactorAnalysis(n_components, random_state=seed),
-        "plain, gaussian_isotropic": vae(likelihood="gaussian_isotropic", init="random"),
-    }
-    for posterior in ("diag", "rho", "rho_diag", "full") if every_posterior else ("diag",):
-        for likelihood in NOISES:
-            table[f"{posterior}, {likelihood}"] = vae(posterior=posterior, likelihood=likelihood)
-    if every_posterior:
-        table["diag, gaussian_diag, conv1d"] = vae(likelihood="gaussian_diag", encoder="conv1d", decoder="conv1d")
-        table["diag, gaussian_diag, IWAE of 5 draws"] = vae(likelihood="gaussian_diag", objective="iwae", n_draws=5)
-    return table
+PARTS = {"development": DEVELOPMENT, "final": FINAL}
+TASK = ("part", "set", "n_components", "model", "split")
+QUICK = {"sets": ["wine"], "components": [2], "splits": 1}
+LEAST_OF_A_CLASS = 10  # rows
+MEASURES = {"nats": (1, 1.0), "r2": (4, 0.001), "downstream": (3, 0.01)}  # digits shown, and what less is no loss
+LINEAR = {"PCA": "PCA", "FactorAnalysis": "FA"}  # and how a loss to it is marked
 
 
-def reconstruct(model, X):
+def vae(**params):
+    return lambda n_components, seed: VAETransformer(n_components, random_state=seed, **params)
+
+
+MODELS = {  # label -> (n_components, seed) -> estimator; the default first
+    "default": vae(),
+    "gaussian_isotropic": vae(likelihood="gaussian_isotropic"),
+    "gaussian_diag": vae(likelihood="gaussian_diag"),
+    "PCA": lambda n_components, seed: PCA(n_components, random_state=seed),
+    "FactorAnalysis": lambda n_components, seed: FactorAnalysis(n_components, random_state=seed),
+}
+VARIANTS = {  # on demand
+    "no linear maps": vae(likelihood="gaussian_isotropic", init="random"),
+    **{
+        f"{likelihood}, {posterior}": vae(likelihood=likelihood, posterior=posterior)
+        for posterior in ("rho", "rho_diag", "full")
+        for likelihood in ("gaussian", "gaussian_isotropic", "gaussian_diag")
+    },
+    "conv1d": vae(encoder="conv1d", decoder="conv1d"),
+    "IWAE of 5 draws": vae(objective="iwae", n_draws=5),
+}
+
+
+def keep_noise_from_zero(model, X):
+    """Give a factor analysis of X the least noise variances that `likelihood="gaussian"` has.
+
+    They are shares of the one noise of probabilistic PCA, or of a channel's own variance if that is less; a channel
+    that is constant to rounding has the one noise itself.
+    """
+    own, n_components = X.var(axis=0), len(model.components_)
+    explained = np.linalg.svd(X - X.mean(axis=0), compute_uv=False)[:n_components] ** 2 / len(X)
+    one = (own.sum() - explained.sum()) / max(X.shape[1] - n_components, 1)
+    least = np.where(own > CONSTANT**2 * own.mean(), LEAST * np.minimum(one, own), one)
+    model.noise_variance_ = np.maximum(model.noise_variance_, least)
+
+
+def reconstruct(model, z):
     if isinstance(model, FactorAnalysis):  # has no inverse_transform
-        return model.transform(X) @ model.components_ + model.mean_
-    return model.inverse_transform(model.transform(X))
+        return z @ model.components_ + model.mean_
+    return model.inverse_transform(z)
 
 
-def measure(name, n_components, seed, label):
-    X, blocks = load(name)
-    train, test = split(X, blocks, seed)
-    model = models(n_components, every_posterior=True)[label](seed)
+def downstream(z, y, groups):
+    """The cross-validated score of a linear model of y on the components z, or None without y."""
+    if y is None:
+        return None
+    if y.dtype.kind == "f":
+        known, model, folds = np.isfinite(y), RidgeCV(np.logspace(-3, 3, 7)), GroupKFold
+    else:
+        names, counts = np.unique(y, return_counts=True)
+        known = np.isin(y, names[counts >= LEAST_OF_A_CLASS])
+        model, folds = LogisticRegression(max_iter=300), StratifiedGroupKFold
+    pipeline, cv = make_pipeline(StandardScaler(), model), folds(5, shuffle=True, random_state=0)
+    return float(cross_val_score(pipeline, z[known], y[known], groups=groups[known], cv=cv).mean())
+
+
+def measure(part, name, n_components, label, split):
+    X, y, groups = load(name)
+    train, test = split_rows(groups, split)
+    model = (MODELS | VARIANTS)[label](n_components, split)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        start = time.perf_counter()
-        model.fit(train)
-        seconds = time.perf_counter() - start
-        residual = np.square(test - reconstruct(model, test)).sum()
-    r2 = 1 - residual / np.square(test - test.mean(axis=0)).sum()
-    shape = f"{len(X)} x {X.shape[1]}"
-    row = dict(
-        data=name,
-        shape=shape,
-        n_components=n_components,
-        seed=seed,
-        model=label,
-        nats=model.score(test),
-        r2=r2,
-        seconds=seconds,
-    )
-    return [row]
+        warnings.simplefilter("ignore")  # factor analysis that needs more iterations, components that carry nothing
+        begin = time.process_time()
+        model.fit(X[train])
+        seconds = time.process_time() - begin
+        if isinstance(model, FactorAnalysis):
+            keep_noise_from_zero(model, X[train])
+        z = model.transform(X)
+        residual = np.square(X[test] - reconstruct(model, z[test])).sum()
+        record = {
+            "part": part,
+            "set": name,
+            "n_components": n_components,
+            "model": label,
+            "split": split,
+            "nats": float(model.score(X[test])),
+            "r2": float(1 - residual / np.square(X[test] - X[train].mean(axis=0)).sum()),
+            "downstream": downstream(z, y, groups),
+            "cpu_seconds": seconds,
+            "n_train": len(train),
+            "n_test": len(test),
+            "n_features": X.shape[1],
+            "n_groups": len(np.unique(groups[train])),
+            "machine": machine(),
+        }
+    return [record]
 
 
-def table(rows):
-    """Markdown: a line per model, mean ± standard deviation over seeds."""
-    frame = pd.DataFrame(rows)
-    lines = []
-    for (data, d), part in frame.groupby(["data", "n_components"], sort=False):
-        lines += [f"\n{data} ({part['shape'].iloc[0]}), n_components = {d}, {part['seed'].nunique()} seeds\n"]
-        lines.append(heading("model", "score, nats per row", "R2", "fit, s"))
-        for model, group in part.groupby("model", sort=False):
-            seconds = f"{group['seconds'].median():.1f}"
-            lines.append(line(model, spread(group["nats"]), spread(group["r2"], digits=5), seconds))
+def shown(frame):
+    """The models that a table has, in the order of `MODELS`."""
+    return [label for label in MODELS | VARIANTS if label in set(frame["model"])]
+
+
+def losses(means, label, measure):
+    """How a table marks the linear models that beat this one, by more than what is no loss."""
+    value, margin = means[measure][label], MEASURES[measure][1]
+    others = {} if label in LINEAR else LINEAR
+    marks = [mark for other, mark in others.items() if other in means.index and value < means[measure][other] - margin]
+    return f" (< {', '.join(marks)})" * bool(marks)
+
+
+def table_of_set(frame):
+    """Markdown: for each n_components a line for each model; mean ± standard deviation over splits."""
+    lines = [heading("n_components", "model", "nats a row", "R2", "downstream", "CPU s")]
+    for n_components, part in frame.groupby("n_components"):
+        models, means = part.groupby("model"), part.groupby("model")[[*MEASURES]].mean()
+        for label in shown(part):
+            values, cells = models.get_group(label), []
+            for name, (digits, _) in MEASURES.items():
+                known = values[name].notna().all()
+                cells.append(spread(values[name], digits) + losses(means, label, name) if known else "")
+            lines.append(line(n_components, label, *cells, f"{values['cpu_seconds'].mean():.2f}"))
     return "\n".join(lines)
 
 
-def summary(rows, n_components=4):
-    """Markdown: a line per data set, the models that the README compares, the default first."""
-    frame = pd.DataFrame(rows)
-    frame = frame[frame["n_components"] == n_components]
-    shown = [f"diag, {NOISES[0]}", "PCA", "FactorAnalysis", "diag, gaussian_diag"]
-    shown = [model for model in shown if model in set(frame["model"])]
-    lines = [heading("data (rows x channels)", *(f"{model}: {what}" for what in ("nats", "R2") for model in shown))]
-    for data, part in frame.groupby("data", sort=False):
-        shape, models_of = part["shape"].iloc[0], part.groupby("model")
-        cells = [spread(models_of["nats"].get_group(model), digits=0) for model in shown]
-        cells += [f"{models_of['r2'].get_group(model).mean():.4f}" for model in shown]
-        lines.append(line(f"{data} ({shape})", *cells))
+def paired(frame, label, other, name):
+    """Mean over splits of a measure less another model's, for each set and n_components, and its standard error."""
+    values = frame.pivot_table(index=["set", "n_components", "split"], columns="model", values=name)
+    if not {label, other} <= set(values):
+        return None
+    difference = (values[label] - values[other]).dropna().groupby(["set", "n_components"])
+    return pd.DataFrame({"mean": difference.mean(), "error": difference.sem().fillna(0.0)})
+
+
+def share(condition):
+    return f"{condition.sum()} of {len(condition)}"
+
+
+def summary(frame):
+    """Markdown: in how many pairs of set and n_components each model is no worse than PCA and factor analysis."""
+    nats, r2, down = (MEASURES[name][1] for name in MEASURES)
+    heads = ["model", f"R2 >= PCA's - {r2}", f"nats >= PCA's - {nats:g}", f"nats >= max(PCA, FA) - {nats:g}"]
+    heads += ["this and R2", f"downstream >= PCA's - max({down}, se)", "above PCA's by over 1 se", "CPU s, sum"]
+    lines = [heading(*heads)]
+    for label in shown(frame):
+        r2_pca, nats_pca, down_pca = (paired(frame, label, "PCA", name) for name in ("r2", "nats", "downstream"))
+        nats_fa = paired(frame, label, "FactorAnalysis", "nats")
+        if nats_fa is None or r2_pca is None or down_pca is None:
+            continue
+        as_pca, dense = r2_pca["mean"] >= -r2, nats_pca["mean"] >= -nats
+        densest = dense & (nats_fa["mean"] >= -nats)
+        no_worse = down_pca["mean"] >= -np.maximum(down, down_pca["error"])
+        better = down_pca["mean"] > down_pca["error"]
+        seconds = frame.loc[frame["model"] == label, "cpu_seconds"].sum()
+        conditions = as_pca, dense, densest, densest & as_pca, no_worse, better
+        lines.append(line(label, *map(share, conditions), f"{seconds:.0f}"))
     return "\n".join(lines)
+
+
+def report(frame):
+    """Markdown: for each part a summary and a table for each set."""
+    lines = [
+        "Written by `python -m benchmarks.quality.pca_comparison`, whose docstring says what is measured, from",
+        "pca_comparison.csv. Mean ± standard deviation over splits; `(< PCA)` marks a loss to PCA, `(< FA)` to FA.",
+    ]
+    for part, rows in frame.groupby("part"):
+        lines.append(f"\n# {part.capitalize()} sets\n\n{summary(rows)}")
+        for name, of_set in rows.groupby("set"):
+            first = of_set.iloc[0]
+            shape = f"{first['n_train']} + {first['n_test']} rows x {first['n_features']}"
+            lines.append(f"\n## {name}\n\n{shape}, {first['n_groups']} groups in training\n\n{table_of_set(of_set)}")
+    machines = "; ".join(frame["machine"].unique())
+    return "\n".join([*lines, f"\nRead on {machines}.\n"])
+
+
+def tasks_of(sets, components, labels, n_splits):
+    """A task for each fit; sets whose package is not installed are named and left out."""
+    tasks = []
+    for name in sets:
+        if package := missing_package(name):
+            print(f"{name} is left out: the package that brings {package}/ is not installed (benchmarks/README.md)")
+            continue
+        part, p = next(part for part in PARTS if name in PARTS[part]), load(name).X.shape[1]
+        tasks += [
+            (part, name, n_components, label, split)
+            for n_components in components
+            if n_components < p
+            for label in labels
+            for split in range(n_splits)
+        ]
+    return tasks
 
 
 def main():
     parser = parser_of(__doc__)
-    parser.add_argument("--sets", nargs="+", default=list(SPECTRA))
-    parser.add_argument("--components", nargs="+", type=int, default=[2, 4, 8])
-    parser.add_argument(
-        "--posteriors-at", nargs="+", type=int, default=[4], help="n_components to try every posterior at"
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("pca_comparison.jsonl"))
+    add = parser.add_argument
+    add("--part", default="development", choices=PARTS)
+    add("--sets", nargs="+", choices=SETS, metavar="SET", help="all of the part, unless named")
+    add("--components", nargs="+", type=int, default=[2, 4, 8])
+    add("--models", nargs="+", default=list(MODELS), choices=MODELS | VARIANTS, metavar="MODEL")
+    add("--splits", type=int, default=3)
+    add("--jobs", type=int, default=1)
+    add("--output", type=Path, default=Path("pca_comparison.jsonl"))
+    add("--results", type=Path, default=RESULTS, help="folder")
+    add("--quick", action="store_true", help="one small set, results in a temporary folder")
     args = parser.parse_args()
-
-    tasks = [
-        (name, d, seed, label)
-        for name in args.sets
-        for d in args.components
-        for label in models(d, d in args.posteriors_at)
-        for seed in range(args.seeds)
-    ]
-    rows = recorded(args.output, ("data", "n_components", "seed", "model"), tasks, measure, args.jobs)
-    print(summary(rows))
-    print(table(rows))
+    with tempfile.TemporaryDirectory() as scratch:
+        if args.quick:
+            vars(args).update(QUICK, output=Path(scratch) / "rows.jsonl", results=Path(scratch))
+        tasks = tasks_of(args.sets or PARTS[args.part], args.components, args.models, args.splits)
+        rows = recorded(args.output, TASK, tasks, measure, args.jobs, progress=True)
+        text = report(published(args.results / "pca_comparison.csv", TASK, rows))
+        (args.results / "pca_comparison.md").write_text(text)
+        print(text)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.common.arguments import parser_of
 from benchmarks.common.markdown import heading, line, spread
-from benchmarks.common.spectra import load, split
+from benchmarks.common.sets import load, split
 from skvae import VAETransformer
 
 
@@ -31,10 +31,10 @@ def main():
     heads = ["data", "hidden layers", "precision", "score, nats", "less float32's", "s an epoch, ratio to float32"]
     print(heading(*heads))
     for name in args.sets:
-        X, blocks = load(name)
+        X, _, groups = load(name)
         for hidden in ((256, 256), (1024, 1024)):
             found = np.array(
-                [[measure(*split(X, blocks, seed), seed, p, hidden) for p in precisions] for seed in range(args.seeds)]
+                [[measure(*split(X, groups, seed), seed, p, hidden) for p in precisions] for seed in range(args.seeds)]
             )
             for i, precision in enumerate(precisions):
                 score, difference = found[:, i, 0], found[:, i, 0] - found[:, 0, 0]

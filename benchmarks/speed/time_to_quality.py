@@ -24,7 +24,7 @@ from skorch.callbacks import Callback
 from benchmarks.common.arguments import parser_of
 from benchmarks.common.markdown import heading, line, spread
 from benchmarks.common.records import recorded
-from benchmarks.common.spectra import SPECTRA, load, split
+from benchmarks.common.sets import SPECTRA, load, split
 from skvae import VAETransformer
 from skvae._inference.predictor import Predictor
 from skvae._training.schedules import one_cycle
@@ -66,7 +66,8 @@ class Curve(Callback):
 
 
 def measure(name, n_components, seed, setting):
-    train, test = split(*load(name), seed)
+    X, _, groups = load(name)
+    train, test = split(X, groups, seed)
     begin = time.perf_counter()
     analysis = FactorAnalysis(n_components, random_state=seed).fit(train)
     fa_seconds = time.perf_counter() - begin

@@ -10,7 +10,7 @@ from .._data.arrays import to_numpy
 from .._data.rows import as_rows, blocks, has_missing, rows_per_block
 from .._model.laplace import LANES, bound, local_mode, mode_variance, normal_draws
 from .._model.torch_defaults import torch_defaults
-from ..networks import decoder_values
+from ..networks import decoder_values, last_layer_span
 from ..objectives import importance_bound
 
 N_FILL_STEPS = 8
@@ -55,6 +55,7 @@ class Predictor:
         self.trained = trained
         self.dtype = torch.float64 if dtype == np.float64 else torch.float32
         self._copy = None
+        self._seen = None
         self.device = trained.shift.device
 
     @property
@@ -175,25 +176,35 @@ class Predictor:
 
         return self._map(bound, X, n_draws * n_values)
 
-    def _local_mode(self, x, has_missing):
+    @property
+    def _span(self):
+        """The span of the decoder's last layer under the channels' noise, or None; made anew where numbers changed."""
+        decoder, variance = self.trained.decoder, self.trained.likelihood.constant_variance().double()
+        if self._seen is None or not (has_numbers_of(self._seen[0], decoder) and torch.equal(self._seen[1], variance)):
+            self._seen = copy.deepcopy(decoder), variance, last_layer_span(decoder, 1 / variance)
+        return self._seen[2]
+
+    def _local_mode(self, x, has_missing, span=None):
         """Rows x in the module's units and double precision, their modes under the channels' noise, and the data."""
         module = self.trained
         u = module.standardise(x.double())
         variance = module.likelihood.constant_variance().double()
-        return u, *local_mode(module, u, variance, has_missing)
+        return u, *local_mode(module, u, variance, has_missing, span=span)
 
     def _channel_scores(self, X, n_draws, seed):
         """`score_samples` under a noise per channel: draws come from the Laplace posterior (`local_mode`)."""
         module, (X, options, n_values) = self.trained, self._encoding(X)
         eps = normal_draws(n_draws, module.n_components, seed).to(self.device)
-        decode, log_scale = partial(decoder_values, module.decoder), module.scale.log()
+        span, log_scale = None if options["has_missing"] else self._span, module.scale.log()
+        decode = partial(decoder_values, module.decoder if span is None else span.decoder)
 
         def scores(x):
-            u, mode, data = self._local_mode(x, options["has_missing"])
+            u, mode, data = self._local_mode(x, options["has_missing"], span)
             log_volume = (~u.isnan()).double() @ log_scale if options["has_missing"] else module.log_volume
             return (bound(decode, mode.posterior(), data, eps) - log_volume).to(x.dtype)
 
-        return self._map(scores, X, n_values * max(1 + module.n_components, n_draws))
+        n_seen = n_values if span is None else span.basis.shape[1]
+        return self._map(scores, X, max(n_values, n_seen * max(1 + module.n_components, n_draws)))
 
     def _channel_moments(self, X, n_draws, seed, with_std):
         """The weighted `predictive` under a noise per channel: of what the measured values say of all values."""

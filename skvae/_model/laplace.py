@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..networks import decoder_jacobian, decoder_values
+from ..networks import Span, decoder_jacobian, decoder_values
 from ..posteriors import Posterior
 from .torch_defaults import float32_by_default
 
 LOG_2PI = math.log(2 * math.pi)
 EDGE = 2.0**-31  # a Sobol point may be 0, whose quantile is not finite
-ALIGNED = 8  # numbers of 8 bytes: each row's matrix then starts like the others', and its product has the same bits
+ALIGNED = 64  # bytes: each row's matrix then starts like the others', and its product has the same bits
 LANES = 64  # rows are computed in multiples of it, so that a row's result does not depend on the others (`by_columns`)
 GAIN = 0.01  # nats: a row that has less to win takes no further step
 NEAR = 1.0  # nats: a row that has moved less keeps its Jacobian; 1.4 standard deviations of its posterior
@@ -57,19 +57,17 @@ class GaussianData:
         Anything finite where the precision is 0.
     precision : Tensor of shape (p,) or (n, p)
         0 where a value is missing.
+    constant : Tensor of shape () or (n,), or None
+        What log p(x | f) is where x = f; None for the normal density's.
     """
 
-    def __init__(self, x: Tensor, precision: Tensor) -> None:
+    def __init__(self, x: Tensor, precision: Tensor, constant: Tensor | None = None) -> None:
         self.x, self.precision = x, precision
-        logs = torch.where(precision > 0, precision, 1).log() - LOG_2PI * (precision > 0).to(precision)
-        self.constant = 0.5 * logs.sum(-1)  # of log p(x | f), () or (n,)
+        self.constant = log_height(precision) if constant is None else constant
 
     def __getitem__(self, rows: Tensor) -> "GaussianData":
-        part = object.__new__(GaussianData)
-        each = self.precision.ndim > 1
-        part.x, part.precision = self.x[rows], self.precision[rows] if each else self.precision
-        part.constant = self.constant[rows] if each else self.constant
-        return part
+        each = self.precision[rows] if self.precision.ndim > 1 else self.precision
+        return GaussianData(self.x[rows], each, self.constant[rows] if self.constant.ndim else self.constant)
 
     def local(self, f: Tensor) -> Local:
         residual = self.x - f
@@ -80,6 +78,18 @@ class GaussianData:
         """log p(x | f) (..., n) in nats, for f (..., n, p); f's memory is used."""
         residual = f.sub_(self.x).square_()
         return self.constant - 0.5 * residual.mul_(self.precision).sum(-1)  # a product's bits hang on the alignment
+
+
+def log_height(precision: Tensor) -> Tensor:
+    """The normal log density at its mode, summed over the values that are not missing."""
+    logs = torch.where(precision > 0, precision, 1).log() - LOG_2PI * (precision > 0).to(precision)
+    return 0.5 * logs.sum(-1)
+
+
+def data_in_span(x: Tensor, span: Span) -> GaussianData:
+    """What rows x (n, p) say to the decoder of a span, and all that they say of its height."""
+    inside, outside = span.project(x)
+    return GaussianData(inside, torch.ones_like(inside[0]), log_height(span.root.square()) - 0.5 * outside)
 
 
 class LaplacePosterior(Posterior):
@@ -96,9 +106,7 @@ class LaplacePosterior(Posterior):
 
     def __init__(self, mean: Tensor, factor: Tensor) -> None:
         d = mean.shape[-1]
-        eye = torch.eye(factor.shape[-1], dtype=mean.dtype, device=mean.device)
-        inverse = torch.linalg.solve_triangular(factor, eye.expand_as(factor), upper=False)
-        self.mean, self.factor, self.inverse = mean, factor[..., :d, :d], inverse[..., :d, :d]  # (n, d, d)
+        self.mean, self.factor, self.inverse = mean, factor[..., :d, :d], inverse_of(factor)[..., :d, :d]  # (n, d, d)
 
     def scale(self, eps: Tensor) -> Tensor:
         return (eps.unsqueeze(-1) * self.inverse).sum(-2)  # factor^-T eps, row by row
@@ -118,60 +126,76 @@ class Mode(NamedTuple):
 
     z: Tensor  # (n, d)
     values: Tensor  # (n, m), the decoder's
-    jacobian: Tensor  # (n, d, m), at z or within `NEAR` of it
-    factor: Tensor  # (n, D, D), Cholesky's, lower, of P, which an identity fills up to `ALIGNED` rows
+    jacobian: Tensor  # (n, d, m), at `origin`
+    factor: Tensor  # (n, D, D), Cholesky's, lower, of P, which an identity fills up to D rows
     log_joint: Tensor  # (n,), log p(x, z) less the prior's constant
     step: Tensor  # (n, d), P^-1 g
     gain: Tensor  # (n,), g^T P^-1 g / 2: the nats that the step promises
-    away: Tensor  # (n,), in nats, of z from where the Jacobian was taken
+    origin: Tensor  # (n, d), where the Jacobian was taken: z, or near it
 
     def posterior(self) -> LaplacePosterior:
         return LaplacePosterior(self.z, self.factor)
 
 
-MOVES = ("z", "values", "log_joint", "step", "gain", "away")  # what a step changes that keeps its Jacobian
+MOVES = ("z", "values", "log_joint", "step", "gain")  # what a step changes that keeps its Jacobian
 
 
 def precision_factor(jacobian: Tensor, fisher: Tensor) -> Tensor:
     """Lower Cholesky factor (n, D, D) of P = I + J^T diag(w) J, for J (n, d, m) and w (m,) or (n, m).
 
-    P is filled up to D rows, a multiple of `ALIGNED`, by an identity.
+    P is filled up to D rows, a multiple of 4, by an identity.
 
     Factored with a diagonal of ones, which bears components of very different precision (van der Sluis, 1969), and
     with a few roundings added to it, so that it never fails.
     """
-    fisher = fisher if fisher.ndim == 1 else fisher.unsqueeze(1)
-    d, p = jacobian.shape[-2:]
-    jacobian = functional.pad(jacobian, (0, -p % ALIGNED, 0, -d % ALIGNED))
-    gram = (jacobian * functional.pad(fisher, (0, -p % ALIGNED))) @ jacobian.mT
-    dtype = gram.dtype
+    weight = fisher.sqrt().to(jacobian.dtype)
+    whitened = aligned(jacobian * (weight if weight.ndim == 1 else weight.unsqueeze(1)))
+    gram = (whitened @ whitened.mT).to(fisher.dtype)
     gram.diagonal(dim1=-2, dim2=-1).add_(1)
-    size = gram.diagonal(dim1=-2, dim2=-1).sqrt()  # (n, d)
+    size = gram.diagonal(dim1=-2, dim2=-1).sqrt()  # (n, D)
     gram /= size.unsqueeze(-1) * size.unsqueeze(-2)
-    gram.diagonal(dim1=-2, dim2=-1).fill_(1 + 4 * d * torch.finfo(dtype).eps)
+    gram.diagonal(dim1=-2, dim2=-1).fill_(1 + 4 * jacobian.shape[-2] * torch.finfo(jacobian.dtype).eps)
     return torch.linalg.cholesky(gram) * size.unsqueeze(-1)
+
+
+def inverse_of(factor: Tensor) -> Tensor:
+    """The inverses of lower triangular matrices (n, D, D)."""
+    eye = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    return torch.linalg.solve_triangular(factor, eye.expand_as(factor), upper=False)
+
+
+def aligned(jacobian: Tensor) -> Tensor:
+    """J (n, d, m) filled up with zeros to rows of a multiple of `ALIGNED` bytes, and to a multiple of 4 of them."""
+    d, m = jacobian.shape[-2:]
+    return functional.pad(jacobian, (0, -m % (ALIGNED // jacobian.itemsize), 0, -d % 4))
 
 
 def _at(z: Tensor, differentiate: Differentiate, data: GaussianData) -> Mode:
     """What holds at z, the Jacobian taken anew."""
     values, jacobian = differentiate(z)
     local = data.local(values)
-    return _mode(z, values, jacobian, precision_factor(jacobian, local.fisher), local, torch.zeros_like(z[:, 0]))
+    return _mode(z, values, jacobian, precision_factor(jacobian, local.fisher), local, z.clone())
 
 
 def _near(z: Tensor, decode: Decode, data: GaussianData, old: Mode) -> Mode:
     """What holds at z, with the Jacobian and the curvature of a place near it."""
     values = decode(z)
-    away = old.away + _nats(z - old.z, old.factor)
-    return _mode(z, values, old.jacobian, old.factor, data.local(values), away)
+    return _mode(z, values, old.jacobian, old.factor, data.local(values), old.origin)
 
 
-def _mode(z: Tensor, values: Tensor, jacobian: Tensor, factor: Tensor, local: Local, away: Tensor) -> Mode:
-    gradient = torch.stack([(along * local.score).sum(-1) for along in jacobian.unbind(1)], 1) - z
+def _again(old: Mode, data: GaussianData) -> Mode:
+    """What holds at the same place for data of other precisions."""
+    local = data.local(old.values)
+    return _mode(old.z, old.values, old.jacobian, precision_factor(old.jacobian, local.fisher), local, old.origin)
+
+
+def _mode(z: Tensor, values: Tensor, jacobian: Tensor, factor: Tensor, local: Local, origin: Tensor) -> Mode:
+    score = local.score.to(jacobian.dtype)
+    gradient = torch.stack([(along * score).sum(-1) for along in jacobian.unbind(1)], 1) - z
     padded = functional.pad(gradient, (0, factor.shape[-1] - z.shape[-1]))
     step = torch.cholesky_solve(padded.unsqueeze(-1), factor).squeeze(-1)[:, : z.shape[-1]]
     log_joint = local.log_likelihood - 0.5 * z.square().sum(-1)
-    return Mode(z, values, jacobian, factor, log_joint, step, 0.5 * (gradient * step).sum(-1), away)
+    return Mode(z, values, jacobian, factor, log_joint, step, 0.5 * (gradient * step).sum(-1), origin)
 
 
 def _nats(change: Tensor, factor: Tensor) -> Tensor:
@@ -183,13 +207,13 @@ def _nats(change: Tensor, factor: Tensor) -> Tensor:
 def gauss_newton(
     decode: Decode,
     differentiate: Differentiate,
-    z: Tensor,
+    start: Tensor | Mode,
     data: GaussianData,
     n_steps: int = 6,
     gain: float = GAIN,
     near: float = NEAR,
 ) -> Mode:
-    """Climb log p(x, z) from z (n, d) by damped Gauss-Newton steps, each row by itself.
+    """Climb log p(x, z) by damped Gauss-Newton steps, each row by itself.
 
     A step is kept where log p(x, z) rises; where it does not, the next is half of it. Rows that have less than `gain`
     nats to win rest, so that the few that are far off do not cost passes for all. A row that is within `near` nats of
@@ -199,32 +223,36 @@ def gauss_newton(
     ----------
     decode, differentiate : callable
         As `decoder_values` and `decoder_jacobian`. They are called for numbers of rows that are multiples of `LANES`
-        if that of z is.
-    z : Tensor of shape (n, d)
+        if that of the start is.
+    start : Tensor of shape (n, d) or Mode
+        Where to begin: latents, or the modes of the same rows under other precisions, whose Jacobians are kept and
+        whose memory is used.
     data : GaussianData
         Or what has its `local` and parts by index.
     n_steps : int, default=6
     gain, near : float, in nats
     """
-    at = _at(z.clone(), differentiate, data)  # a copy, as the state is written to
-    length = torch.ones_like(at.gain)
-    lanes = 1 if len(z) % LANES else LANES
+    at = _again(start, data) if isinstance(start, Mode) else _at(start.clone(), differentiate, data)
+    n, length = len(at.z), torch.ones_like(at.gain)
+    lanes = 1 if n % LANES else LANES
     for _ in range(n_steps):
         moving = at.gain > gain
-        far = at.away + at.gain * length.square() > near
+        far = _nats(at.z - at.origin, at.factor) + at.gain * length.square() > near
         for anew in (True, False):
             rows = (moving & (far == anew)).nonzero().squeeze(1)
             if not len(rows):
                 continue
             filled = torch.cat([rows, rows[:1].expand(-len(rows) % lanes)])
+            every = len(rows) == n  # as in the first step mostly: nothing to copy
             trial = at.z[filled] + length[filled].unsqueeze(1) * at.step[filled]
+            part = data if every else data[filled]
             if anew:
-                new = _at(trial, differentiate, data[filled])
+                new = _at(trial, differentiate, part)
             else:
-                new = _near(trial, decode, data[filled], Mode(*(old[filled] for old in at)))
+                new = _near(trial, decode, part, at if every else Mode(*(old[filled] for old in at)))
             better = new.log_joint[: len(rows)] > at.log_joint[rows]  # a NaN is not
             length[rows] = torch.where(better, 1.0, 0.5 * length[rows])
-            if anew and len(rows) == len(z) and better.all():  # as the first step mostly is: nothing to copy
+            if every and better.all():
                 at = new
                 continue
             kept = better.nonzero().squeeze(1)
@@ -258,7 +286,13 @@ def bound(decode: Decode, q: Posterior, data: GaussianData, eps: Tensor) -> Tens
 
 
 def local_mode(
-    module: Any, u: Tensor, variance: Tensor, has_missing: bool = False, z: Tensor | None = None, **options: Any
+    module: Any,
+    u: Tensor,
+    variance: Tensor,
+    has_missing: bool = False,
+    start: Mode | None = None,
+    span: Span | None = None,
+    **options: Any,
 ) -> tuple[Mode, GaussianData]:
     """The modes of log p(x, z) for rows u (n, p) under a noise `variance` (p,), from the encoder's means, and the data.
 
@@ -273,26 +307,35 @@ def local_mode(
         In units of u.
     has_missing : bool, default=False
         Whether u may have NaN.
-    z : Tensor of shape (n, d) or None, default=None
-        Where to begin, if not at the encoder's means.
+    start : Mode or None, default=None
+        The same rows' modes under another variance, to begin there and not at the encoder's means.
+    span : Span or None, default=None
+        Of the decoder's last layer under the precisions 1 / variance, if all is to be seen through it; without NaN.
     **options : dict
         Of `gauss_newton`.
     """
-    data = GaussianData(u.nan_to_num(), ~u.isnan() / variance) if has_missing else GaussianData(u, 1 / variance)
-    if z is None:
+    decoder = module.decoder if span is None else span.decoder
+    if span is not None:
+        data = data_in_span(u, span)
+    else:
+        data = GaussianData(u.nan_to_num(), ~u.isnan() / variance) if has_missing else GaussianData(u, 1 / variance)
+    begin: Tensor | Mode
+    if start is not None:
+        begin = start
+    else:
         filled = module.fill_linearly(u) if has_missing else u
         raw = decoder_values(module.encoder, module.likelihood.inputs(filled))
-        z = module.posterior(raw, module.n_components).mean
-    decode, differentiate = partial(decoder_values, module.decoder), partial(decoder_jacobian, module.decoder)
-    return gauss_newton(decode, differentiate, z, data, **options), data
+        begin = module.posterior(raw, module.n_components).mean
+    decode, differentiate = partial(decoder_values, decoder), partial(decoder_jacobian, decoder)
+    return gauss_newton(decode, differentiate, begin, data, **options), data
 
 
 def expected_squares(mode: Mode, x: Tensor) -> Tensor:
     """E[(x - f(z))^2 | x] (n, p) under the Laplace posterior, the decoder taken as linear within it."""
-    return mode_variance(mode).add_((x - mode.values).square())
+    return (x - mode.values).square_().add_(mode_variance(mode))
 
 
 def mode_variance(mode: Mode) -> Tensor:
     """diag(J P^-1 J^T) (n, p): the variance of f(z) under the Laplace posterior, the decoder taken as linear."""
-    padded = functional.pad(mode.jacobian, (0, 0, 0, mode.factor.shape[-1] - mode.jacobian.shape[1]))
-    return torch.linalg.solve_triangular(mode.factor, padded, upper=False).square_().sum(1)
+    roots = inverse_of(mode.factor).to(mode.jacobian.dtype) @ aligned(mode.jacobian)
+    return roots.square_().sum(1)[:, : mode.jacobian.shape[-1]]

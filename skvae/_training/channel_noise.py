@@ -35,9 +35,9 @@ LEAST = 1e-3  # of the one noise, or of the channel's own variance if that is le
 CONSTANT = 1e-6  # of the channels' root mean square: the standard deviation of a channel that counts as constant
 PRIOR_FACTOR = 5.0  # degrees of freedom of the median
 PRIOR_SHAPE = 30.0  # degrees of freedom of the training rows' shape of the noise
-ACCURACY = 1e-4  # nats, of the modes: cheap, as each iteration starts at the last one's
 MOST_ROWS = 1024  # that are looked at
 N_ITERATIONS = 8  # of EM
+FIRST_STEPS, FURTHER_STEPS = 6, 2  # of the modes: an iteration goes on where the last one ended
 MOST_REMEMBERED = 2048  # rows that the variances of earlier passes count for
 
 
@@ -130,9 +130,10 @@ def least_noise(module, u):
     return torch.where(is_constant(module, u), one, LEAST * torch.minimum(one, own.nan_to_num(torch.inf)))
 
 
-def squares_of_rows(module, u, variance, has_missing, z=None):
+def squares_of_rows(module, u, variance, has_missing, start=None):
     """Expected squares (n, p) of rows u under a noise variance, NaN where a value is missing; and the modes."""
-    mode, data = local_mode(module, u, variance, has_missing, z, gain=ACCURACY)
+    n_steps = FIRST_STEPS if start is None else FURTHER_STEPS
+    mode, data = local_mode(module, u, variance, has_missing, start, n_steps=n_steps)
     squares = expected_squares(mode, data.x)
     return squares.masked_fill_(u.isnan(), torch.nan) if has_missing else squares, mode
 
@@ -140,20 +141,18 @@ def squares_of_rows(module, u, variance, has_missing, z=None):
 def training_noise(module, part, has_missing):
     """EM's variances t (p,) for rows that the module was trained on, and the rows' modes."""
     least = least_noise(module, part.u)
-    variance, z = one_noise(module), None
+    variance, mode = one_noise(module), None
     for _ in range(N_ITERATIONS):
-        squares, mode = squares_of_rows(module, part.u, variance, has_missing, z)
-        z = mode.z
+        squares, mode = squares_of_rows(module, part.u, variance, has_missing, mode)
         variance = torch.fmax(row_mean(squares, part.weight), least)
     return variance, mode
 
 
 def calibration(module, shape, part, constant, has_missing):
     """v / t (p,), from rows that the module was not trained on and the shape t of its noise."""
-    variance, z = shape, None
+    variance, mode = shape, None
     for _ in range(3):
-        squares, mode = squares_of_rows(module, part.u, variance, has_missing, z)
-        z = mode.z
+        squares, mode = squares_of_rows(module, part.u, variance, has_missing, mode)
         relative = squares / shape
         q = relative[:, ~constant].nanmean(1)  # (n,)
         if part.groups is not None:  # copies say one thing

@@ -7,7 +7,8 @@ Beside the values x (n, ...) of a layer go their derivatives along each of the d
 adds its bias to [0] alone. An element-wise layer multiplies [1:] by its slope at [0] (Griewank and Walther, Evaluating
 derivatives, 2008, chapter 3). The cost is that of 1 + d passes over the network.
 
-The linear map of a `LinearResidual` is computed in the dtype of z, the network beside it in the dtype of its weights.
+The values of a `LinearResidual`'s linear map are computed in the dtype of z, the network beside it and all derivatives
+in the dtype of its weights. Derivatives say where a step leads and what is proposed; a score hangs on the values.
 Linear layers keep the values of a column side by side (`by_columns`), so that a row's result has the same bits whatever
 the other rows are, where there is a multiple of 64 of them.
 """
@@ -38,18 +39,16 @@ def decoder_jacobian(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
     Returns
     -------
     values : Tensor of shape (n, m)
+        In the dtype of z.
     jacobian : Tensor of shape (n, d, m)
-        A view of memory in which the rows lie side by side.
+        In the dtype of the network's weights, or of z where there is no network. A view of memory in which the rows lie
+        side by side.
     """
     with torch.no_grad():
-        n, d = z.shape
         if not has_rules(decoder):
             return twice_backward(decoder, z)
-        duals = z.new_zeros(d, 1 + d, n).movedim(0, 2)  # (1 + d, n, d), by columns
-        duals[0] = z
-        duals[1:].diagonal(dim1=0, dim2=2).fill_(1)
-        out = carry(decoder, duals)
-        return out[0], out[1:].transpose(0, 1)
+        values, tangents = with_tangents(decoder, z, z.shape[1])
+        return values, tangents.transpose(0, 1)
 
 
 def decoder_values(decoder: nn.Module, z: Tensor) -> Tensor:
@@ -57,7 +56,40 @@ def decoder_values(decoder: nn.Module, z: Tensor) -> Tensor:
     with torch.no_grad():
         if not has_rules(decoder):
             return decoder(z.to(dtype_of(decoder, z.dtype))).to(z.dtype)
-        return carry(decoder, z.clone().unsqueeze(0))[0]  # layers may work in place
+        return with_tangents(decoder, z, 0)[0]
+
+
+def with_tangents(decoder: Any, z: Tensor, n_tangents: int) -> tuple[Tensor, Tensor]:
+    """decoder(z) (n, m) and its derivatives (n_tangents, n, m) along the first components."""
+    if type(decoder) is not LinearResidual:
+        out = carry(decoder, seeds(z.to(dtype_of(decoder, z.dtype)), n_tangents))
+        return out[0].to(z.dtype), out[1:]
+    unit, matrix, bias = linear_path(decoder, z.dtype)
+    values = bias.repeat(len(z), 1)
+    values[:, : len(matrix)].addmm_(by_columns(z), matrix.T)
+    slopes = functional.pad(matrix.T, (0, len(unit) - len(matrix)))[:n_tangents, None]  # (n_tangents, 1, m)
+    if decoder.net is None:
+        return values, slopes.repeat(1, len(z), 1)
+    dtype = dtype_of(decoder.net, z.dtype)
+    inputs = seeds(z.clamp(-CLIP, CLIP).to(dtype), n_tangents)
+    inputs[1:] *= z.abs() <= CLIP
+    added = carry(decoder.net, inputs.mul_(decoder.input_scale))
+    return values.addcmul_(added[0].to(z.dtype), unit), torch.addcmul(slopes.to(dtype), added[1:], unit.to(dtype))
+
+
+def linear_path(decoder: LinearResidual, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """unit (m,), the matrix (n_linear, d) and the bias (m,), computed in this dtype."""
+    unit, n_linear = decoder.unit.to(dtype), len(decoder.weight)
+    matrix = torch.addcmul(decoder.start_weight.to(dtype), unit[:n_linear, None], decoder.weight.to(dtype))
+    return unit, matrix, torch.addcmul(decoder.start_bias.to(dtype), unit, decoder.bias.to(dtype))
+
+
+def seeds(z: Tensor, n_tangents: int) -> Tensor:
+    """Duals (1 + n_tangents, n, d), by columns, of latents z (n, d), which stay as they are."""
+    duals = z.new_zeros(z.shape[1], 1 + n_tangents, len(z)).movedim(0, 2)
+    duals[0] = z
+    duals[1:].diagonal(dim1=0, dim2=2).fill_(1)
+    return duals
 
 
 def twice_backward(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +110,7 @@ def dtype_of(net: nn.Module, default: torch.dtype) -> torch.dtype:
 def has_rules(net: nn.Module) -> bool:
     """Whether all layers have a rule, and nothing is hooked to them that would change what they do."""
     return all(
-        type(layer) in RULES
+        (type(layer) in RULES or (layer is net and type(layer) is LinearResidual))
         and not (layer._forward_hooks or layer._forward_pre_hooks)
         and getattr(layer, "padding_mode", "zeros") == "zeros"
         for layer in net.modules()
@@ -147,31 +179,12 @@ def _gated(layer: Any, duals: Tensor) -> Tensor:
 
 
 def _plain_network(layer: Any, duals: Tensor) -> Tensor:
-    return carry(layer.net, duals.to(dtype_of(layer.net, duals.dtype))).to(duals.dtype)
-
-
-def _linear_residual(layer: Any, duals: Tensor) -> Tensor:
-    """Biases, units and the linear path in the duals' dtype, what the network adds in its own."""
-    dtype, n_linear = duals.dtype, len(layer.weight)
-    unit = layer.unit.to(dtype)
-    bias = torch.addcmul(layer.start_bias.to(dtype), unit, layer.bias.to(dtype))
-    matrix = torch.addcmul(layer.start_weight.to(dtype), unit[:n_linear, None], layer.weight.to(dtype))
-    if layer.net is None:
-        out = duals.new_zeros(*duals.shape[:2], len(bias))
-    else:
-        clipped = duals.to(dtype_of(layer.net, dtype), copy=True)
-        clipped[1:] *= clipped[0].abs() <= CLIP
-        clipped[0].clamp_(-CLIP, CLIP)
-        out = carry(layer.net, clipped.mul_(layer.input_scale)) * unit
-    out.flatten(0, 1)[:, :n_linear].addmm_(by_columns(duals.flatten(0, 1)), matrix.T)
-    out[0] += bias
-    return out
+    return carry(layer.net, duals)
 
 
 # What carries duals through each type of layer; exactly this type, as a subclass may do anything.
 RULES: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
     nn.Sequential: _sequential,
-    LinearResidual: _linear_residual,
     PlainNetwork: _plain_network,
     Gated: _gated,
     Dense: _dense,
