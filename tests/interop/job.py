@@ -31,7 +31,9 @@ def main(folder, params):
     vae.fit(X, sample_weight=weight)
     rank = os.environ.get("RANK", "0")
     np.save(folder / f"{rank}.npy", vae.transform(X))
-    losses = [[row.get("train_loss", 0.0), row.get("train_kl", 0.0), row.get("valid_score", 0.0)] for row in vae.history_]
+    losses = [
+        [row.get("train_loss", 0.0), row.get("train_kl", 0.0), row.get("valid_score", 0.0)] for row in vae.history_
+    ]
     (folder / f"{rank}.json").write_text(json.dumps(losses))
     vae.save(folder / f"by {rank}.safetensors")
 
