@@ -47,7 +47,7 @@ def fit_channel_noise(module, selection, training, validation, has_missing):
     ----------
     module : VAEModule
     selection : VAEModule
-        The one that was trained without the validation rows: `module` itself unless that was refitted.
+        The one that was trained without the validation rows: `module` itself, or what its refit went on from.
     training : tuple
         Rows that `selection` was trained on, (u, weight or None).
     validation : tuple or None
@@ -55,20 +55,14 @@ def fit_channel_noise(module, selection, training, validation, has_missing):
     has_missing : bool
     """
     u, weight = some_rows(*training)
-    if validation is None or module is not selection:  # a net that was refitted knows all rows
-        own_u, own_weight = (u, weight) if validation is None else both(u, weight, *some_rows(*validation))
-        shape, mode = training_noise(module, own_u, own_weight, has_missing)
+    shape, mode = training_noise(selection, u, weight, has_missing)
+    constant = is_constant(selection, u)
     if validation is None:
-        factor = leave_one_out_factor(shape, mode, own_u, own_weight)
-        variance = torch.where(is_constant(module, own_u), shape, factor * shape)
+        ratio = torch.where(constant, 1.0, leave_one_out_factor(shape, mode, u, weight))
     else:
-        selection_shape, _ = training_noise(selection, u, weight, has_missing)
         held_out, held_out_weight = some_rows(*validation)
-        ratio = calibration(
-            selection, selection_shape, held_out, held_out_weight, is_constant(selection, u), has_missing
-        )
-        variance = ratio * (selection_shape if module is selection else shape)
-    module.likelihood.set_channel_variance(variance, len(u))
+        ratio = calibration(selection, shape, held_out, held_out_weight, constant, has_missing)
+    module.likelihood.set_channel_variance(ratio * shape, len(u))
 
 
 def updated_channel_noise(module, training, has_missing):
@@ -90,10 +84,6 @@ def some_rows(u, weight):
     places = torch.from_numpy(evenly_spread(len(u), MOST_ROWS))
     rows = u[places.to(u.device)] if isinstance(u, torch.Tensor) else u[places.numpy()]
     return rows.double(), None if weight is None else weight[places.to(weight.device)].double()
-
-
-def both(u, weight, other_u, other_weight):
-    return torch.cat([u, other_u]), None if weight is None else torch.cat([weight, other_weight])
 
 
 def one_noise(module):

@@ -343,7 +343,7 @@ def net_of(params, mean, scale, n_rows_per_batch, decay, seed):
 
 def blank_net(params, state, seed):
     """A net made with these parameters and a state's scaling, still to be given the state."""
-    decay = 0.0  # which the state has, too
+    decay = 0.0  # the state has its own
     return net_of(params, state["column_mean"], state["column_scale"], state["batch_size"], decay, seed)
 
 
