@@ -85,8 +85,7 @@ def main():
     args = parser.parse_args()
     X, digit = load_digits(return_X_y=True)
 
-    # Poisson has no linear optimum to start from; fewer epochs than the default, at a greater rate, save time.
-    poisson = {"likelihood": "poisson", "max_iter": 30, "learning_rate_init": 3e-3}
+    poisson = {"likelihood": "poisson"}  # which has no linear optimum to start from
     convolutions = {"encoder": "conv2d", "decoder": "conv2d", "input_shape": (1, 8, 8)}
     models = {
         "PCA": PCA(N_COMPONENTS),

@@ -103,14 +103,14 @@ def compare(name, turns):
 
 
 def validation_pass(net, u):
-    """A function that scores 500 rows as training does after each epoch, and keeps the weights if they are the best."""
+    """A function that scores 500 rows as training does at its end, and keeps the weights if they are to be kept."""
     scored = scored_rows(net, u[500:], u[:500])
 
     def score():
-        return net.evaluate(scored.u, scored.noise, scored.weight)
+        return net.score_rows(scored.u, scored.noise)
 
-    early_stopping = EarlyStopping.of(net, score(), net.state_tensors, scored.u)
-    return lambda: early_stopping.update(1, score(), 0.0, net.state_tensors)
+    early_stopping = EarlyStopping.of(net, scored, score(), net.state_tensors)
+    return lambda: early_stopping.update(1, score(), net.state_tensors)
 
 
 def rest_of_fit(turns):

@@ -32,12 +32,13 @@ from skvae._training.schedules import one_cycle
 DEFAULT = "default"
 SETTINGS = {
     DEFAULT: {},
-    "default, with refit": {"refit": "auto", "callbacks": None},  # two trainings are no curve
+    "default, with refit": {"refit": "auto", "callbacks": None},  # two phases are no curve
     **{f"batch_size={size}": {"batch_size": size} for size in (32, 128, 256)},
     "cosine, no warm-up": {"net_params": {"lr_scheduler": partial(one_cycle, warmup=0.0)}},
     "constant rate": {"net_params": {"lr_scheduler": None}},
-    **{f"max_iter={epochs}": {"max_iter": epochs} for epochs in (50, 200)},
-    **{f"n_iter_no_change={epochs}": {"n_iter_no_change": epochs} for epochs in (20, 40)},
+    **{f"max_iter={epochs}": {"max_iter": epochs} for epochs in (15, 60)},
+    "early_stopping": {"early_stopping": True},
+    "early_stopping, max_iter=100": {"early_stopping": True, "max_iter": 100},
 }
 DRAWN = [DEFAULT, *(setting for setting in SETTINGS if setting.startswith("batch_size"))]
 

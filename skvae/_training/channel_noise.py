@@ -41,16 +41,14 @@ FIRST_STEPS, FURTHER_STEPS = 6, 2  # of the modes: an iteration goes on where th
 MOST_REMEMBERED = 2048  # rows that the variances of earlier passes count for
 
 
-def fit_channel_noise(module, selection, every, training, validation, has_missing):
+def fit_channel_noise(module, selection, training, validation, has_missing):
     """Give a trained module its noise variances.
 
     Parameters
     ----------
     module : VAEModule
     selection : VAEModule
-        The one that was trained without the validation rows: `module` itself unless that was refitted.
-    every : Part
-        Rows that `module` was trained on.
+        The one that was trained without the validation rows: `module` itself, or what its refit went on from.
     training : Part
         Rows that `selection` was trained on.
     validation : Part or None
@@ -58,18 +56,13 @@ def fit_channel_noise(module, selection, every, training, validation, has_missin
     has_missing : bool
     """
     training = some_rows(training)
+    shape, mode = training_noise(selection, training, has_missing)
+    constant = is_constant(selection, training.u)
     if validation is None:
-        shape, mode = training_noise(module, training, has_missing)
-        factor = leave_one_out_factor(shape, mode, training)
-        variance = torch.where(is_constant(module, training.u), shape, factor * shape)
+        ratio = torch.where(constant, 1.0, leave_one_out_factor(shape, mode, training))
     else:
-        validation = some_rows(validation)
-        shape, _ = training_noise(selection, training, has_missing)
-        ratio = calibration(selection, shape, validation, is_constant(selection, training.u), has_missing)
-        if module is not selection:
-            shape, _ = training_noise(module, some_rows(every), has_missing)
-        variance = ratio * shape
-    module.likelihood.set_channel_variance(variance, len(training))
+        ratio = calibration(selection, shape, some_rows(validation), constant, has_missing)
+    module.likelihood.set_channel_variance(ratio * shape, len(training))
 
 
 def updated_channel_noise(module, training, has_missing):

@@ -9,7 +9,6 @@ import torch
 N_SCORED = 1024  # rows times draws that the validation score rests on at least
 N_TRAINING_ROWS_SCORED = 64
 FEW = 8  # held-out rows under which training must prove itself
-LEAST_GAIN, LEAST_GAIN_OF_FEW = -2.0, 1.0  # of held-out rows by training, in standard errors
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ class EarlyStopping:
 
     With `n_iter_no_change`, the model is scored after each epoch, and the best weights are kept. Without, it is scored
     when training ends, and the last weights are kept, unless the held-out rows' mean gain over the start lies more than
-    two standard errors under zero. Few rows on which training can be checked are few that it can learn from: with less
-    than `FEW`, it has to be a standard error above zero.
+    a standard error under zero. Few rows on which training can be checked are few that it can learn from: with less
+    than `FEW`, the mean gain has to be a standard error above zero.
 
     Parameters
     ----------
@@ -142,7 +141,7 @@ class EarlyStopping:
         if self.n_iter_no_change is not None:
             return self.score > self.best_score
         gain = scores - self.scores_at_start
-        least = LEAST_GAIN_OF_FEW if self.scored.n_independent(gain) < FEW else LEAST_GAIN
+        least = 1 if self.scored.n_independent(gain) < FEW else -1
         return self.scored.mean(gain) > least * self.scored.standard_error(gain)
 
     def stops(self, epoch):

@@ -75,7 +75,6 @@ class NoisePhase:
 
     net: VAENet
     selection: VAENet
-    every: Part
     training: Part
     validation: Part | None
     has_missing: bool
@@ -86,7 +85,7 @@ class NoisePhase:
         if told is not None:
             told.on_train_begin(self.net)
         modules = self.net.module_, self.selection.module_
-        fit_channel_noise(*modules, self.every, self.training, self.validation, self.has_missing)
+        fit_channel_noise(*modules, self.training, self.validation, self.has_missing)
         if told is not None:
             told.on_train_end(self.net)
 
@@ -191,7 +190,7 @@ def phases(params, data, seed, previous=None):
         chosen = net if again.diverged_ or again.interrupted_ else again
     is_trained = previous is None or params.max_iter > 0
     if net.module_.likelihood.has_channel_noise and is_trained:
-        yield NoisePhase(chosen, net, every, training, validation, data.has_missing)
+        yield NoisePhase(chosen, net, training, validation, data.has_missing)
     return FitResult(chosen, net, data)
 
 
@@ -258,8 +257,7 @@ def pass_once(params, data, seed, net=None):
     module, noise = net.module_, None
     if module.likelihood.has_channel_noise:
         if is_new:
-            part = Part(u, w)
-            fit_channel_noise(module, module, part, part, None, data.has_missing)
+            fit_channel_noise(module, module, Part(u, w), None, data.has_missing)
         else:
             noise = updated_channel_noise(module, Part(u, w), data.has_missing)
     run_net(net, (u, None), epochs=1, weights=(with_mean_one(w), None), has_missing=data.has_missing)
@@ -355,7 +353,7 @@ def net_of(params, mean, scale, n_rows_per_batch, decay, seed):
 
 def blank_net(params, state, seed):
     """A net made with these parameters and a state's scaling, still to be given the state."""
-    decay = 0.0  # which the state has, too
+    decay = 0.0  # the state has its own
     return net_of(params, state["column_mean"], state["column_scale"], state["batch_size"], decay, seed)
 
 

@@ -56,8 +56,8 @@ class LossCurveDisplay(Display):
         """Draw the losses in the ``history_`` of a fitted VAETransformer.
 
         The training loss is the mean over an epoch, with the `beta` and `free_bits` of training. The loss of validation
-        rows (or, without them, of a few training rows) is their score after an epoch, with its sign changed: points,
-        where only the start and the end were scored.
+        rows (or, without them, of a few training rows) is their score after an epoch, with its sign changed. Where only
+        the start and the end were scored, it is two points.
 
         Parameters
         ----------
