@@ -1,5 +1,7 @@
 """Generated spectra: can a classifier tell samples of PCA, factor analysis and VAEs from real rows held out?
 
+    python -m benchmarks.quality.two_sample_test
+
 Each model is fitted to one half of 460 soil spectra (LimeSoDa's SSP.460, reflectance in % at 830 wavelengths) and gives
 as many samples as the other half has spectra, which it has not seen. A classifier is cross-validated on the two
 together (a classifier two-sample test): an accuracy of 0.5 says that it cannot tell them apart, 1 that it always can.
@@ -10,8 +12,6 @@ fitted to the training rows' z.
 
 Prints a table (mean ± standard deviation over splits) and draws a figure; takes a minute and a half.
 """
-
-import argparse
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,6 +24,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score, train_test
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from benchmarks.common.arguments import parser_of
 from skvae import VAETransformer
 
 N_COMPONENTS = 8
@@ -89,8 +90,8 @@ def draw(wavelengths, real, generated, results, half_width, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", default="generate_spectra.png")
+    parser = parser_of(__doc__)
+    parser.add_argument("--output", default="two_sample_test.png")
     args = parser.parse_args()
     table = load_dataset("SSP.460")["Dataset"].filter(regex="^wl_")
     wavelengths = [float(column.removeprefix("wl_")) for column in table.columns]

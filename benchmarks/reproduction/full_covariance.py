@@ -3,9 +3,10 @@
 In a forum thread a full-covariance VAE on spectra took 12 times as long as a diagonal one and never converged. Here
 each ingredient of its code is run on 460 soil spectra (LimeSoDa's SSP.460, reflectance in %), beside what replaces it.
 Prints two tables and findings, draws a figure; takes two to three minutes on one core.
+
+    python -m benchmarks.reproduction.full_covariance
 """
 
-import argparse
 import warnings
 from functools import partial
 
@@ -18,6 +19,7 @@ from sklearn.model_selection import train_test_split
 from torch.distributions import MultivariateNormal, kl_divergence
 from torch.nn.functional import elu
 
+from benchmarks.common.arguments import parser_of
 from skvae import VAETransformer
 from skvae.posteriors import FullPosterior
 
@@ -160,7 +162,7 @@ Why did it fail?
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--output", default="full_covariance.png")
     parser.add_argument("--quick", action="store_true", help="one split, a few epochs: shows that it runs, no more")
     args = parser.parse_args()
