@@ -73,10 +73,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Covariance of q(z | x). "diag": diagonal. "rho": s rho^|i-j|, the rho-VAE's AR(1), which has two numbers.
         "rho_diag": AR(1) correlation with a variance per component. "full": any covariance. Or a subclass of
         `skvae.posteriors.Posterior`.
-    likelihood : {"gaussian", "gaussian_diag", "gaussian_isotropic", "gaussian_unit", "gaussian_heteroscedastic", \
-            "bernoulli", "continuous_bernoulli", "poisson"} or class, default="gaussian"
-        p(x | z). "gaussian": the means are trained under one noise variance for all features, which keeps PCA's
-        reconstruction and features, and then a noise variance per feature is fitted to them, under which `score`,
+    likelihood : str or class, default="gaussian"
+        Distribution p(x | z). "gaussian": the means are trained under one noise variance for all features, which keeps
+        PCA's reconstruction and features, and then a noise variance per feature is fitted to them, under which `score`,
         `impute`, `sample` and standard deviations are computed. "gaussian_diag": a noise variance per feature in
         training too, as factor analysis has it, for density alone. "gaussian_isotropic": one noise variance for all
         features, as probabilistic PCA has it. "gaussian_unit": variance one in X's units.
