@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from numbers import Integral, Real
 from os import PathLike
@@ -50,6 +51,7 @@ from ._sklearn_compat import (
 from ._training.callbacks import FitTask
 from ._training.fit import FitResult, draw_seed, fit_model, has_noise_phase, pass_once, should_refit
 from ._training.processes import is_main_process
+from ._training.report import Report, summary
 from ._training.validation import rows_held_out
 from .likelihoods import LIKELIHOODS, Likelihood
 
@@ -391,6 +393,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         if checkpoint is not None:
             checkpoint.remove()
         self._warn_of_inactive_components()
+        if self.verbose and is_main_process(params):
+            print(self.summary())
         return self
 
     @validates_parameters
@@ -424,7 +428,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         net = pass_once(params, data, seed, previous)
         before = None if is_first else self._score_statistics
         # A pass takes little time, so that fewer rows are looked at.
-        self._hold(X, FitResult(net, net, data), seed, is_first=is_first, fewer=8, statistics=before)
+        self._hold(
+            X,
+            FitResult(net, net, data, Report(len(data), data.n_left_out)),
+            seed,
+            is_first=is_first,
+            fewer=8,
+            statistics=before,
+        )
         return self
 
     # What a fitted model says of rows
@@ -749,6 +760,22 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         unit = q.max() or 1.0  # squares of q may be out of range
         return float(check_finite(unit * q_limit((q / unit).mean(), (q / unit).var(), level)))
 
+    def summary(self) -> str:
+        """Return what the fit tells of itself, as a text of a few lines.
+
+        The rows that it was trained on and validated on; the objective of the validation rows (nats per row) and the R2
+        of their reconstruction, at the linear start and by the weights that were kept; the epoch that was kept (0 is
+        the start); the active components; and what was warned of. With likelihood="gaussian" the objective is that of
+        the noise that the means are trained under, one for all features.
+
+        Returns
+        -------
+        text : str
+            `fit` prints it where `verbose` is not 0.
+        """
+        check_is_fitted(self)
+        return summary(self)
+
     # Keeping it
 
     def __getstate__(self) -> dict[str, Any]:
@@ -910,6 +937,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         attributes = {
             "net_": net,
             "_seed": seed,
+            "_report": asdict(result.report),
             "_predictors": {},
             "device_": net.device,
             "n_components_": module.n_components,
@@ -927,7 +955,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         present.module_.eval()
         features = BaseEstimator()
         validate_data(features, values_and_header(X)[1], reset=True, skip_check_array=True)
-        attributes = self._attributes(FitResult(present, present, data), seed)
+        attributes = self._attributes(FitResult(present, present, data, Report(len(data))), seed)
         return {**vars(features), **attributes, "_fitted_with": self._present_parameters()}
 
     def _warn_of_inactive_components(self) -> None:

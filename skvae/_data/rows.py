@@ -112,6 +112,7 @@ class WeightedRows:
     groups: NDArray[np.integer] | None = None  # (n,), numbered from 0 in the order of their first rows
     held_out: NDArray[np.integer] | None = None  # places of validation rows; None where they are still to be chosen
     validation: Rows | None = None  # validation rows that are none of `rows`
+    n_left_out: int = 0  # rows of weight 0, or without a value
 
     def __len__(self):
         return len(self.rows)
@@ -137,6 +138,7 @@ class WeightedRows:
         return replace(
             self,
             rows=self.rows.select(kept),
+            n_left_out=len(self) - len(kept),
             weight=None if weight is None or (weight == 1).all() else weight,
             groups=None if self.groups is None else numbered(self.groups[kept]),
             held_out=None if held_out is None else (np.cumsum(is_kept) - 1)[held_out[is_kept[held_out]]],

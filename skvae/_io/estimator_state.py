@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from .._parameters import PARAMETERS, FitParameters, frozen, parameters_of
 from .._sklearn_compat import validate_parameters
 from .._training.fit import net_from_state
 from .._training.processes import is_main_process
+from .._training.report import Report
 from .state import check_history, check_like, check_state, state_of, zeros
 from .tensor_file import Custom, describe, is_plain, write
 from .version import __version__
@@ -22,9 +23,9 @@ from .version import __version__
 FILE_FIELDS = (
     *("net_", "_seed", "_fitted_with", "_monitor", "n_features_in_", "feature_names_in_", "n_components_", "mean_"),
     *("components_", "explained_variance_", "explained_variance_ratio_", "kl_per_component_", "n_active_components_"),
-    *("history_", "n_iter_", "best_iter_", "_sklearn_output_config", "_tensors_on"),
+    *("history_", "n_iter_", "best_iter_", "_sklearn_output_config", "_tensors_on", "_report"),
 )
-OPTIONAL_FIELDS = {"feature_names_in_", "_sklearn_output_config", "_tensors_on"}
+OPTIONAL_FIELDS = {"feature_names_in_", "_sklearn_output_config", "_tensors_on", "_report"}
 # Attributes that `load` derives from the rest.
 DERIVED_FIELDS = ("_version", "device_", "noise_variance_")
 OF_COMPONENTS = ("explained_variance_", "explained_variance_ratio_", "kl_per_component_")
@@ -142,7 +143,7 @@ def check_fields(fitted):
     if differing - OPTIONAL_FIELDS:
         raise ValueError(f"attributes are missing or unknown: {', '.join(sorted(differing))}.")
     kinds = {
-        **dict.fromkeys(("net_", "_fitted_with", "_sklearn_output_config"), dict),
+        **dict.fromkeys(("net_", "_fitted_with", "_sklearn_output_config", "_report"), dict),
         **dict.fromkeys(("mean_", "components_", "feature_names_in_", *OF_COMPONENTS), np.ndarray),
         **dict.fromkeys(("_monitor", "history_"), list),
         **dict.fromkeys(COUNTS, int),
@@ -187,3 +188,18 @@ def check_fitted(net, fitted):
     if not all(isinstance(value, str) for value in config.values()):
         raise ValueError(f"set_output was not called with {config!r}.")
     check_history(fitted["history_"])
+    if "_report" in fitted:
+        check_report(fitted["_report"])
+
+
+def check_report(report):
+    """Raise ValueError unless this is the `Report` of a fit, as a dict."""
+    if set(report) != set(asdict(Report(0))):
+        raise ValueError(f"the report of the fit has {', '.join(sorted(report))}.")
+    for name, value in report.items():
+        if name == "remarks":
+            is_right = isinstance(value, list) and all(isinstance(remark, str) for remark in value)
+        else:
+            is_right = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        if not is_right:
+            raise ValueError(f"{name} in the report of the fit is {value!r:.300}.")

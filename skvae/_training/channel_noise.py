@@ -113,6 +113,11 @@ def is_constant(module, u):
     return ~(own > CONSTANT**2 * own.nanmean())
 
 
+def constant_channels(module, part):
+    """Places of the channels that are constant, to rounding, in some of the rows, as a list."""
+    return is_constant(module, some_rows(part).u).nonzero().flatten().tolist()
+
+
 def least_noise(module, u):
     """What a channel's variance does not fall under: the one noise itself, where the channel is constant.
 

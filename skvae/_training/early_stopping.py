@@ -102,7 +102,7 @@ class EarlyStopping:
         self.best = [tensor.clone() for tensor in weights]
         self.n_features, self.n_iter_no_change = n_features, n_iter_no_change
         self.tol, self.kl_warmup = tol, kl_warmup
-        self.is_finite = math.isfinite(self.start)
+        self.is_finite, self.loss = math.isfinite(self.start), -math.inf
 
     @classmethod
     def of(cls, net, scored, scores, weights):
@@ -124,6 +124,7 @@ class EarlyStopping:
 
     def note_loss(self, loss):
         """Note an epoch's training loss."""
+        self.loss = loss
         self.is_finite = self.is_finite and math.isfinite(loss)
 
     def update(self, epoch, scores, weights):
@@ -152,10 +153,11 @@ class EarlyStopping:
         return patience is not None and min(self.since_gain, epoch - self.kl_warmup) >= patience
 
     def has_diverged(self, epoch):
-        """Whether training failed: a number is not finite or, past the warm-up, the score is one nat per feature under
-        the start's."""
-        is_under_start = not self.score >= self.start - self.n_features
-        return not self.is_finite or (is_under_start and epoch > self.kl_warmup)
+        """Whether training failed: a number is not finite or, past the warm-up, score and training loss are one nat per
+        feature worse than the start's score. (Where rows were learned by heart, the score alone is.)"""
+        least = self.start - self.n_features
+        is_worse = not self.score >= least and not -self.loss >= least
+        return not self.is_finite or (is_worse and epoch > self.kl_warmup)
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """A fit: from rows and parameters to a trained net, in phases."""
 
-import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
@@ -25,6 +24,7 @@ from .net import VAENet
 from .parts import Part, known, parts_of, to_device, with_mean_one
 from .processes import is_distributed
 from .progress import ProgressLine
+from .report import Report, begun_report, r2, warn_of_rows
 from .validation import held_out_blocks, near_copies
 
 REFIT_BELOW = 10_000  # rows under which refit="auto" goes on with all of them
@@ -97,6 +97,7 @@ class FitResult:
     net: VAENet
     selection: VAENet  # the net that was trained with validation rows: `net` itself unless it was refitted
     data: WeightedRows  # with the groups and the validation rows that the fit chose
+    report: Report
 
 
 class TrainedFit:
@@ -108,13 +109,14 @@ class TrainedFit:
     def __init__(self, result, key):
         self.key = key
         self.state, self.held_out, self.groups = state_of(result.net), result.data.held_out, result.data.groups
+        self.report = result.report
         self.selection_state = None if result.selection is result.net else state_of(result.selection)
 
     def result(self, params, data, seed):
         """The `FitResult`, with nets that are made of these parameters and data."""
         net = net_from_state(params, self.state, seed)
         selection = net if self.selection_state is None else net_from_state(params, self.selection_state, seed)
-        return FitResult(net, selection, replace(data, held_out=self.held_out, groups=self.groups))
+        return FitResult(net, selection, replace(data, held_out=self.held_out, groups=self.groups), self.report)
 
 
 @torch_defaults()
@@ -172,26 +174,33 @@ def phases(params, data, seed, previous=None):
     net = new_net(params, data, seed)
     if previous is not None:
         load_previous_weights(net.module_, previous.module_)
+    groups_given = data.groups
     data = with_validation_rows(net, params, data, seed)
     every, training, validation = parts_of(net, data)
     if previous is None:
         start_linear(net, params, training.u, training.weight, data.has_missing)
+    report = begun_report(data, validation)
+    warn_of_rows(report, params, net.module_, training, data.groups if groups_given is None else None)
+    if validation is not None:
+        report.r2_of_start = r2(net.module_, validation.u, data.has_missing)
     tested = Part(None) if validation is None else validation
     rows, weights = (training.u, tested.u), (with_mean_one(training.weight), with_mean_one(tested.weight_of_groups))
     cycle = {"epochs": params.max_iter, "cycle": params.max_iter}
     yield TrainingPhase("fit", net, rows, weights, data.has_missing, **cycle, groups=tested.groups)
 
+    if validation is not None:
+        report.r2 = r2(net.module_, validation.u, data.has_missing)
     chosen = net
     if should_refit(params, data, previous) and not net.interrupted_:
         again = net_for_refit(params, data, seed, net, every)
         rows, weights, epochs = (every.u, None), (with_mean_one(every.weight), None), -(-net.best_epoch_ // REFIT_SHARE)
         yield TrainingPhase("refit", again, rows, weights, data.has_missing, epochs, epochs, REFIT_PEAK)
-        net.interrupted_ = again.interrupted_
+        net.interrupted_, report.n_refit_epochs = again.interrupted_, epochs
         chosen = net if again.diverged_ or again.interrupted_ else again
     is_trained = previous is None or params.max_iter > 0
     if net.module_.likelihood.has_channel_noise and is_trained:
         yield NoisePhase(chosen, net, training, validation, data.has_missing)
-    return FitResult(chosen, net, data)
+    return FitResult(chosen, net, data, report)
 
 
 def with_validation_rows(net, params, data, seed):
@@ -204,7 +213,9 @@ def with_validation_rows(net, params, data, seed):
         return replace(data, held_out=None, validation=None)
     if data.held_out is not None or data.validation is not None:
         return data
-    groups = copies_among(net, data) if data.groups is None else data.groups
+    groups = data.groups
+    if groups is None and not data.rows.is_streamed:
+        groups = near_copies(to_device(net, data.rows))
     return replace(data, groups=groups, held_out=held_out_blocks(len(data), params.validation_fraction, seed, groups))
 
 
@@ -217,21 +228,6 @@ def net_for_refit(params, data, seed, net, every):
     else:
         start_linear(again, params, every.u, every.weight, data.has_missing)
     return again
-
-
-def copies_among(net, data):
-    """The groups of near-copies among the rows, said in a warning; None where there are none, or rows are streamed."""
-    rows = data.rows
-    groups = None if rows.is_streamed else near_copies(to_device(net, rows))
-    if groups is not None:
-        warnings.warn(
-            f"X seems to hold repeated measurements: its {len(rows)} rows form {groups.max() + 1} groups of copies. "
-            "Copies are kept together when rows are held out for validation, as a row is no test of a model that was "
-            "trained on its copy. Pass groups=, the sample of each row, to fit if you know it.",
-            UserWarning,
-            stacklevel=2,
-        )
-    return groups
 
 
 def run_net(net, data, **options):

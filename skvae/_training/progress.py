@@ -5,7 +5,7 @@ from tqdm.auto import tqdm
 
 
 class ProgressLine(Callback):
-    """A line with the epoch, the time left, the training loss and the validation score, in nats per row."""
+    """A line with the epoch, the time left, and the losses of training and validation rows, in nats per row."""
 
     def __init__(self, n_epochs, description):
         self.n_epochs = n_epochs
@@ -16,9 +16,11 @@ class ProgressLine(Callback):
         self.bar_ = tqdm(total=self.n_epochs, desc=self.description, unit="epoch")
 
     def on_epoch_end(self, net, **kwargs):
-        names = {"train_loss": "train loss", "valid_score": "validation score"}
         row = net.history[-1]
-        self.bar_.set_postfix({shown: f"{row[key]:.2f}" for key, shown in names.items() if key in row})
+        losses = {"train loss": row["train_loss"]}
+        if "valid_score" in row:
+            losses["validation loss"] = -row["valid_score"]
+        self.bar_.set_postfix({name: f"{loss:.2f}" for name, loss in losses.items()})
         self.bar_.update(row["epoch"] - self.first_ - self.bar_.n)  # or from a checkpoint
 
     def on_train_end(self, net, **kwargs):
