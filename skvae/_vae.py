@@ -120,9 +120,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Epochs, over which the learning rate goes through its one cycle. 0 keeps the linear optimum of all rows.
     early_stopping : bool, default=False
         False: training goes through the whole cycle, and its last weights are kept, unless the validation rows' mean
-        gain over the start lies more than a standard error under zero. With fewer than eight validation rows it has
-        to be a standard error above zero; else the linear start is kept. True: the validation rows are scored after
-        each epoch, the best weights are kept, and training stops `n_iter_no_change` epochs after them.
+        gain over the start lies more than a standard error under zero. With fewer than eight validation rows (or
+        groups) a t test has to be sure of the gain, at 95 %; else the linear start is kept. True: the validation rows
+        are scored after each epoch, the best weights are kept, and training stops `n_iter_no_change` epochs after them.
     validation_fraction : float, splitter or None, default=0.1
         Which rows are held out. A share: as up to four blocks of consecutive rows, because neighbours are often alike.
         `groups` are never cut; where `fit` is given none, near-copies, such as repeated scans of one sample, are found

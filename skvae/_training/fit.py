@@ -20,6 +20,7 @@ from .._parameters import ARCHITECTURE, NET
 from ..likelihoods import LIKELIHOODS, NOISE_FLOOR
 from ..objectives import OBJECTIVES
 from .channel_noise import fit_channel_noise, updated_channel_noise
+from .early_stopping import FEW
 from .net import VAENet
 from .parts import Part, known, parts_of, to_device, with_mean_one
 from .processes import is_distributed
@@ -199,7 +200,10 @@ def phases(params, data, seed, previous=None):
         chosen = net if again.diverged_ or again.interrupted_ else again
     is_trained = previous is None or params.max_iter > 0
     if net.module_.likelihood.has_channel_noise and is_trained:
-        yield NoisePhase(chosen, net, training, validation, data.has_missing)
+        if validation is None or validation.n_independent < FEW:  # which would tell too little of new rows
+            yield NoisePhase(chosen, chosen, every, None, data.has_missing)
+        else:
+            yield NoisePhase(chosen, net, training, validation, data.has_missing)
     return FitResult(chosen, net, data, report)
 
 

@@ -320,6 +320,12 @@ class VAENet(NeuralNet):
                 stacklevel=3,
             )
             self._restart_optimizer()
+        elif early_stopping.n_iter_no_change is not None and epoch == self.best_epoch_ > 0:
+            warnings.warn(
+                f"Training ended at epoch {epoch} while the score of the validation rows still rose. Try a larger max_iter.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
     def _restart_optimizer(self):
         """Drop what the optimizer knows of steps that diverged, which may not be finite."""

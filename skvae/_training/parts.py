@@ -27,6 +27,11 @@ class Part:
         return [Part(*values) for values in zip(*fields, strict=True)]
 
     @property
+    def n_independent(self):
+        """How many of the rows are not copies of each other."""
+        return len(self) if self.groups is None else len(self.groups.unique())
+
+    @property
     def weight_of_groups(self):
         """The weights if each group counts for one row."""
         if self.groups is None:

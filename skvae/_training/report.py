@@ -37,7 +37,7 @@ def begun_report(data, validation):
     if validation is not None:
         report.n_validation_rows = len(validation)
         if validation.groups is not None:
-            report.n_validation_groups = len(validation.groups.unique())
+            report.n_validation_groups = validation.n_independent
     return report
 
 

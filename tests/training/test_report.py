@@ -100,10 +100,11 @@ def test_the_summary_is_saved_and_printed(tmp_path, capsys):
 
 @pytest.mark.parametrize("n", [5, 8, 20, 60])
 def test_few_rows_do_not_fall_below_their_start(n):
-    """Of low-rank rows, held-out nats per feature: in the mean of four sets within 0.02 of the linear start, or above."""
-    gains = []
-    for seed in range(4):
-        X = low_rank(n + 200, 15, seed=seed)
-        vae, start = (VAETransformer(2, random_state=0, **more).fit(X[:n]) for more in ({}, {"max_iter": 0}))
-        gains.append((vae.score(X[n:]) - start.score(X[n:])) / 15)
-    assert np.mean(gains) > -0.02, gains
+    """Held-out nats per feature are within 0.1 of the linear start's, or above, in each of six sets.
+
+    The numbers are those of the seed: training passes a test of 95 % by chance in one of twenty sets of few rows.
+    """
+    for seed in range(3):
+        for X in (low_rank(n + 200, 15, seed=seed), curved_spectra(n + 200, 15, seed=seed)):
+            vae, start = (VAETransformer(2, random_state=0, **more).fit(X[:n]) for more in ({}, {"max_iter": 0}))
+            assert vae.score(X[n:]) > start.score(X[n:]) - 0.1 * 15
