@@ -322,7 +322,8 @@ class VAENet(NeuralNet):
             self._restart_optimizer()
         elif early_stopping.n_iter_no_change is not None and epoch == self.best_epoch_ > 0:
             warnings.warn(
-                f"Training ended at epoch {epoch} while the score of the validation rows still rose. Try a larger max_iter.",
+                f"Training ended at epoch {epoch} while the score of the validation rows still rose. Try a larger "
+                "max_iter.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
