@@ -79,7 +79,7 @@ PARAMETERS = {
     "encoder": Parameter([StrOptions(set(NETWORKS)), callable], "architecture", stacks=is_name),
     "decoder": Parameter([StrOptions(set(NETWORKS)), callable], "architecture", stacks=is_name),
     "input_shape": Parameter(["array-like", None], "architecture"),
-    "hidden_layer_sizes": Parameter(["array-like"], "architecture"),
+    "hidden_layer_sizes": Parameter(["array-like", at_least(1)], "architecture"),
     "activation": Parameter([StrOptions(set(ACTIVATIONS)), callable], "architecture", stacks=is_name),
     "init": Parameter([StrOptions({"linear", "random"})], "architecture"),
     "learning_rate_init": Parameter(
@@ -135,9 +135,17 @@ def parameters_of(estimator):
     return {**estimator.get_params(deep=False), **{name: getattr(estimator, name) for name in PARAMETERS}}
 
 
+def frozen_parameters(values):
+    """`FitParameters` of values by name. A single hidden layer may be given by its size, as to scikit-learn's MLPs."""
+    values = {name: frozen(values[name]) for name in PARAMETERS}
+    if isinstance(values["hidden_layer_sizes"], Integral):
+        values["hidden_layer_sizes"] = (values["hidden_layer_sizes"],)
+    return FitParameters(**values)
+
+
 def fit_parameters(estimator):
     """The estimator's `FitParameters`."""
-    return FitParameters(**{name: frozen(getattr(estimator, name)) for name in PARAMETERS})
+    return frozen_parameters(parameters_of(estimator))
 
 
 def can_be_stacked(params):

@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline
 from ._data.devices import resolve_device
 from ._model.torch_defaults import torch_defaults
 from ._parameters import PARAMETERS, can_be_stacked, fit_parameters
-from ._sklearn_compat import has_callbacks, safe_indexing
+from ._sklearn_compat import _check_sample_weight, has_callbacks, safe_indexing
 from ._training.fit import FitResult, NoisePhase, TrainedFit, draw_seed, fit_key, n_weights, phases
 from ._training.stacked_fit import train_stacked
 from ._vae import VAETransformer
@@ -104,7 +104,21 @@ class VAESearchCV(GridSearchCV):
         -------
         self : VAESearchCV
             The search.
+
+        Raises
+        ------
+        TypeError
+            If `estimator` is another one.
+        ValueError
+            If `sample_weight` does not have one weight per row.
         """
+        if not isinstance(last_step(self.estimator), VAETransformer):
+            raise TypeError(
+                "estimator must be a VAETransformer, or a Pipeline that ends in one, not "
+                f"{type(self.estimator).__name__}: search it by scikit-learn's GridSearchCV."
+            )
+        if params.get("sample_weight") is not None:
+            _check_sample_weight(params["sample_weight"], X)
         self.n_trained_together_ = 0
         if set(params) - {"sample_weight"}:
             return super().fit(X, y, **params)

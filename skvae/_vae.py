@@ -83,8 +83,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         features, as probabilistic PCA has it. "gaussian_unit": variance one in X's units.
         "gaussian_heteroscedastic": a variance per row and feature from the decoder, which is at least 0.01 of factor
         analysis's, as the bound would have no maximum without a floor. "bernoulli": binary X. "continuous_bernoulli":
-        X in [0, 1]. "poisson": counts. The last three have no linear optimum, and training starts at the column
-        means. Or a subclass of `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
+        X in [0, 1]. "poisson": counts; other values are taken with a warning. The last three have no linear optimum,
+        and training starts at the column means. Or a subclass of `skvae.likelihoods.Likelihood`. Noise variances are at
+        least 1e-6 of the feature's.
     objective : {"elbo", "iwae", "info"} or callable, default="elbo"
         What training maximises: the evidence lower bound; the importance-weighted one of `n_draws` draws; InfoVAE's.
         Or a subclass of `skvae.objectives.Objective`, or a callable (beta, free_bits) -> Objective, such as
@@ -104,8 +105,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         returns a new Module from (n, n_in) to (n, n_out).
     input_shape : (channels, height, width) or None, default=None
         Shape of a row that is an image, for "conv2d".
-    hidden_layer_sizes : sequence of int, default=(128, 128)
-        Dense layers of the encoder and of the decoder. Empty, with "mlp": a linear model.
+    hidden_layer_sizes : int or sequence of int, default=(128, 128)
+        Dense layers of the encoder and of the decoder; an int is one layer. Empty, with "mlp": a linear model.
     activation : {"silu", "relu", "gelu", "elu", "tanh", "logistic", "softplus", "identity"} or callable, default="silu"
     init : {"linear", "random"}, default="linear"
         "random": networks alone, without the linear maps and their optimum, as a plain VAE is.
@@ -245,7 +246,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         encoder: NetworkOption = "mlp",
         decoder: NetworkOption = "mlp",
         input_shape: Sequence[int] | None = None,
-        hidden_layer_sizes: Sequence[int] = (128, 128),
+        hidden_layer_sizes: int | Sequence[int] = (128, 128),
         activation: ActivationOption = "silu",
         init: Literal["linear", "random"] = "linear",
         learning_rate_init: float = 3e-3,
@@ -844,7 +845,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             validate_data(self, header, reset=False, skip_check_array=True)
         rows = Rows(X)
         if is_fit:
-            check_parameters(self, len(rows))
+            check_parameters(fit_parameters(self), len(rows))
         check_support(lookup(LIKELIHOODS, self.likelihood) if is_fit else self.net_.module_.likelihood, rows)
         return rows
 

@@ -1,5 +1,7 @@
 """Values that were not measured: the density of the others, the start, training, imputation."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -237,6 +239,18 @@ def test_nothing_measured_is_the_prior():
     np.testing.assert_allclose(vae.impute(empty)[0], vae.mean_, atol=1e-4)
     _, std = vae.reconstruct(empty, return_std=True)
     np.testing.assert_allclose(std[0] ** 2, vae.get_covariance().diagonal(), rtol=1e-3)
+
+
+def test_rows_without_a_value_are_said_to_have_none(spectra):
+    vae = VAETransformer(2, **small(max_iter=1)).fit(spectra)
+    rows = with_gaps(spectra[:9])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vae.transform(rows)
+    rows[[4, 7]] = np.nan
+    for method in (vae.transform, vae.score_samples, vae.impute, vae.reconstruct, vae.loadings, vae.q_residuals):
+        with pytest.warns(UserWarning, match="2 of .* rows of X no value was measured, such as row"):
+            method(rows)
 
 
 @pytest.mark.parametrize(

@@ -239,3 +239,18 @@ def test_it_is_an_estimator_like_the_others(capsys):
     assert "Trained 4 fits side by side in" in capsys.readouterr().out
     assert search.best_estimator_[-1].n_components_ == 2
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(search)).transform(X), search.transform(X))
+
+
+def test_there_must_be_a_vae_to_be_searched():
+    X = curved_spectra(40, 12)
+    for estimator in (PCA(), make_pipeline(StandardScaler(), PCA())):
+        with pytest.raises(TypeError, match="GridSearchCV"):
+            VAESearchCV(estimator, {}).fit(X)
+
+
+@pytest.mark.parametrize("n", [3, 41])
+def test_weights_of_another_number_than_the_rows_are_refused(n):
+    with pytest.raises(ValueError, match="sample_weight"):
+        VAESearchCV(VAETransformer(2, **BASE), {"beta": [1.0, 2.0]}, cv=2).fit(
+            curved_spectra(40, 12), sample_weight=np.ones(n)
+        )

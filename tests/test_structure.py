@@ -130,6 +130,7 @@ def test_plug_ins_know_only_their_own_kind():
                     "threading",
                     "torch",
                     "typing",
+                    "warnings",
                 }, f"{path} imports {module}"
 
 

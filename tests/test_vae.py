@@ -20,7 +20,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skvae import VAETransformer
+from skvae import VAETransformer, load
 from skvae.likelihoods import Likelihood
 from skvae.posteriors import POSTERIORS
 
@@ -206,6 +206,9 @@ BAD = [
     ({"validation_fraction": 1.0}, None, "validation_fraction"),
     ({"validation_fraction": 0.999}, None, "validation_fraction"),
     ({"device": "abacus"}, None, "device"),
+    ({"device": "meta"}, None, "device"),
+    ({"hidden_layer_sizes": 0}, None, "hidden_layer_sizes"),
+    ({"hidden_layer_sizes": 2.5}, None, "hidden_layer_sizes"),
     ({"callbacks": "all"}, None, "callbacks"),
 ]
 
@@ -283,3 +286,23 @@ def test_the_html_representation_links_to_no_place_on_this_machine(spectra):
     vae = VAETransformer(2, **small(max_iter=1)).fit(spectra)
     html = vae._repr_html_()
     assert "VAETransformer" in html and "file:" not in html
+
+
+def test_one_hidden_layer_may_be_given_by_its_size(spectra, tmp_path):
+    one, other = (VAETransformer(2, **small(hidden_layer_sizes=sizes)).fit(spectra) for sizes in (16, (16,)))
+    np.testing.assert_array_equal(one.transform(spectra), other.transform(spectra))
+    one.save(tmp_path / "vae")
+    for twin in (copy.deepcopy(one), load(tmp_path / "vae", device="cpu")):
+        assert twin.hidden_layer_sizes == 16
+        np.testing.assert_array_equal(twin.transform(spectra), one.transform(spectra))
+
+
+def test_a_device_without_double_precision_is_refused_at_once(spectra, monkeypatch):
+    """As Apple's "mps" is; this machine need not have one."""
+
+    def zeros(*args, **kwargs):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    with pytest.raises(ValueError, match="device='mps' is not available here, or cannot compute in float64"):
+        VAETransformer(2, **small(device="mps")).fit(spectra)

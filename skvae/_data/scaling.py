@@ -41,7 +41,8 @@ def column_scaling(rows, weight=None, has_missing=False):
         raise ValueError(
             f"X is too large: in {rows.dtype}, means and standard deviations of its columns may be {largest:g} at most."
         )
-    rounding = len(rows) * np.finfo(rows.dtype).eps * np.abs(mean)
+    eps_of_values, eps_of_sums = np.finfo(rows.dtype).eps, np.finfo(np.float64).eps
+    rounding = max(eps_of_values, len(rows) * eps_of_sums) * np.abs(mean)
     scale = np.sqrt(variance)
     constant = scale <= np.maximum(rounding, 1 / largest)
     if constant.all():

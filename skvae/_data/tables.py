@@ -112,8 +112,8 @@ def joined(blocks):
                 validate_data(columns, names, reset=header is None, skip_check_array=True)
             except ValueError as error:
                 raise ValueError(
-                    f"X is an iterable of blocks, but block {i} is no table of numbers with the columns of the first: "
-                    f"{error}"
+                    f"X is an iterable of blocks, but block {i} of shape {np.shape(values)} is no table of numbers "
+                    f"with the columns of the first: {error}"
                 ) from error
             if header is None:
                 header, dtype = names[:0] if hasattr(names, "columns") else values[:0], values.dtype

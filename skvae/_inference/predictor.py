@@ -1,13 +1,14 @@
 """Arrays through a trained module, a block of rows at a time, in the dtype of the arrays."""
 
 import copy
+import warnings
 from functools import partial
 
 import numpy as np
 import torch
 
 from .._data.arrays import to_numpy
-from .._data.rows import as_rows, blocks, has_missing, rows_per_block
+from .._data.rows import all_missing, as_rows, blocks, has_missing, rows_per_block
 from .._model.laplace import LANES, bound, local_mode, mode_variance, normal_draws
 from .._model.torch_defaults import torch_defaults
 from ..networks import decoder_values, last_layer_span
@@ -36,6 +37,18 @@ def squared_residuals(x, reconstruction):
     """Of each row (n, p): p times the mean over its measured values, float64."""
     n_measured = (~x.isnan()).sum(1).clamp(min=1)
     return (x.double() - reconstruction).square().nansum(1) * x.shape[1] / n_measured
+
+
+def warn_of_empty_rows(X):
+    """Warn of rows without any measured value."""
+    empty = np.flatnonzero(all_missing(X))
+    if len(empty):
+        warnings.warn(
+            f"In {len(empty)} of {len(X)} rows of X no value was measured, such as row {empty[0]}: what is said of "
+            "them is what the model expects of any row.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 class Predictor:
@@ -100,6 +113,8 @@ class Predictor:
         """The rows, how the module is to encode them, and how many numbers a row takes for that."""
         module, X = self.trained, as_rows(X)
         missing = has_missing(X)
+        if missing:
+            warn_of_empty_rows(X)
         n_values = len(module.shift) + missing * 4 * module.n_components**2
         return X, {"has_missing": missing, "n_fill_steps": N_FILL_STEPS}, n_values
 

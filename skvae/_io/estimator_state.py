@@ -10,7 +10,7 @@ import torch
 from .._data.arrays import to_numpy
 from .._data.devices import available_device, names_device
 from .._inference.control_limits import ScoreStatistics
-from .._parameters import PARAMETERS, FitParameters, frozen, parameters_of
+from .._parameters import frozen, frozen_parameters, parameters_of
 from .._sklearn_compat import validate_parameters
 from .._training.fit import net_from_state
 from .._training.processes import is_main_process
@@ -65,8 +65,7 @@ def with_tensors(state):
 
 def parameters_of_file(fitted_with, device):
     """`FitParameters` for a net on a device that belongs to this process alone."""
-    params = FitParameters(**{name: frozen(fitted_with[name]) for name in PARAMETERS})
-    return replace(params, device=device, distributed=False)
+    return replace(frozen_parameters(fitted_with), device=device, distributed=False)
 
 
 def migrate(content, file_format):

@@ -1,6 +1,7 @@
 """Poisson likelihood for counts."""
 
 import math
+import warnings
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ class PoissonLikelihood(Likelihood):
     r"""x | z ~ Poisson(exp(decoder(z))), with independent features: counts of mass or X-ray spectra, zeros allowed.
 
     log p = x r - exp(r) - log x! is a log-probability in nats for whole numbers x. Nonnegative values that are
-    not whole are accepted, but then it is not a normalised probability. The encoder sees the standardised root
+    not whole are taken with a warning, as the score is then no probability's. The encoder sees the standardised root
     2 sqrt(x + 3/8), in which all counts but the smallest have the same noise. There is no linear optimum to start
     from: for counts of 10^5, whose noise is small and nearly Gaussian, a Gaussian likelihood fits better after the
     default training.
@@ -43,6 +44,15 @@ class PoissonLikelihood(Likelihood):
     @staticmethod
     def check(X: NDArray[np.floating]) -> None:
         check_range(X, "poisson", 0, GREATEST)
+        step = max(1, 2**20 // max(1, X.shape[1]))  # X may be a file that does not fit into memory
+        if any((X[start : start + step] % 1 > 0).any() for start in range(0, len(X), step)):
+            warnings.warn(
+                "likelihood='poisson' is for counts, but X has values that are not whole numbers: its score is then no "
+                "log-probability, and not comparable with others. Multiply X by what makes counts of it, or take a "
+                "Gaussian likelihood.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def inputs(self, u: Tensor) -> Tensor:
         return (self.root(u) - self.root_mean) / self.root_scale

@@ -1,6 +1,7 @@
 """The contract that every likelihood meets, over the whole table."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -154,6 +155,19 @@ def test_continuous_bernoulli_of_a_constant_column_is_bounded():
     zero = torch.zeros(1)
     values = [likelihood.log_prob(torch.tensor([-r]), zero).item() for r in (200.0, 1e3, 1e6)]
     assert values == pytest.approx([math.log(200)] * 3, abs=1e-4)
+
+
+def test_poisson_says_that_what_is_no_count_is_none():
+    counts = np.random.RandomState(0).poisson(4.0, (60, 5)).astype(float)
+    gaps = np.where(np.random.RandomState(1).rand(60, 5) < 0.1, np.nan, counts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vae = VAETransformer(2, likelihood="poisson", **small(max_iter=1)).fit(counts)
+        VAETransformer(2, likelihood="poisson", **small(max_iter=1)).fit(gaps).score(gaps)
+    counts[31, 2] += 0.5
+    for call in (vae.fit, vae.score, vae.partial_fit):
+        with pytest.warns(UserWarning, match="values that are not whole numbers"):
+            call(counts)
 
 
 def test_poisson_learns_the_rates_of_spectra_of_counts():

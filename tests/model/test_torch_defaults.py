@@ -77,16 +77,16 @@ def results(estimator, rows):
 def work(params, folder):
     """All that an estimator does, from its fit on, as a list of arrays."""
     rows = in_support(params.get("likelihood", "gaussian"), X)
-    fitted = VAETransformer(3, **small(**params)).fit(rows)
+    fitted = VAETransformer(3, **small(max_iter=2, **params)).fit(rows)
     estimators = [fitted, pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)]
     fitted.save(folder / "file")
     custom = {name: value for name, value in params.items() if callable(value)}
     estimators.append(skvae.load(folder / "file", device="cpu", **custom))
     for estimator in estimators[2:]:
         estimator.partial_fit(rows[:30])
-    estimators.append(VAETransformer(3, **small(**params)).partial_fit(rows[:40].astype(np.float32)))
+    estimators.append(VAETransformer(3, **small(max_iter=2, **params)).partial_fit(rows[:40].astype(np.float32)))
     with_gaps = np.where(np.random.RandomState(0).rand(*rows.shape) < 0.1, np.nan, rows)
-    estimators.append(VAETransformer(2, **small(**params)).fit(with_gaps, sample_weight=np.arange(1, 61)))
+    estimators.append(VAETransformer(2, **small(max_iter=2, **params)).fit(with_gaps, sample_weight=np.arange(1, 61)))
     return [array for estimator in estimators for array in results(estimator, rows)]
 
 
