@@ -48,7 +48,8 @@ from ._sklearn_compat import (
     validates_parameters,
 )
 from ._training.callbacks import FitTask
-from ._training.fit import FitResult, draw_seed, fit_model, has_noise_phase, pass_once, should_refit
+from ._training.fit import FitResult, draw_seed, fit_model, has_noise_phase, should_refit
+from ._training.partial_fit import pass_once, unchanged_on_failure
 from ._training.processes import is_main_process
 from ._training.validation import rows_held_out
 from .likelihoods import LIKELIHOODS, Likelihood
@@ -414,6 +415,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         -------
         self : VAETransformer
             The estimator.
+
+        Raises
+        ------
+        ValueError
+            As in `fit`. Whatever is raised, in a callback too, leaves the estimator as it was before the call.
+        KeyboardInterrupt
+            After Ctrl-C. The estimator is as it was before the call.
         """
         X = to_single_table(X)
         previous = getattr(self, "net_", None)
@@ -421,10 +429,11 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         params = fit_parameters(self)
         data = self._training_rows(X, sample_weight, is_first, is_fit=is_first)
         seed = draw_seed(params) if is_first else self._seed
-        net = pass_once(params, data, seed, previous)
         before = None if is_first else self._score_statistics
-        # A pass takes little time, so that fewer rows are looked at.
-        self._hold(X, FitResult(net, net, data), seed, is_first=is_first, fewer=8, statistics=before)
+        with unchanged_on_failure(previous):
+            net = pass_once(params, data, seed, previous)
+            # A pass takes little time, so that fewer rows are looked at.
+            self._hold(X, FitResult(net, net, data), seed, is_first=is_first, fewer=8, statistics=before)
         return self
 
     # What a fitted model says of rows

@@ -20,7 +20,7 @@ from .._model.torch_defaults import torch_defaults
 from .._parameters import ARCHITECTURE, NET
 from ..likelihoods import LIKELIHOODS, NOISE_FLOOR
 from ..objectives import OBJECTIVES
-from .channel_noise import fit_channel_noise, updated_channel_noise
+from .channel_noise import fit_channel_noise
 from .net import VAENet
 from .parts import Part, known, parts_of, to_device, with_mean_one
 from .processes import is_distributed
@@ -242,27 +242,6 @@ def run_net(net, data, **options):
             "The score of X is not finite before the first step: X has rows so far from the others, or from those of "
             "an earlier fit, that their score exceeds the range of float32, or a class that was passed computes NaN."
         )
-    return net
-
-
-@torch_defaults()
-def pass_once(params, data, seed, net=None):
-    """Train a net for one pass over the rows at a constant rate; without one, a new net from the rows' start."""
-    is_new = net is None
-    if is_new:
-        net = new_net(params, data, seed)
-    u, w = to_device(net, data.rows), known(net, data.weight)
-    if is_new:
-        start_linear(net, params, u, w, data.has_missing)
-    module, noise = net.module_, None
-    if module.likelihood.has_channel_noise:
-        if is_new:
-            fit_channel_noise(module, module, Part(u, w), None, data.has_missing)
-        else:
-            noise = updated_channel_noise(module, Part(u, w), data.has_missing)
-    run_net(net, (u, None), epochs=1, weights=(with_mean_one(w), None), has_missing=data.has_missing)
-    if noise is not None:  # a pass that is refused leaves the noise as it was
-        module.likelihood.set_channel_variance(*noise)
     return net
 
 
