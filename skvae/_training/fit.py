@@ -22,7 +22,7 @@ from ..likelihoods import LIKELIHOODS, NOISE_FLOOR
 from ..objectives import OBJECTIVES
 from .channel_noise import fit_channel_noise
 from .net import VAENet
-from .parts import Part, known, parts_of, to_device, with_mean_one
+from .parts import Part, parts_of, to_device, with_mean_one
 from .processes import is_distributed
 from .progress import ProgressLine
 from .validation import held_out_blocks, near_copies
@@ -237,12 +237,17 @@ def copies_among(net, data):
 def run_net(net, data, **options):
     """`net.partial_fit`, or ValueError if the rows have no finite score to begin with."""
     net.partial_fit(data, **options)
-    if not isfinite(net.best_score_):
+    check_score(net.best_score_)
+    return net
+
+
+def check_score(score):
+    """Raise ValueError unless the score of rows, before a step, is finite."""
+    if not isfinite(score):
         raise ValueError(
             "The score of X is not finite before the first step: X has rows so far from the others, or from those of "
             "an earlier fit, that their score exceeds the range of float32, or a class that was passed computes NaN."
         )
-    return net
 
 
 def validates(params, data):
@@ -343,13 +348,26 @@ def net_from_state(params, state, seed):
     return net
 
 
+def starts_linear(net, params):
+    """Whether the net has a linear optimum to start from."""
+    return params.init == "linear" and net.module_.likelihood.linear_noise is not None
+
+
 def start_linear(net, params, u, weight=None, has_missing=False):
     """Move a net to the linear optimum of the rows u, where its likelihood has one."""
-    module = net.module_
-    noise = module.likelihood.linear_noise
-    if params.init == "linear" and noise is not None:
-        sizes = module.n_components, module.posterior, noise, module.scale, NOISE_FLOOR
-        module.start_at(linear_start(u, *sizes, weight, has_missing))
+    if starts_linear(net, params):
+        net.module_.start_at(linear_start(u, **start_options(net.module_), weight=weight, has_missing=has_missing))
+
+
+def start_options(module):
+    """The arguments of `linear_start` that a module gives."""
+    return {
+        "n_components": module.n_components,
+        "posterior": module.posterior,
+        "linear_noise": module.likelihood.linear_noise,
+        "scale": module.scale,
+        "floor": NOISE_FLOOR,
+    }
 
 
 def load_previous_weights(module, previous):

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA, FactorAnalysis
 
 from skvae import VAETransformer
 from skvae._data.rows import Rows
-from skvae._training.channel_noise import calibration, is_constant, training_noise
+from skvae._training.channel_noise import calibration, is_constant, own_variance, training_noise
 from skvae._training.fit import to_device
 
 from ..conftest import curved_spectra, small
@@ -88,7 +88,7 @@ def test_a_channel_that_is_constant_in_training_costs_no_fortune():
     vae, pca = VAETransformer(2, **small(max_iter=20)).fit(X), PCA(2).fit(X)
     assert vae.score(new) > pca.score(new) - 1
     u = to_device(vae.net_, Rows(X)).double()
-    assert np.flatnonzero(is_constant(vae.net_.module_, u).numpy()).tolist() == [7]
+    assert np.flatnonzero(is_constant(vae.net_.module_, own_variance(u)).numpy()).tolist() == [7]
 
 
 def test_calibration_finds_how_much_farther_new_rows_are():
