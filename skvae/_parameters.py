@@ -117,6 +117,26 @@ NET = {parameter.net: name for name, parameter in PARAMETERS.items() if paramete
 # Architecture that may be code of the user's, whose shapes nobody knows before it runs.
 ARCHITECTURE_CODE = [name for name in ARCHITECTURE if callable in PARAMETERS[name].constraint]
 
+# What `net_params` may hold: parameters of `VAENet`, and prefixes of such. None: it works. Else what does its work.
+NET_PARAMS = {
+    **dict.fromkeys(("optimizer", "lr", "lr_scheduler", "verbose", "use_caching", "torch_load_kwargs")),
+    **{parameter: name for parameter, name in NET.items() if parameter != "lr"},
+    "module": "encoder and decoder",
+    "criterion": "objective",
+    "batch_size": "batch_size",
+    "iterator_train": "batch_size",
+    "iterator_valid": "batch_size",
+    "dataset": "X, of which a mapped file is streamed",
+    "train_split": "early_stopping and validation_fraction",
+    "predict_nonlinearity": "likelihood",
+    "warm_start": "warm_start",
+    "history": "warm_start",
+    "device": "device",
+    "compile": "compile",
+    "seed": "random_state",
+    "accelerator": "distributed",
+}
+
 # The parameters of one fit: a copy whose fields nobody can set anew, and which no later change of a list reaches.
 FitParameters = make_dataclass("FitParameters", [(name, Any) for name in PARAMETERS], frozen=True)
 
@@ -175,7 +195,18 @@ def check_parameters(params, n_rows):
     sizes: Sequence[Any] = params.hidden_layer_sizes
     if any(not isinstance(size, Integral) or size < 1 for size in sizes):
         raise ValueError(f"hidden_layer_sizes must be integers of at least 1, not {sizes!r}.")
+    check_net_params(params.net_params or {})
     fraction = params.validation_fraction
     if isinstance(fraction, Real) and params.max_iter and np.ceil(fraction * n_rows) >= n_rows:
         raise ValueError(f"validation_fraction={fraction} leaves none of the {n_rows} rows of X to train on.")
     resolve_device(params.device)
+
+
+def check_net_params(net_params):
+    """Raise ValueError where `net_params` has a parameter that training does not heed."""
+    for name in net_params:
+        root = name.partition("__")[0]
+        if root not in NET_PARAMS:
+            raise ValueError(f"net_params has {name!r}, which is no parameter of skorch.NeuralNet.")
+        if NET_PARAMS[root] is not None:
+            raise ValueError(f"net_params cannot have {name!r}: pass {NET_PARAMS[root]} to VAETransformer.")

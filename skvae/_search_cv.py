@@ -34,7 +34,8 @@ class VAESearchCV(GridSearchCV):
     `weight_decay`, `kl_warmup`, `max_iter`, `n_iter_no_change`, `tol`, `validation_fraction`, `early_stopping` and
     `refit` - are trained as one stacked model: a step of all of them costs little more than their arithmetic. Each
     model keeps its own rows, generator, schedule and patience, so that the result is the same as alone, to float32's
-    rounding. Everything else is fitted as `GridSearchCV` does: estimators of other classes, rows with missing values,
+    rounding. Everything else is fitted as `GridSearchCV` does: estimators of other classes, subclasses with a `fit` of
+    their own or parameters that `get_params` does not show, rows with missing values,
     free bits, "info", user-defined networks and classes, the estimator's callbacks, `net_params`, a `random_state` that
     is not an integer and, on a CPU, nets of 100,000 or more parameters, which gain nothing.
 
@@ -287,6 +288,8 @@ def last_step(model):
 
 
 def is_stackable(model):
-    """Whether a model is fitted by `VAETransformer.fit` and can be part of a stacked model."""
-    is_ours = isinstance(model, VAETransformer) and type(model).fit is VAETransformer.fit
-    return is_ours and not has_callbacks(model) and can_be_stacked(model)
+    """Whether a model is fitted by `VAETransformer.fit`, shows all of its parameters, and can be part of a stack."""
+    if not isinstance(model, VAETransformer) or type(model).fit is not VAETransformer.fit:
+        return False
+    shows_all = set(PARAMETERS) <= set(model.get_params(deep=False))
+    return shows_all and not has_callbacks(model) and can_be_stacked(model)

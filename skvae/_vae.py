@@ -28,6 +28,7 @@ from ._inference.predictor import Predictor, check_finite
 from ._io.checkpoint import Checkpoint, fit_identity
 from ._io.estimator_state import plain_state, restored_attributes, warn_of_other_version, write_estimator
 from ._io.version import __version__
+from ._linear.moments import Moments
 from ._model.build import lookup
 from ._parameters import (
     CONSTRAINTS,
@@ -39,6 +40,7 @@ from ._parameters import (
     check_parameters,
     fit_parameters,
     frozen,
+    frozen_parameters,
     parameters_of,
 )
 from ._sklearn_compat import (
@@ -49,7 +51,8 @@ from ._sklearn_compat import (
     validates_parameters,
 )
 from ._training.callbacks import FitTask
-from ._training.fit import FitResult, draw_seed, fit_model, has_noise_phase, pass_once, should_refit
+from ._training.fit import FitResult, draw_seed, fit_model, has_noise_phase, should_refit
+from ._training.partial_fit import pass_once, unchanged_on_failure
 from ._training.processes import is_main_process
 from ._training.report import Report, summary
 from ._training.validation import rows_held_out
@@ -155,9 +158,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         process that is alone it changes nothing.
     callbacks : list of skorch callbacks or None, default=None
     net_params : dict or None, default=None
-        Further parameters of `skorch.NeuralNet`, such as ``{"optimizer": torch.optim.SGD}``. An optimizer
-        given here comes without the weight decay; ``lr_scheduler`` is a function of the share of steps
-        done, or None.
+        Parameters of the `skorch.NeuralNet` that have none of their own here: ``optimizer``, ``optimizer__...`` and
+        ``lr``, such as ``{"optimizer": torch.optim.SGD, "lr": 1e-2}``; ``verbose``, ``use_caching`` and
+        ``torch_load_kwargs``, which skorch's callbacks read. An optimizer given here comes without the weight decay;
+        ``lr_scheduler`` is a function of the share of steps done, or None. Others raise, and name what does their work.
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted weights (and their scaling of X) in place of a new start.
     checkpoint : str, path-like or None, default=None
@@ -182,7 +186,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         "rho_diag" are not, as their order is part of the posterior; its correlations are rho^|i-j| up to the signs.
     explained_variance_, explained_variance_ratio_ : ndarray of shape (n_components,)
         Variance of X, in X's units squared and as a share, that the reconstruction of training rows (at most 2,048)
-        gains with each component: by E[x | z_1 ... z_k] over E[x | z_1 ... z_(k-1)]. The shares sum to R2.
+        gains with each component: by E[x | z_1 ... z_k] over E[x | z_1 ... z_(k-1)]. The shares sum to R2. They need
+        not descend: of a nonlinear model, what a component gains hangs on those before it, and differs from what it
+        brings to first order, by which components are sorted. Of a linear model both are the same.
     kl_per_component_ : ndarray of shape (n_components,)
         KL(q(z_j | x) || N(0, 1)) in nats, the mean over the training rows: how much each component says of a row.
     n_active_components_ : int
@@ -402,9 +408,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def partial_fit(self: Self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Train for one pass over X, from the present weights, at a constant learning rate.
 
-        The first call takes all parameters, and the scaling and the linear start from its X (n_samples, n_features). It
-        also settles the order and the signs of the components. Attributes describe the rows of the last call;
-        `n_active_components_` and the limits of T2 and Q describe the rows of all calls.
+        The first call takes all parameters, and the scaling and the linear start from its X (n_samples, n_features). As
+        its rows may be few or unlike the rest, the moments of all rows are merged over calls. Up to 10,000 rows, the
+        start at all rows so far, with or without what the networks have learned, takes the model's place where it
+        scores better on the rows of the call, and the order and the signs of the components are settled anew. After
+        that they stay. Nothing of this happens after `fit`.
+        Attributes describe the rows of the last call; `n_active_components_` and the limits of T2 and Q describe the
+        rows since the start was last taken.
 
         Parameters
         ----------
@@ -419,24 +429,30 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         -------
         self : VAETransformer
             The estimator.
+
+        Raises
+        ------
+        ValueError
+            As in `fit`. Also if the first call has fewer than 10 (n_components + 2) rows of more than 2,048 columns, as
+            the start is then taken from these rows alone. Whatever is raised, in a callback too, leaves the estimator
+            as it was before the call.
+        KeyboardInterrupt
+            After Ctrl-C. The estimator is as it was before the call.
         """
         X = to_single_table(X)
         previous = getattr(self, "net_", None)
         is_first = previous is None
-        params = fit_parameters(self)
+        params = fit_parameters(self) if is_first else frozen_parameters(self._fitted_with)
         data = self._training_rows(X, sample_weight, is_first, is_fit=is_first)
         seed = draw_seed(params) if is_first else self._seed
-        net = pass_once(params, data, seed, previous)
-        before = None if is_first else self._score_statistics
-        # A pass takes little time, so that fewer rows are looked at.
-        self._hold(
-            X,
-            FitResult(net, net, data, Report(len(data), data.n_left_out)),
-            seed,
-            is_first=is_first,
-            fewer=8,
-            statistics=before,
-        )
+        moments = None if is_first else self._moments
+        report = Report(len(data), data.n_left_out)
+        with unchanged_on_failure(previous):
+            net, moments = pass_once(params, data, seed, previous, moments)
+            before = self._score_statistics if net is previous else None
+            # A pass takes little time, so that fewer rows are looked at.
+            options = {"is_new_start": net is not previous, "moments": moments, "fewer": 8, "statistics": before}
+            self._hold(X, FitResult(net, net, data, report), seed, is_first=is_first, **options)
         return self
 
     # What a fitted model says of rows
@@ -918,7 +934,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """
         if result.data.has_validation_rows:
             options["optimism"] = optimism(result.selection.module_, *result.data.parts())
-        attributes = self._attributes(result, seed, is_first, **options)
+        attributes = self._attributes(result, seed, **options)
         if is_first:
             validate_data(self, values_and_header(X)[1], reset=True, skip_check_array=True)
             attributes["_fitted_with"] = self._present_parameters()
@@ -930,21 +946,24 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """The parameters, as values that later changes of a list or a dict do not reach."""
         return {name: frozen(value) for name, value in parameters_of(self).items()}
 
-    def _attributes(self, result: FitResult, seed: int, is_first: bool = True, **options: Any) -> dict[str, Any]:
+    def _attributes(
+        self, result: FitResult, seed: int, is_new_start: bool = True, moments: Moments | None = None, **options: Any
+    ) -> dict[str, Any]:
         """The fitted attributes that a net, the history of the one that was selected and rows give."""
         net, rows = result.net, result.data.rows
         module = net.module_
-        mean = module.likelihood.column_mean.numpy().astype(rows.dtype) if is_first else to_numpy(self.mean_)
+        mean = module.likelihood.column_mean.numpy().astype(rows.dtype) if is_new_start else to_numpy(self.mean_)
         attributes = {
             "net_": net,
             "_seed": seed,
             "_report": asdict(result.report),
+            "_moments": moments,
             "_predictors": {},
             "device_": net.device,
             "n_components_": module.n_components,
             "mean_": mean,
             **fitted_attributes(module, result.selection),
-            **component_attributes(module, result.data, mean, arrange=is_first, **options),
+            **component_attributes(module, result.data, mean, arrange=is_new_start, **options),
         }
         arrays = {name: torch.from_numpy(value) for name, value in attributes.items() if isinstance(value, np.ndarray)}
         return {**attributes, **{name: rows.to_library_of_X(tensor) for name, tensor in arrays.items()}}

@@ -254,3 +254,52 @@ def test_weights_of_another_number_than_the_rows_are_refused(n):
         VAESearchCV(VAETransformer(2, **BASE), {"beta": [1.0, 2.0]}, cv=2).fit(
             curved_spectra(40, 12), sample_weight=np.ones(n)
         )
+
+
+class SetsInFit(VAETransformer):
+    """Its `fit` sets a parameter from one of its own."""
+
+    def __init__(self, n_components=2, strength=1.0, random_state=0):
+        super().__init__(n_components, **{**BASE, "random_state": random_state})
+        self.strength = strength
+
+    def fit(self, X, y=None, sample_weight=None):
+        self.beta = self.strength
+        return super().fit(X, y, sample_weight)
+
+
+class HidesItsLayers(VAETransformer):
+    """Its signature has another name for a parameter that shapes the net."""
+
+    def __init__(self, n_components=2, width=8, random_state=0):
+        super().__init__(n_components, **{**BASE, "random_state": random_state, "hidden_layer_sizes": (width,)})
+        self.width = width
+
+    def set_params(self, **params):
+        super().set_params(**params)
+        self.hidden_layer_sizes = (self.width,)
+        return self
+
+
+@pytest.mark.parametrize(
+    "estimator, grid", [(SetsInFit(), {"strength": [0.1, 4.0]}), (HidesItsLayers(), {"width": [4, 16]})], ids=repr
+)
+def test_subclasses_whose_parameters_are_not_all_seen_are_fitted_alone(estimator, grid):
+    X = curved_spectra(80, n_channels=10)
+    search = VAESearchCV(estimator, grid, cv=2).fit(X)
+    alone = GridSearchCV(estimator, grid, cv=2).fit(X)
+    assert search.n_trained_together_ == 0
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])
+
+
+class WithAMethod(VAETransformer):
+    """All parameters are seen, and `fit` is ours."""
+
+    def n_numbers(self):
+        return self.n_components_ * self.n_features_in_
+
+
+def test_a_subclass_that_changes_nothing_of_the_fit_is_trained_together():
+    X = curved_spectra(80, n_channels=10)
+    _, together = both(WithAMethod(2, **BASE), {"beta": [0.5, 2.0]}, X, cv=2)
+    assert together.n_trained_together_ == 4

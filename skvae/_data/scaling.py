@@ -35,14 +35,18 @@ def column_scaling(rows, weight=None, has_missing=False):
         If a mean or a standard deviation exceeds `LARGEST`, or a column has no value.
     """
     normalized_weight = None if weight is None else weight / weight.sum()
-    largest = LARGEST[rows.dtype]
     mean, variance = moments(rows, normalized_weight, has_missing)
+    return scaling_of(mean, variance, len(rows), rows.dtype)
+
+
+def scaling_of(mean, variance, n_rows, dtype):
+    """`column_scaling` of `n_rows` rows of a dtype whose columns have these means and variances (p,)."""
+    largest = LARGEST[dtype]
     if not (np.abs(mean).max() <= largest and variance.max() <= largest**2):
         raise ValueError(
-            f"X is too large: in {rows.dtype}, means and standard deviations of its columns may be {largest:g} at most."
+            f"X is too large: in {dtype}, means and standard deviations of its columns may be {largest:g} at most."
         )
-    eps_of_values, eps_of_sums = np.finfo(rows.dtype).eps, np.finfo(np.float64).eps
-    rounding = max(eps_of_values, len(rows) * eps_of_sums) * np.abs(mean)
+    rounding = max(np.finfo(dtype).eps, n_rows * np.finfo(np.float64).eps) * np.abs(mean)  # of values, of sums
     scale = np.sqrt(variance)
     constant = scale <= np.maximum(rounding, 1 / largest)
     if constant.all():

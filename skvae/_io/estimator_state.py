@@ -10,6 +10,7 @@ import torch
 from .._data.arrays import to_numpy
 from .._data.devices import available_device, names_device
 from .._inference.control_limits import ScoreStatistics
+from .._linear.moments import Moments
 from .._parameters import frozen, frozen_parameters, parameters_of
 from .._sklearn_compat import validate_parameters
 from .._training.fit import net_from_state
@@ -23,9 +24,9 @@ from .version import __version__
 FILE_FIELDS = (
     *("net_", "_seed", "_fitted_with", "_monitor", "n_features_in_", "feature_names_in_", "n_components_", "mean_"),
     *("components_", "explained_variance_", "explained_variance_ratio_", "kl_per_component_", "n_active_components_"),
-    *("history_", "n_iter_", "best_iter_", "_sklearn_output_config", "_tensors_on", "_report"),
+    *("history_", "n_iter_", "best_iter_", "_sklearn_output_config", "_tensors_on", "_report", "_moments"),
 )
-OPTIONAL_FIELDS = {"feature_names_in_", "_sklearn_output_config", "_tensors_on", "_report"}
+OPTIONAL_FIELDS = {"feature_names_in_", "_sklearn_output_config", "_tensors_on", "_report", "_moments"}
 # Attributes that `load` derives from the rest.
 DERIVED_FIELDS = ("_version", "device_", "noise_variance_")
 OF_COMPONENTS = ("explained_variance_", "explained_variance_ratio_", "kl_per_component_")
@@ -39,6 +40,9 @@ def plain_state(attributes):
     """The attributes of a fitted estimator, with plain values in place of objects of torch and of this package."""
     state = {name: value for name, value in attributes.items() if name not in TEMPORARY}
     state.update(net_=state_of(state["net_"]), _monitor=state.pop("_score_statistics").state)
+    moments = state.pop("_moments")
+    if moments is not None:
+        state["_moments"] = list(vars(moments).values())
     if isinstance(state["mean_"], torch.Tensor):
         state["_tensors_on"] = str(state["mean_"].device)
     state.update({name: to_numpy(state[name]) for name in ARRAYS if hasattr(state[name], "shape")})
@@ -50,8 +54,17 @@ def restored_attributes(state):
     state = dict(state)
     params = parameters_of_file(state["_fitted_with"], available_device(state["device_"]))
     net = net_from_state(params, state["net_"], state["_seed"])
-    state.update(net_=net, device_=net.device, _score_statistics=ScoreStatistics.from_state(*state.pop("_monitor")))
+    state.update(net_=net, device_=net.device, **restored_sums(state))
     return with_tensors(state)
+
+
+def restored_sums(state):
+    """The attributes that are sums over training rows, which are taken out of the state."""
+    moments = state.pop("_moments", None)
+    return {
+        "_score_statistics": ScoreStatistics.from_state(*state.pop("_monitor")),
+        "_moments": None if moments is None else Moments(*moments),
+    }
 
 
 def with_tensors(state):
@@ -144,7 +157,7 @@ def check_fields(fitted):
     kinds = {
         **dict.fromkeys(("net_", "_fitted_with", "_sklearn_output_config", "_report"), dict),
         **dict.fromkeys(("mean_", "components_", "feature_names_in_", *OF_COMPONENTS), np.ndarray),
-        **dict.fromkeys(("_monitor", "history_"), list),
+        **dict.fromkeys(("_monitor", "_moments", "history_"), list),
         **dict.fromkeys(COUNTS, int),
         "_tensors_on": str,
     }
@@ -171,11 +184,18 @@ def check_fitted(net, fitted):
         "components_": zeros(dtype_of_X, d, p),
         "_monitor": [1.0, 0.0, zeros(np.float64, d), zeros(np.float64, d, d), 0.0, 0.0],
     }
+    if "_moments" in fitted:
+        columns, square = zeros(np.float64, p), zeros(np.float64, p, p)
+        like["_moments"] = [columns, columns, square if getattr(fitted["_moments"][-1], "ndim", 0) > 1 else columns]
     for name, value in like.items():
         check_like(fitted[name], value, name)
     unit, n_rows, _, squares, *of_q = fitted["_monitor"]
     if unit <= 0 or min(n_rows, *squares.diagonal(), *of_q) < 0:
         raise ValueError("_monitor has a unit, a number of rows or a sum of squares that is too small.")
+    if "_moments" in fitted:
+        moments = Moments(*fitted["_moments"])
+        if not (moments.n.min() > 0 and moments.variance.min() >= 0):
+            raise ValueError("_moments are no moments of rows.")
     for name in COUNTS:
         if fitted[name] < 0:
             raise ValueError(f"{name} is {fitted[name]!r}.")

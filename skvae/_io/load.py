@@ -10,12 +10,11 @@ import torch
 
 from .._data.devices import resolve_device
 from .._inference.components import noise_variance
-from .._inference.control_limits import ScoreStatistics
 from .._parameters import ARCHITECTURE_CODE, PARAMETERS, parameters_of
 from .._sklearn_compat import validate_parameters
 from .._training.fit import blank_net, module_of
 from .._vae import VAETransformer
-from .estimator_state import check_fields, check_fitted, migrate, parameters_of_file, with_tensors
+from .estimator_state import check_fields, check_fitted, migrate, parameters_of_file, restored_sums, with_tensors
 from .state import check_like, restore, zeros
 from .tensor_file import Custom, is_plain, read_with_format
 
@@ -93,7 +92,7 @@ def _estimator(content, device, estimator, custom):
         noise_variance_=noise_variance(net.module_),
         _fitted_with=fitted_with,
         _predictors={},
-        _score_statistics=ScoreStatistics.from_state(*fitted.pop("_monitor")),
+        **restored_sums(fitted),
     )
     vae = _with_parameters(estimator, parameters)
     vars(vae).update(with_tensors(fitted))

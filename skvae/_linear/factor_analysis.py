@@ -2,10 +2,8 @@
 
 import torch
 
-from .scatter import Scatter
 
-
-def factor_analysis(u, weight, d, scale, floor):
+def factor_analysis(scatter, d, scale, floor):
     """Maximum likelihood by EM, from the better of two starts, as the likelihood has several maxima.
 
     The starts are the principal components of the standardised columns and of the columns in X's units. An iteration
@@ -15,7 +13,6 @@ def factor_analysis(u, weight, d, scale, floor):
     ----------
     Rubin and Thayer, EM algorithms for ML factor analysis, 1982.
     """
-    scatter = Scatter.of(u, weight)
     in_x = (scale / scale.max()).clamp(min=1e-8)  # with less spread, an eigenvector's entries would be rounding errors
     fits = [_expectation_maximisation(scatter, w, d, floor) for w in (torch.ones_like(scale), in_x)]
     return max(fits, key=lambda fit: fit[0])[1:]

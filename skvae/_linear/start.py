@@ -17,6 +17,7 @@ from .._data.weights import bessel_factor, effective_n_rows
 from .factor_analysis import factor_analysis
 from .missing_values import em_with_missing_values
 from .probabilistic_pca import probabilistic_pca
+from .scatter import Scatter
 
 
 @dataclass(frozen=True)
@@ -54,21 +55,40 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor, weight=
     -------
     LinearStart
     """
-    scale = scale.cpu()
-    unit = linear_noise == "unit"
-    if linear_noise == "feature":
-        noise_shape = None
-        loadings, noise = factor_analysis(u, weight, n_components, scale, floor)
-    else:
-        noise_shape = scale**-2 if unit else scale.square().mean() / scale.square()
-        loadings, noise = probabilistic_pca(u, weight, n_components, noise_shape, 1.0 if unit else None, floor)
+    scale, n = scale.cpu(), effective_n_rows(len(u), weight)
+    loadings, noise = linear_model(Scatter.of(u, weight), n, n_components, linear_noise, scale, floor)
     mean = torch.zeros_like(noise)
     if has_missing:
-        loadings, noise, mean = em_with_missing_values(u, weight, (loadings, noise), noise_shape, unit, floor)
+        shape, unit = noise_shape(linear_noise, scale), linear_noise == "unit"
+        loadings, noise, mean = em_with_missing_values(u, weight, (loadings, noise), shape, unit, floor)
         if linear_noise == "isotropic":
-            correction = bessel_factor(effective_n_rows(len(u), weight))
+            correction = bessel_factor(n)
             loadings, noise = correction**0.5 * loadings, correction * noise
+    return with_posterior(loadings, mean, noise, posterior, scale)
 
+
+def start_of_moments(scatter, n, n_components, posterior, linear_noise, scale, floor):
+    """`linear_start` for n rows u of which the mean, 0, and the covariance, a `Scatter`, are known."""
+    scale = scale.cpu()
+    loadings, noise = linear_model(scatter, n, n_components, linear_noise, scale, floor)
+    return with_posterior(loadings, torch.zeros_like(noise), noise, posterior, scale)
+
+
+def noise_shape(linear_noise, scale):
+    """Noise variances (p,) in units of u up to a common factor, or None where each of them is free."""
+    return {"feature": None, "unit": scale**-2, "isotropic": scale.square().mean() / scale.square()}[linear_noise]
+
+
+def linear_model(scatter, n, n_components, linear_noise, scale, floor):
+    """Loadings (p, d) and noise variances (p,) that are optimal for n rows with this covariance."""
+    shape = noise_shape(linear_noise, scale)
+    if shape is None:
+        return factor_analysis(scatter, n_components, scale, floor)
+    return probabilistic_pca(scatter, n, n_components, shape, 1.0 if linear_noise == "unit" else None, floor)
+
+
+def with_posterior(loadings, mean, noise, posterior, scale):
+    """The `LinearStart` of a linear model, rotated as the posterior family asks."""
     weighted = loadings / noise[:, None]
     gain, basis = torch.linalg.eigh(loadings.T @ weighted)
     exact, basis = 1 + gain.flip(0).clamp(min=0), basis.flip(1)  # descending

@@ -51,6 +51,11 @@ class MissingValueConditional:
         """u (n, p) with `values`, which broadcast to it, where a value is missing."""
         return torch.where(self.measured, u, values)
 
+    def spread(self, loadings):
+        """R (n, d, p): R^T R is the covariance of the values W z that are missing, without their noise."""
+        right = loadings.double().T.expand(len(self.factor), -1, -1)
+        return torch.linalg.solve_triangular(self.factor, right, upper=False) * ~self.measured.unsqueeze(1)
+
     def newton_step(self, change):
         """P_S^-1 P change, for a change (n, d) of z that takes the filled values for measured ones.
 

@@ -57,12 +57,31 @@ def fit_channel_noise(module, selection, training, validation, has_missing):
     """
     training = some_rows(training)
     shape, mode = training_noise(selection, training, has_missing)
-    constant = is_constant(selection, training.u)
+    constant = is_constant(selection, own_variance(training.u))
     if validation is None:
         ratio = torch.where(constant, 1.0, leave_one_out_factor(shape, mode, training))
     else:
         ratio = calibration(selection, shape, some_rows(validation), constant, has_missing)
     module.likelihood.set_channel_variance(ratio * shape, len(training))
+
+
+def start_channel_noise(module, scatter, n):
+    """`fit_channel_noise` at the linear start of n rows whose covariance, a `Scatter`, is all that is known.
+
+    The expected squares then follow from the covariance, and all rows have the leverage that they have in the mean.
+    """
+    own, one = scatter.diagonal(), one_noise(module).cpu()
+    loadings, eye = module.decoder.start_weight.cpu().double(), torch.eye(module.n_components, dtype=torch.float64)
+    constant, least, variance = is_constant(module, own), least_noise(module, own), one
+    for _ in range(N_ITERATIONS):
+        covariance = torch.linalg.inv(eye + loadings.T @ (loadings / variance[:, None]))  # of z given u
+        projection = covariance @ (loadings / variance[:, None]).T  # (d, p), E[z | u] = projection @ u
+        cross = scatter @ projection.T  # (p, d)
+        second_moment = covariance + projection @ cross
+        squares = own - 2 * (loadings * cross).sum(1) + (loadings @ second_moment * loadings).sum(1)
+        variance = torch.fmax(squares, least)
+    leverage = min((module.n_components + 1) / n, 0.9)
+    module.likelihood.set_channel_variance(torch.where(constant, variance, variance / (1 - leverage) ** 2), n)
 
 
 def updated_channel_noise(module, training, has_missing):
@@ -107,25 +126,29 @@ def row_mean(squares, weight):
     return (weight @ squares.nan_to_num()) / (weight @ measured.double())
 
 
-def is_constant(module, u):
-    """Whether each channel is constant, to rounding, in the rows u."""
-    own = (u - u.nanmean(0)).square().nanmean(0) / one_noise(module)  # in these units every channel has one noise
+def own_variance(u):
+    """Variance (p,) of each channel's values in the rows u."""
+    return (u - u.nanmean(0)).square().nanmean(0)
+
+
+def is_constant(module, own):
+    """Whether each channel, of variances `own` (p,), is constant to rounding."""
+    own = own / one_noise(module).to(own.device)  # in these units every channel has one noise
     return ~(own > CONSTANT**2 * own.nanmean())
 
 
 def constant_channels(module, part):
     """Places of the channels that are constant, to rounding, in some of the rows, as a list."""
-    return is_constant(module, some_rows(part).u).nonzero().flatten().tolist()
+    return is_constant(module, own_variance(some_rows(part).u)).nonzero().flatten().tolist()
 
 
-def least_noise(module, u):
+def least_noise(module, own):
     """What a channel's variance does not fall under: the one noise itself, where the channel is constant.
 
     The rows say nothing of such a channel. PCA takes its new values for noise like the others', and so does this.
     """
-    one = one_noise(module)
-    own = (u - u.nanmean(0)).square().nanmean(0)
-    return torch.where(is_constant(module, u), one, LEAST * torch.minimum(one, own.nan_to_num(torch.inf)))
+    one = one_noise(module).to(own.device)
+    return torch.where(is_constant(module, own), one, LEAST * torch.minimum(one, own.nan_to_num(torch.inf)))
 
 
 def squares_of_rows(module, u, variance, has_missing, start=None):
@@ -138,7 +161,7 @@ def squares_of_rows(module, u, variance, has_missing, start=None):
 
 def training_noise(module, part, has_missing):
     """EM's variances t (p,) for rows that the module was trained on, and the rows' modes."""
-    least = least_noise(module, part.u)
+    least = least_noise(module, own_variance(part.u))
     variance, mode = one_noise(module), None
     for _ in range(N_ITERATIONS):
         squares, mode = squares_of_rows(module, part.u, variance, has_missing, mode)

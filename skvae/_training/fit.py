@@ -19,10 +19,10 @@ from .._model.torch_defaults import torch_defaults
 from .._parameters import ARCHITECTURE, NET
 from ..likelihoods import LIKELIHOODS, NOISE_FLOOR
 from ..objectives import OBJECTIVES
-from .channel_noise import fit_channel_noise, updated_channel_noise
+from .channel_noise import fit_channel_noise
 from .early_stopping import FEW
 from .net import VAENet
-from .parts import Part, known, parts_of, to_device, with_mean_one
+from .parts import Part, parts_of, to_device, with_mean_one
 from .processes import is_distributed
 from .progress import ProgressLine
 from .report import Report, begun_report, r2, warn_of_rows
@@ -237,33 +237,17 @@ def net_for_refit(params, data, seed, net, every):
 def run_net(net, data, **options):
     """`net.partial_fit`, or ValueError if the rows have no finite score to begin with."""
     net.partial_fit(data, **options)
-    if not isfinite(net.best_score_):
+    check_score(net.best_score_)
+    return net
+
+
+def check_score(score):
+    """Raise ValueError unless the score of rows, before a step, is finite."""
+    if not isfinite(score):
         raise ValueError(
             "The score of X is not finite before the first step: X has rows so far from the others, or from those of "
             "an earlier fit, that their score exceeds the range of float32, or a class that was passed computes NaN."
         )
-    return net
-
-
-@torch_defaults()
-def pass_once(params, data, seed, net=None):
-    """Train a net for one pass over the rows at a constant rate; without one, a new net from the rows' start."""
-    is_new = net is None
-    if is_new:
-        net = new_net(params, data, seed)
-    u, w = to_device(net, data.rows), known(net, data.weight)
-    if is_new:
-        start_linear(net, params, u, w, data.has_missing)
-    module, noise = net.module_, None
-    if module.likelihood.has_channel_noise:
-        if is_new:
-            fit_channel_noise(module, module, Part(u, w), None, data.has_missing)
-        else:
-            noise = updated_channel_noise(module, Part(u, w), data.has_missing)
-    run_net(net, (u, None), epochs=1, weights=(with_mean_one(w), None), has_missing=data.has_missing)
-    if noise is not None:  # a pass that is refused leaves the noise as it was
-        module.likelihood.set_channel_variance(*noise)
-    return net
 
 
 def validates(params, data):
@@ -364,13 +348,26 @@ def net_from_state(params, state, seed):
     return net
 
 
+def starts_linear(net, params):
+    """Whether the net has a linear optimum to start from."""
+    return params.init == "linear" and net.module_.likelihood.linear_noise is not None
+
+
 def start_linear(net, params, u, weight=None, has_missing=False):
     """Move a net to the linear optimum of the rows u, where its likelihood has one."""
-    module = net.module_
-    noise = module.likelihood.linear_noise
-    if params.init == "linear" and noise is not None:
-        sizes = module.n_components, module.posterior, noise, module.scale, NOISE_FLOOR
-        module.start_at(linear_start(u, *sizes, weight, has_missing))
+    if starts_linear(net, params):
+        net.module_.start_at(linear_start(u, **start_options(net.module_), weight=weight, has_missing=has_missing))
+
+
+def start_options(module):
+    """The arguments of `linear_start` that a module gives."""
+    return {
+        "n_components": module.n_components,
+        "posterior": module.posterior,
+        "linear_noise": module.likelihood.linear_noise,
+        "scale": module.scale,
+        "floor": NOISE_FLOOR,
+    }
 
 
 def load_previous_weights(module, previous):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class ScreeDisplay(Display):
     """Share of X's variance that each component explains, beside PCA's shares, with cumulative sums.
 
+    Components stand in the estimator's order, in which shares of a nonlinear model need not descend.
+
     Parameters
     ----------
     explained_variance_ratio : ndarray of shape (n_components,)

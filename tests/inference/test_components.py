@@ -189,3 +189,15 @@ def test_attributes_keep_the_dtype_of_x():
     vae = VAETransformer(2, **small(max_iter=1)).fit(X)
     for array in (vae.components_, vae.mean_, vae.loadings(X), vae.get_covariance(), vae.reconstruct(X), vae.impute(X)):
         assert array.dtype == np.float32
+
+
+def test_components_are_sorted_by_the_variance_that_they_bring_to_first_order():
+    """Of shares that are gained one after the other this says nothing: in a nonlinear model they need not descend."""
+    X = curved_spectra(300)
+    for max_iter in (0, 20):
+        vae = VAETransformer(4, **small(max_iter=max_iter)).fit(X)
+        slopes = vae.loadings(X)  # (n, d, p)
+        brought = vae.transform(X).var(axis=0) * np.square(slopes).sum(axis=2).mean(axis=0)
+        assert (np.diff(brought) <= 0.02 * brought[:-1]).all()  # slopes are of 300 rows, all
+        if max_iter == 0:
+            assert (np.diff(vae.explained_variance_ratio_) <= 1e-6).all()

@@ -7,8 +7,9 @@ from sklearn.decomposition import PCA, FactorAnalysis
 
 from skvae import VAETransformer
 from skvae._data.rows import Rows
-from skvae._training.channel_noise import calibration, is_constant, training_noise
+from skvae._training.channel_noise import calibration, is_constant, own_variance, training_noise
 from skvae._training.fit import to_device
+from skvae._training.parts import Part
 
 from ..conftest import curved_spectra, small
 
@@ -68,7 +69,7 @@ def test_em_is_stationary_for_the_exact_likelihood_of_a_linear_model(missing):
     vae = VAETransformer(2, max_iter=0, likelihood="gaussian_isotropic").fit(X)
     module = vae.net_.module_
     u = to_device(vae.net_, Rows(X)).double()
-    variance = training_noise(module, u, None, missing)[0]
+    variance = training_noise(module, Part(u), missing)[0]
     W = module.decoder.start_weight.double()
     b = module.decoder.start_bias.double()
     log_v = variance.log().requires_grad_()
@@ -88,21 +89,21 @@ def test_a_channel_that_is_constant_in_training_costs_no_fortune():
     vae, pca = VAETransformer(2, **small(max_iter=20)).fit(X), PCA(2).fit(X)
     assert vae.score(new) > pca.score(new) - 1
     u = to_device(vae.net_, Rows(X)).double()
-    assert np.flatnonzero(is_constant(vae.net_.module_, u).numpy()).tolist() == [7]
+    assert np.flatnonzero(is_constant(vae.net_.module_, own_variance(u)).numpy()).tolist() == [7]
 
 
 def test_calibration_finds_how_much_farther_new_rows_are():
     vae = VAETransformer(2, max_iter=0, likelihood="gaussian_isotropic").fit(uneven(200))
     module = vae.net_.module_
     u = to_device(vae.net_, Rows(uneven(1500, seed=3))).double()
-    shape = training_noise(module, u, None, False)[0]
+    shape = training_noise(module, Part(u), False)[0]
     constant = torch.zeros(40, dtype=torch.bool)
-    ratio = calibration(module, shape / 4, u, None, constant, False)
+    ratio = calibration(module, shape / 4, Part(u), constant, False)
     assert (ratio / 4).log().abs().max() < 0.3
-    never_nearer = calibration(module, 4 * shape, u, None, constant, False)
+    never_nearer = calibration(module, 4 * shape, Part(u), constant, False)
     assert never_nearer.mean().item() == pytest.approx(1, abs=0.02)
     constant[3] = True
-    assert calibration(module, shape / 4, u, None, constant, False)[3] == 1
+    assert calibration(module, shape / 4, Part(u), constant, False)[3] == 1
 
 
 def test_scaling_columns_shifts_the_score_exactly():

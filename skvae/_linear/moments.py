@@ -1,0 +1,89 @@
+"""Moments of rows that come in parts: all that a linear start at the rows of many calls needs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .._data.arrays import to_numpy
+from .._data.rows import blocks, rows_per_block
+from .._data.weights import effective_n_rows
+from .._model.missing_values import MissingValueConditional
+from .scatter import Scatter
+
+
+@dataclass(frozen=True)
+class Moments:
+    """How many rows there were, their mean, and the sums of products of their deviations from it, in X's units.
+
+    Sums of parts are merged as Chan, Golub and LeVeque have it (Algorithms for computing the sample variance, 1983,
+    eq. 1.5).
+    """
+
+    n: NDArray[np.float64]  # (p,), the rows that have each column
+    mean: NDArray[np.float64]  # (p,)
+    products: NDArray[np.float64]  # (p, p), or (p,): of each column with itself alone
+
+    @classmethod
+    def of(cls, data, module, with_products):
+        """Moments of weighted rows.
+
+        With products, a row's missing values are those that the module's linear model expects, and their covariance is
+        added: the expectation step of EM (Cappe and Moulines, Online expectation-maximization algorithm, 2009).
+        """
+        weight = np.ones(len(data)) if data.weight is None else data.weight
+        weight = weight * (effective_n_rows(len(data), data.weight) / weight.sum())
+        fills = with_products and data.has_missing
+        total = None
+        for block in blocks(len(data), rows_per_block(data.rows.shape[1] * (1 + fills * module.n_components))):
+            x = data.rows[block].to(module.shift.device).double()
+            w = torch.from_numpy(weight[block]).to(x)
+            sums = of_block(x, w, module if fills else None) if with_products else of_columns(x, w)
+            part = cls(*map(to_numpy, sums))
+            total = part if total is None else total + part
+        return total
+
+    @np.errstate(over="ignore", invalid="ignore")  # `scaling_of` refuses what is too large
+    def __add__(self, other):
+        n = self.n + other.n
+        share, apart = other.n / np.where(n > 0, n, 1.0), other.mean - self.mean
+        between = self.n * share * (apart**2 if self.products.ndim == 1 else np.outer(apart, apart))
+        return Moments(n, self.mean + apart * share, self.products + other.products + between)
+
+    @property
+    def n_rows(self):
+        return float(self.n.max())
+
+    @property
+    def variance(self):
+        """Of each column (p,)."""
+        return (self.products if self.products.ndim == 1 else self.products.diagonal()) / self.n
+
+    def scatter(self, scale):
+        """The covariance of the columns in units of `scale` (p,), a Tensor."""
+        scale = scale.cpu()
+        return Scatter(torch.from_numpy(self.products / self.n) / (scale[:, None] * scale))
+
+
+def of_columns(x, w):
+    """Numbers of measured values, means and sums of squares of rows x (b, p), which may have NaN, of weights w."""
+    n = w @ (~x.isnan()).double()
+    mean = (w @ x.nan_to_num()) / torch.where(n > 0, n, 1.0)
+    return n, mean, w @ (x - mean).nan_to_num_().square_()
+
+
+def of_block(x, w, module=None):
+    """Number, mean and sums of products of rows x (b, p) of weights w. With a module, they may have NaN."""
+    within = 0.0
+    if module is not None:
+        u, scale = module.standardise(x), module.scale
+        given = MissingValueConditional(u, module.fill_loadings, module.fill_mean, module.fill_noise)
+        x = torch.where(given.measured, x, module.restore(module.fill_linearly(u)))
+        spread = (w.sqrt()[:, None, None] * given.spread(module.fill_loadings) * scale).flatten(0, 1)
+        noise = (w @ (~given.measured).double()) * module.fill_noise.double() * scale.square()
+        within = spread.T @ spread + noise.diag()
+    n = w.sum().expand_as(x[0])
+    mean = w @ x / n
+    deviation = x - mean
+    return n, mean, (w[:, None] * deviation).T @ deviation + within

@@ -1,0 +1,193 @@
+"""Training by parts: a pass over the rows of one call, from where the calls before left the model.
+
+The rows of the first call may be few or unlike the rest, and scaling, noise and linear start rest on them. So the
+moments of all rows are merged over calls, and while these are `FEW`, three models are compared on the rows of a call,
+which none was trained on: the present one, the start at the moments of all rows, and this start with what the networks
+have learned, which they add to the linear maps in units of these. The best goes on, as in `fit` the weights that score
+best on validation rows are kept, the start included.
+"""
+
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from math import inf, isfinite, log
+
+import numpy as np
+import torch
+
+from .._data.rows import evenly_spread
+from .._data.scaling import scaling_of
+from .._io.state import map_leaves, restore, state_of
+from .._linear.moments import Moments
+from .._linear.start import start_of_moments
+from .._model.torch_defaults import torch_defaults
+from .channel_noise import fit_channel_noise, start_channel_noise, updated_channel_noise
+from .early_stopping import N_SCORED, copy_tensors, scored_rows
+from .fit import (
+    check_score,
+    net_of,
+    new_net,
+    run_net,
+    start_linear,
+    start_options,
+    starts_linear,
+    weight_decay,
+)
+from .parts import Part, known, to_device, with_mean_one
+
+FEW = 10_000  # rows seen, up to which a start may be taken anew
+GROWTH = 1.1  # of the rows seen, after which the two models are compared again
+TIE = 1e-3  # nats per feature, by which one model must be better than a simpler one
+MOST_COLUMNS = 2048  # whose products are kept: 32 MiB
+ROWS_PER_PARAMETER = 10  # of each column, where its products are not kept: 0.05 nats per feature are then lost
+
+
+@contextmanager
+def unchanged_on_failure(net):
+    """Give a net back the state that it has now, if the block raises. None stands for no net."""
+    before = None if net is None else map_leaves(np.ndarray, np.copy, state_of(net))
+    try:
+        yield
+    except BaseException:
+        if net is not None:
+            net.optimizer_.zero_grad()  # a step may have failed between its gradients and its update
+            restore(net, before)
+        raise
+
+
+@torch_defaults()
+def pass_once(params, data, seed, net=None, moments=None):
+    """Train a net for one pass over the rows at a constant rate; without one, a new net from the rows' start.
+
+    Parameters
+    ----------
+    params : FitParameters
+        Of the first call.
+    data : WeightedRows
+    seed : int
+    net : VAENet or None
+        The net that the calls before trained.
+    moments : Moments or None
+        Of the rows of these calls. None where there were many, or a fit came before.
+
+    Returns
+    -------
+    net : VAENet
+        Another one, if the start was taken anew.
+    moments : Moments or None
+        For the next call.
+
+    Raises
+    ------
+    ValueError
+        If the first call has too few rows, and too many columns for a start to be taken anew.
+    KeyboardInterrupt
+        After Ctrl-C, as half a pass is none.
+    """
+    is_start = net is None
+    if net is None:
+        net, moments = first_start(params, data, seed)
+    elif moments is not None:
+        net, moments, is_start = best_of_starts(params, data, seed, net, moments)
+    (u, w), likelihood = rows_on_device(net, data), net.module_.likelihood
+    is_updated = likelihood.has_channel_noise and not is_start
+    noise = updated_channel_noise(net.module_, Part(u, w), data.has_missing) if is_updated else None
+    run_net(net, (u, None), epochs=1, weights=(with_mean_one(w), None), has_missing=data.has_missing)
+    if net.interrupted_:
+        raise KeyboardInterrupt("Interrupted: the estimator is as it was before this call of partial_fit.")
+    if noise is not None:
+        likelihood.set_channel_variance(*noise)
+    return net, moments
+
+
+def rows_on_device(net, data):
+    """The rows, standardised, and their weights, on the net's device."""
+    return to_device(net, data.rows), known(net, data.weight)
+
+
+def first_start(params, data, seed):
+    """A net at the start of these rows, and their moments."""
+    net = new_net(params, data, seed)
+    is_linear, n_columns = starts_linear(net, params), data.rows.shape[1]
+    least = ROWS_PER_PARAMETER * (params.n_components + 2)
+    is_wide = is_linear and n_columns > MOST_COLUMNS
+    if is_wide and len(data) < least:
+        raise ValueError(
+            f"X has {len(data)} rows, but the first call of partial_fit needs {least} = {ROWS_PER_PARAMETER} "
+            f"(n_components + 2) where X has more than {MOST_COLUMNS} columns: the linear start is taken from them."
+        )
+    u, w = rows_on_device(net, data)
+    start_linear(net, params, u, w, data.has_missing)
+    if net.module_.likelihood.has_channel_noise:
+        fit_channel_noise(net.module_, net.module_, Part(u, w), None, data.has_missing)
+    return net, None if is_wide else few(Moments.of(data, net.module_, is_linear))
+
+
+def few(moments):
+    """The moments, or None if they are of so many rows that no start is taken anew."""
+    return moments if moments.n_rows < FEW else None
+
+
+def best_of_starts(params, data, seed, net, moments):
+    """Of the net and the starts at all rows the one that scores best on the rows of this call.
+
+    Returns it, the moments of all rows, and whether it is a start without what the networks have learned.
+    """
+    n = moments.n_rows
+    moments += Moments.of(data, net.module_, moments.products.ndim > 1)
+    if int(log(moments.n_rows, GROWTH)) == int(log(n, GROWTH)):
+        return net, few(moments), False
+    start = start_anew(params, data, seed, net, moments)
+    learned = start_anew(params, data, seed, net, moments)
+    take_learned(learned, net, len(data))
+    places = evenly_spread(len(data), N_SCORED)
+    rows = replace(data, rows=data.rows.select(places), weight=None if data.weight is None else data.weight[places])
+    u, w = rows_on_device(net, rows)
+    scored = scored_rows(net, None, u, (None, w))
+    nets = start, learned, net
+    scores = []
+    for each in nets:
+        scores.append(scored.mean(each.score_rows(rows_on_device(each, rows)[0], scored.noise, data.has_missing)))
+    check_score(scores[-1])
+    handicap = TIE * data.rows.shape[1]  # where nothing was learned, the start is taken
+    best = max(range(3), key=lambda i: scores[i] - i * handicap if isfinite(scores[i]) else -inf)
+    return nets[best], few(moments), nets[best] is start
+
+
+def start_anew(params, data, seed, net, moments):
+    """A net at the start of rows with these moments, which goes on with the history and generator of the other."""
+    mean, scale = scaling_of(moments.mean, moments.variance, moments.n_rows, data.rows.dtype)
+    params = replace(params, device=net.device)
+    anew = net_of(params, mean, scale, net.batch_size, weight_decay(params, moments.n_rows), seed)
+    module = anew.module_
+    if starts_linear(anew, params):
+        scatter = moments.scatter(module.scale)
+        module.start_at(start_of_moments(scatter, moments.n_rows, **start_options(module)))
+        if module.likelihood.has_channel_noise:
+            start_channel_noise(module, scatter, moments.n_rows)
+    elif module.likelihood.has_channel_noise:
+        fit_channel_noise(module, module, Part(*rows_on_device(anew, data)), None, data.has_missing)
+    anew.history_ = net.history
+    anew.generator_.set_state(net.generator_.get_state())
+    return anew
+
+
+@torch.no_grad()
+def take_learned(net, source, n_rows):
+    """Give a net at a start the networks of another one, their optimizer's moments, and their noise per channel.
+
+    Where this noise rests on no more rows than this call has, `n_rows`, it stays the start's, but counts for as many.
+    """
+    module, there = net.module_, source.module_
+    for kind in ("encoder", "decoder"):
+        copy_tensors(getattr(there, kind).parameters(), getattr(module, kind).parameters())
+    ours, theirs = net.optimizer_.state_dict(), deepcopy(source.optimizer_.state_dict())
+    pairs = zip(ours["param_groups"], theirs["param_groups"], strict=True)  # the weight decay hangs on the rows
+    groups = [{**own, **{key: group[key] for key in ("step",) if key in group}} for own, group in pairs]
+    net.optimizer_.load_state_dict({"state": theirs["state"], "param_groups": groups})
+    likelihood, known = module.likelihood, there.likelihood
+    if likelihood.has_channel_noise and known.n_channel_rows > n_rows:
+        ratio = (there.scale / module.scale).square()
+        likelihood.set_channel_variance(ratio * known.channel_variance, known.n_channel_rows)
+    elif likelihood.has_channel_noise:
+        likelihood.set_channel_variance(likelihood.channel_variance, n_rows)
