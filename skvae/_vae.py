@@ -1,5 +1,7 @@
 """The estimator: its parameters, its attributes, and the methods that validate, delegate and wrap."""
 
+from __future__ import annotations  # so that help() shows the names of types, not what stands behind them
+
 import copy
 import warnings
 from collections.abc import Sequence
@@ -78,11 +80,11 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         PCA's reconstruction and features, and then a noise variance per feature is fitted to them, under which `score`,
         `impute`, `sample` and standard deviations are computed. "gaussian_diag": a noise variance per feature in
         training too, as factor analysis has it, for density alone. "gaussian_isotropic": one noise variance for all
-        features, as probabilistic PCA has it. "gaussian_unit": variance one in X's units.
-        "gaussian_heteroscedastic": a variance per row and feature from the decoder, which is at least 0.01 of factor
-        analysis's, as the bound would have no maximum without a floor. "bernoulli": binary X. "continuous_bernoulli":
-        X in [0, 1]. "poisson": counts. The last three have no linear optimum, and training starts at the column
-        means. Or a subclass of `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
+        features, as probabilistic PCA has it. "gaussian_unit": variance one in X's units. "gaussian_heteroscedastic": a
+        variance per row and feature from the decoder, which is at least 0.01 of factor analysis's, as the bound would
+        have no maximum without a floor. "bernoulli": binary X. "continuous_bernoulli": X in [0, 1]. "poisson": counts.
+        The last three have no linear optimum, and training starts at the column means. Or a subclass of
+        `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
     objective : {"elbo", "iwae", "info"} or callable, default="elbo"
         What training maximises: the evidence lower bound; the importance-weighted one of `n_draws` draws; InfoVAE's.
         Or a subclass of `skvae.objectives.Objective`, or a callable (beta, free_bits) -> Objective, such as
@@ -197,6 +199,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         few training rows). A refit's epochs are not in it.
     device_ : str
     net_ : skorch.NeuralNet
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : The linear model with one noise variance for all features.
+    sklearn.decomposition.FactorAnalysis : The linear model with a noise variance per feature.
+    sklearn.cross_decomposition.PLSRegression : Components that predict a target.
+    VAESearchCV : A grid search that trains many of these models at a time.
 
     References
     ----------
