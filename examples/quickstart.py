@@ -28,9 +28,9 @@ models = {"PCA": PCA(8), "FactorAnalysis": FactorAnalysis(8), "VAE": VAETransfor
 back, table = {}, []
 for name, model in models.items():
     start = time.perf_counter()
-    z = model.fit(train).transform(test)
+    model.fit(train)
     seconds = time.perf_counter() - start
-    linear = name == "FactorAnalysis"  # which has no inverse_transform
+    z, linear = model.transform(test), name == "FactorAnalysis"  # which has no inverse_transform
     back[name] = z @ model.components_ + model.mean_ if linear else model.inverse_transform(z)
     r2 = r2_score(test, back[name], multioutput="variance_weighted")
     table.append([name, f"{model.score(test):.0f}", f"{r2:.4f}", f"{seconds:.1f}"])

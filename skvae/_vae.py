@@ -1,5 +1,7 @@
 """The estimator: its parameters, its attributes, and the methods that validate, delegate and wrap."""
 
+from __future__ import annotations  # so that help() shows the names of types, not what stands behind them
+
 import copy
 import warnings
 from collections.abc import Sequence
@@ -206,6 +208,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         few training rows). A refit's epochs are not in it.
     device_ : str
     net_ : skorch.NeuralNet
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : The linear model with one noise variance for all features.
+    sklearn.decomposition.FactorAnalysis : The linear model with a noise variance per feature.
+    sklearn.cross_decomposition.PLSRegression : Components that predict a target.
+    VAESearchCV : A grid search that trains many of these models at a time.
 
     References
     ----------
