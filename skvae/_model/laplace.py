@@ -148,9 +148,14 @@ def precision_factor(jacobian: Tensor, fisher: Tensor) -> Tensor:
     Factored with a diagonal of ones, which bears components of very different precision (van der Sluis, 1969), and
     with a few roundings added to it, so that it never fails.
     """
-    weight = fisher.sqrt().to(jacobian.dtype)
+    top = fisher.amax(-1, keepdim=True).clamp(min=torch.finfo(fisher.dtype).tiny)
+    weight = (fisher / top).sqrt().to(jacobian.dtype)
     whitened = aligned(jacobian * (weight if weight.ndim == 1 else weight.unsqueeze(1)))
-    gram = (whitened @ whitened.mT).to(fisher.dtype)
+    # Rows of length about 1, as the squares of very large and very small numbers have no room in single precision.
+    reach = whitened.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(jacobian.dtype).tiny)
+    whitened = whitened / reach
+    reach = reach.to(fisher.dtype) * top.sqrt().unsqueeze(-1)  # (n, D, 1)
+    gram = (whitened @ whitened.mT).to(fisher.dtype) * (reach * reach.mT)
     gram.diagonal(dim1=-2, dim2=-1).add_(1)
     size = gram.diagonal(dim1=-2, dim2=-1).sqrt()  # (n, D)
     gram /= size.unsqueeze(-1) * size.unsqueeze(-2)
