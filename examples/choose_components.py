@@ -36,6 +36,6 @@ for i, (name, model) in enumerate(models.items()):
     axes.errorbar(places, means, [s.std() for s in scores], marker="o", capsize=3, label=f"{name} (best: {best})")
 axes.set_xscale("log", base=2)
 axes.set_xticks(n_components, n_components)
-axes.set(xlabel="components", ylabel="nats per held-out row", title="The score falls where components fit noise")
+axes.set(xlabel="components", ylabel="nats per held-out row", title="New rows say how many components to take")
 axes.legend()
 plt.show()

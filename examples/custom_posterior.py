@@ -55,6 +55,6 @@ for axis, (name, posterior) in zip(axes, {"shared": SharedPosterior, "full": "fu
     std = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     correlation = np.abs(covariance / std[:, :, None] / std[:, None, :]).mean(axis=0)
     image = axis.imshow(correlation, vmin=0, vmax=1, cmap="Blues")
-    axis.set(title=f"{name}: {vae.score(X[1500:]):.1f} nats per row", xlabel="component", ylabel="component")
+    axis.set(title=f"{name}: {vae.score(X[1500:]):.1f} nats per row", xlabel="component", xticks=range(4))
 figure.colorbar(image, ax=axes, label="posterior |correlation|, mean of rows")
 plt.show()
