@@ -115,7 +115,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     activation : {"silu", "relu", "gelu", "elu", "tanh", "logistic", "softplus", "identity"} or callable, default="silu"
     init : {"linear", "random"}, default="linear"
         "random": networks alone, without the linear maps and their optimum, as a plain VAE is.
-    learning_rate_init : float, default=3e-3
+    learning_rate_init : float, default=5e-3
         Greatest learning rate. It rises over the first tenth of the steps and falls to 0 along a cosine.
     weight_decay : float or "auto", default="auto"
         Weight decay of AdamW. It pulls the networks to zero, and so the model to its linear start. "auto": 130 /
@@ -264,7 +264,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         hidden_layer_sizes: int | Sequence[int] = (128, 128),
         activation: ActivationOption = "silu",
         init: Literal["linear", "random"] = "linear",
-        learning_rate_init: float = 3e-3,
+        learning_rate_init: float = 5e-3,
         weight_decay: float | Literal["auto"] = "auto",
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 30,
@@ -415,7 +415,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     @validates_parameters
     def partial_fit(self: Self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
-        """Train for one pass over X, from the present weights, at a constant learning rate.
+        """Train for one pass over X, from the present weights, at a fifth of `learning_rate_init`.
 
         The first call takes all parameters, and the scaling and the linear start from its X (n_samples, n_features). As
         its rows may be few or unlike the rest, the moments of all rows are merged over calls. Up to 10,000 rows, the
@@ -460,8 +460,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             net, moments = pass_once(params, data, seed, previous, moments)
             before = self._score_statistics if net is previous else None
             # A pass takes little time, so that fewer rows are looked at.
-            options = {"is_new_start": net is not previous, "moments": moments, "fewer": 8, "statistics": before}
-            self._hold(X, FitResult(net, net, data, report), seed, is_first=is_first, **options)
+            options = {"is_new_start": net is not previous, "moments": moments, "fewer": 8, "optimism": 1.0}
+            self._hold(X, FitResult(net, net, data, report), seed, is_first=is_first, statistics=before, **options)
         return self
 
     # What a fitted model says of rows
@@ -770,8 +770,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         X : array-like of shape (n_samples, n_features) or None, default=None
             The rows. None stands for the training rows. As a model comes nearer to these than to new ones, their Q is
             then multiplied by the ratio of Q in validation rows to Q in training rows (of geometric means, before a
-            refit; it is not known where validation_fraction=None, or to `partial_fit`). Held-out rows give a surer
-            limit.
+            refit). With fewer than eight validation rows (or groups) it is the ratio that leaving a row out of a linear
+            model with the same scores would give. To `partial_fit` it is not known. Held-out rows give a surer limit.
 
         Returns
         -------
@@ -941,7 +941,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
         An interruption is passed on.
         """
-        if result.data.has_validation_rows:
+        if result.data.has_enough_validation_rows:
             options["optimism"] = optimism(result.selection.module_, *result.data.parts())
         attributes = self._attributes(result, seed, **options)
         if is_first:

@@ -11,6 +11,8 @@ from sklearn import get_config
 from .arrays import to_library_of, to_numpy, to_tensor
 from .groups import numbered, share_of_group
 
+FEW_VALIDATION_ROWS = 8  # rows, or groups of them, that say too little of new rows
+
 
 def rows_per_block(n_values, budget=1_000_000):
     """How many rows of `n_values` numbers each make a block of `budget` numbers: 4 or 8 MB, about a cache's size."""
@@ -118,8 +120,12 @@ class WeightedRows:
         return len(self.rows)
 
     @property
-    def has_validation_rows(self):
-        return self.held_out is not None or self.validation is not None
+    def has_enough_validation_rows(self):
+        """Whether there are validation rows that say enough of new rows."""
+        if self.validation is not None:
+            return len(self.validation) >= FEW_VALIDATION_ROWS
+        held_out = () if self.held_out is None else self.held_out
+        return len(held_out if self.groups is None else np.unique(self.groups[held_out])) >= FEW_VALIDATION_ROWS
 
     def parts(self):
         """The training rows and the validation rows, and what each row counts for if each group counts for one."""

@@ -5,9 +5,10 @@ import copy
 import numpy as np
 import torch
 
-from .._data.groups import share_of_group
+from .._data.groups import numbered, share_of_group
 from .._data.rows import as_rows, evenly_spread
 from .._data.weights import bessel_factor, effective_n_rows
+from .._linear.leverage import leverages
 from .control_limits import ScoreStatistics
 from .predictor import Predictor, check_finite, squared_residuals
 
@@ -47,7 +48,7 @@ def evenly_spread_rows(n_rows, weight, *arrays):
 
 
 @np.errstate(over="ignore", invalid="ignore")  # said at the end
-def component_attributes(module, data, mean, arrange, optimism=1.0, fewer=1, statistics=None):
+def component_attributes(module, data, mean, arrange, optimism=None, fewer=1, statistics=None):
     """The estimator's attributes that tell what components carry, read from rows of X.
 
     Parameters
@@ -60,8 +61,8 @@ def component_attributes(module, data, mean, arrange, optimism=1.0, fewer=1, sta
         Of the columns.
     arrange : bool
         Whether to sort the components by what they carry, and to choose their signs.
-    optimism : float, default=1.0
-        How much greater Q is where the module was not trained; see `optimism`.
+    optimism : float or None, default=None
+        How much greater Q is where the module was not trained; see `optimism`. None: by the leverages of the rows.
     fewer : int, default=1
         By what to divide the numbers of rows that are looked at.
     statistics : ScoreStatistics or None
@@ -91,12 +92,14 @@ def component_attributes(module, data, mean, arrange, optimism=1.0, fewer=1, sta
     means = {"mean": mean, "variance": variance, "slopes": components, "n_averaged": ROWS_AVERAGED // fewer}
     gains, total_variance = variance_gains(predictor, *explained, **means)
     n = n_independent = effective_n_rows(len(X), weight)
-    w_independent = w
+    w_independent, groups = w, None
     if data.groups is not None:  # the rows of a group say one thing of the limits
-        share = share_of_group(data.groups)
-        n_independent = share.sum()
-        w_independent = w * share[evenly_spread(len(X), ROWS // fewer)]
+        share, places = share_of_group(data.groups), evenly_spread(len(X), ROWS // fewer)
+        n_independent, groups = share.sum(), numbered(data.groups[places])
+        w_independent = w * share[places]
         w_independent = w_independent / w_independent.sum()
+    if optimism is None:
+        optimism = leave_one_out_optimism(Z, w, groups)
     q = optimism * squared_residuals(torch.from_numpy(rows), torch.from_numpy(reconstruction)).numpy()
     unit = (float(q.max()) or 1.0) if statistics is None else statistics.unit
     ours = ScoreStatistics(Z, q, w_independent, n_independent, unit)
@@ -138,6 +141,13 @@ def optimism(module, training, validation, n_rows=1024):
         q = predictor.squared_residuals(rows)
         means.append(np.exp(share @ np.log(np.maximum(q, max(1e-9 * q.mean(), rounding(module, X))))))
     return max(1.0, means[1] / means[0])
+
+
+def leave_one_out_optimism(Z, w, groups):
+    """`optimism` of a linear model with scores Z (n, d) of rows with these weights and groups, by their leverages."""
+    weight = torch.from_numpy(w)
+    h = leverages(torch.from_numpy(Z).double(), weight, None if groups is None else torch.from_numpy(groups))
+    return float(torch.exp(-2 * (weight @ torch.log1p(-h))))
 
 
 def variance_gains(predictor, X, Z, reconstruction, w, mean, variance, slopes, n_averaged):

@@ -27,7 +27,7 @@ import math
 import torch
 
 from .._data.rows import evenly_spread
-from .._data.weights import effective_n_rows
+from .._linear.leverage import leverages, sums_of_groups
 from .._model.laplace import expected_squares, local_mode
 from .parts import Part
 
@@ -106,11 +106,6 @@ def some_rows(part):
     if groups is not None:
         groups = groups[places].unique(return_inverse=True)[1]
     return Part(rows.double(), None if weight is None else weight[places].double(), groups)
-
-
-def sums_of_groups(values, groups):
-    """Sums of values (n,) over the rows of each group, shape (number of groups,)."""
-    return values.new_zeros(int(groups.max()) + 1).index_add(0, groups, values)
 
 
 def one_noise(module):
@@ -202,14 +197,9 @@ def degrees_of_freedom(q, n_blocks=4):
 
 def leave_one_out_factor(shape, mode, part):
     """How much larger squares are when a row, with its copies, is left out of a linear model with these latents."""
-    u, weight = part.u, part.weight
-    w = torch.ones_like(mode.z[:, 0]) if weight is None else weight * (effective_n_rows(len(u), weight) / weight.sum())
-    z = torch.cat([mode.z, torch.ones_like(mode.z[:, :1])], dim=1)  # (n, d + 1)
-    scatter = (w[:, None] * z).T @ z
-    leverage = (z @ torch.linalg.pinv(scatter, hermitian=True) * z).sum(1)
-    if part.groups is not None:
-        leverage = sums_of_groups(leverage, part.groups)[part.groups]
-    leverage = leverage.clamp(0, 0.9)  # a row that alone determines a component says nothing
-    q = w * ((u - mode.values).square() / shape).nanmean(1)
+    q = ((part.u - mode.values).square() / shape).nanmean(1)
+    if part.weight is not None:
+        q = part.weight * q
     total = q.sum()
-    return (q / (1 - leverage).square()).sum() / total if total > 0 else torch.ones_like(total)
+    h = leverages(mode.z, part.weight, part.groups)
+    return (q / (1 - h).square()).sum() / total if total > 0 else torch.ones_like(total)

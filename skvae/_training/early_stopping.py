@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from scipy.special import stdtrit
 
+from .._data.rows import FEW_VALIDATION_ROWS
+
 N_SCORED = 1024  # rows times draws that the validation score rests on at least
 N_TRAINING_ROWS_SCORED = 64
-FEW = 8  # held-out rows under which training must prove itself
 SURE = 0.95  # level of that proof
 
 
@@ -68,7 +69,7 @@ class EarlyStopping:
     With `n_iter_no_change`, the model is scored after each epoch, and the best weights are kept. Without, it is scored
     when training ends, and the last weights are kept, unless the held-out rows' mean gain over the start lies more than
     a standard error under zero. Few rows on which training can be checked are few that it can learn from: with less
-    than `FEW`, a t test has to be sure of the gain.
+    than `FEW_VALIDATION_ROWS`, a t test has to be sure of the gain.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ class EarlyStopping:
             return self.score > self.best_score
         gain = scores - self.scores_at_start
         n = self.scored.n_independent(gain)
-        least = stdtrit(max(n - 1, 1), SURE) if n < FEW else -1
+        least = stdtrit(max(n - 1, 1), SURE) if n < FEW_VALIDATION_ROWS else -1
         return self.scored.mean(gain) > least * self.scored.standard_error(gain)
 
     def stops(self, epoch):

@@ -9,7 +9,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from .._data.devices import resolve_device
-from .._data.rows import WeightedRows
+from .._data.rows import FEW_VALIDATION_ROWS, WeightedRows
 from .._data.scaling import column_scaling
 from .._io.checkpoint import fit_identity
 from .._io.state import restore, state_of
@@ -20,7 +20,6 @@ from .._parameters import ARCHITECTURE, NET
 from ..likelihoods import LIKELIHOODS, NOISE_FLOOR
 from ..objectives import OBJECTIVES
 from .channel_noise import fit_channel_noise
-from .early_stopping import FEW
 from .net import VAENet
 from .parts import Part, parts_of, to_device, with_mean_one
 from .processes import is_distributed
@@ -200,7 +199,9 @@ def phases(params, data, seed, previous=None):
         chosen = net if again.diverged_ or again.interrupted_ else again
     is_trained = previous is None or params.max_iter > 0
     if net.module_.likelihood.has_channel_noise and is_trained:
-        if validation is None or validation.n_independent < FEW:  # which would tell too little of new rows
+        if (
+            validation is None or validation.n_independent < FEW_VALIDATION_ROWS
+        ):  # which would tell too little of new rows
             yield NoisePhase(chosen, chosen, every, None, data.has_missing)
         else:
             yield NoisePhase(chosen, net, training, validation, data.has_missing)

@@ -244,7 +244,7 @@ class VAENet(NeuralNet):
         iterator = self.get_iterator(train, training=True, weight=weights[0])
         self.interrupted_ = False
         self.n_taken_, self.n_steps_, self.peak_ = 0, cycle and cycle * len(iterator), peak
-        self._set_learning_rate(1.0)
+        self._set_learning_rate(peak)
         scored = scored_rows(self, train, valid, weights, groups)
         start = self.score_rows(scored.u, scored.noise, has_missing)
         if not self.history:

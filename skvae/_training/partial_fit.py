@@ -35,6 +35,7 @@ from .fit import (
 )
 from .parts import Part, known, to_device, with_mean_one
 
+RATE = 0.2  # of the greatest learning rate: a constant rate leaves more noise in the weights than one that falls
 FEW = 10_000  # rows seen, up to which a start may be taken anew
 GROWTH = 1.1  # of the rows seen, after which the two models are compared again
 TIE = 1e-3  # nats per feature, by which one model must be better than a simpler one
@@ -92,7 +93,7 @@ def pass_once(params, data, seed, net=None, moments=None):
     (u, w), likelihood = rows_on_device(net, data), net.module_.likelihood
     is_updated = likelihood.has_channel_noise and not is_start
     noise = updated_channel_noise(net.module_, Part(u, w), data.has_missing) if is_updated else None
-    run_net(net, (u, None), epochs=1, weights=(with_mean_one(w), None), has_missing=data.has_missing)
+    run_net(net, (u, None), epochs=1, peak=RATE, weights=(with_mean_one(w), None), has_missing=data.has_missing)
     if net.interrupted_:
         raise KeyboardInterrupt("Interrupted: the estimator is as it was before this call of partial_fit.")
     if noise is not None:
