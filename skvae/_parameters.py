@@ -137,6 +137,34 @@ NET_PARAMS = {
     "accelerator": "distributed",
 }
 
+# skorch's own callbacks, by name. None: it works. Else what does its work. Refused is what reads what training does not
+# record (the validation loss of every epoch, batches), moves weights or learning rates that training moves itself, or
+# takes the first phase of a fit for the whole.
+SKORCH_CALLBACKS = {
+    **dict.fromkeys(("Callback", "EpochTimer", "GradientNormClipping", "PrintLog", "TensorBoard")),
+    "EarlyStopping": "early_stopping=True, with n_iter_no_change and tol",
+    "Checkpoint": "checkpoint, a file from which a fit that was cut off goes on, and save after the fit",
+    "TrainEndCheckpoint": "save after the fit",
+    "LoadInitState": "checkpoint, or skvae.load and warm_start=True",
+    **dict.fromkeys(
+        ("LRScheduler", "WarmRestartLR"), "net_params={'lr_scheduler': function}, of the share of steps that are done"
+    ),
+    "ProgressBar": "verbose=1",
+    **dict.fromkeys(
+        ("BatchScoring", "EpochScoring"),
+        "set_callbacks(ScoringMonitor(...)), scikit-learn's (from 1.9 on), which scores the estimator of each epoch",
+    ),
+    "PassthroughScoring": "history_, which has the means of each epoch",
+    "Freezer": "encoder and decoder, with networks of your own in which what stays has requires_grad=False",
+    "Initializer": "init, or encoder and decoder, with networks of your own, which initialise themselves",
+    "InputShapeSetter": "encoder and decoder, which are called with the numbers of inputs and outputs",
+    **dict.fromkeys(("ParamMapper", "Unfreezer"), "a Callback of your own, with on_epoch_begin"),
+    **dict.fromkeys(
+        ("MlflowLogger", "NeptuneLogger", "SacredLogger", "WandbLogger"),
+        "a Callback of your own, whose on_epoch_end logs net.history[-1]",
+    ),
+}
+
 # The parameters of one fit: a copy whose fields nobody can set anew, and which no later change of a list reaches.
 FitParameters = make_dataclass("FitParameters", [(name, Any) for name in PARAMETERS], frozen=True)
 
@@ -196,6 +224,7 @@ def check_parameters(params, n_rows):
     if any(not isinstance(size, Integral) or size < 1 for size in sizes):
         raise ValueError(f"hidden_layer_sizes must be integers of at least 1, not {sizes!r}.")
     check_net_params(params.net_params or {})
+    check_callbacks(params.callbacks or ())
     fraction = params.validation_fraction
     if isinstance(fraction, Real) and params.max_iter and np.ceil(fraction * n_rows) >= n_rows:
         raise ValueError(f"validation_fraction={fraction} leaves none of the {n_rows} rows of X to train on.")
@@ -210,3 +239,17 @@ def check_net_params(net_params):
             raise ValueError(f"net_params has {name!r}, which is no parameter of skorch.NeuralNet.")
         if NET_PARAMS[root] is not None:
             raise ValueError(f"net_params cannot have {name!r}: pass {NET_PARAMS[root]} to VAETransformer.")
+
+
+def check_callbacks(callbacks):
+    """Raise ValueError or TypeError where one of `callbacks` does not do its work here. Subclasses are trusted."""
+    for item in callbacks:
+        callback = item[-1] if isinstance(item, tuple) else item  # or a pair of a name and a callback
+        kind = callback if isinstance(callback, type) else type(callback)
+        instead = SKORCH_CALLBACKS.get(kind.__name__) if kind.__module__.startswith("skorch.") else None
+        if instead is not None:
+            raise ValueError(f"callbacks cannot have skorch's {kind.__name__}: use {instead}.")
+        if callback is not None and not hasattr(kind, "on_train_begin"):
+            raise TypeError(
+                f"callbacks has {callback!r}, which is no callback of skorch's. Scikit-learn's go into set_callbacks."
+            )

@@ -159,6 +159,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         process with this `batch_size`, to rounding. (A penalty on z, as InfoVAE's, is of each process's rows.) In a
         process that is alone it changes nothing.
     callbacks : list of skorch callbacks or None, default=None
+        Subclasses of `skorch.callbacks.Callback`, or skorch's EpochTimer, GradientNormClipping, PrintLog and
+        TensorBoard: instances, classes or pairs (name, callback). skorch's others raise, and name what does their work.
+        Each phase of a fit, such as the refit, is a training of its own to them; y is None.
     net_params : dict or None, default=None
         Parameters of the `skorch.NeuralNet` that have none of their own here: ``optimizer``, ``optimizer__...`` and
         ``lr``, such as ``{"optimizer": torch.optim.SGD, "lr": 1e-2}``; ``verbose``, ``use_caching`` and

@@ -81,10 +81,9 @@ class VAENet(NeuralNet):
         precision="float32",
         seed=0,
         train_split=None,
-        verbose=0,
         **kwargs,
     ):
-        super().__init__(module, criterion, optimizer=optimizer, train_split=train_split, verbose=verbose, **kwargs)
+        super().__init__(module, criterion, optimizer=optimizer, train_split=train_split, **kwargs)
         self.n_draws = n_draws
         self.lr_scheduler = lr_scheduler
         self.early_stopping = early_stopping
@@ -336,11 +335,11 @@ class VAENet(NeuralNet):
 
     def partial_fit(self, X, y=None, **fit_params):
         """`fit_loop` between the callbacks' begin and end. Nothing is swallowed, as skorch's own swallows Ctrl-C."""
-        self.notify("on_train_begin", X=X)
+        self.notify("on_train_begin", X=X, y=y)
         try:
             return self.fit_loop(X, **fit_params)
         finally:
-            self.notify("on_train_end", X=X)
+            self.notify("on_train_end", X=X, y=y)
 
 
 def optimizer_arguments(optimizer):

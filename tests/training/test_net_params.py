@@ -17,7 +17,7 @@ WORKING = {
     "optimizer__momentum": 0.5,
     "lr": 1e-5,
     "lr_scheduler": None,
-    "verbose": 1,
+    "verbose": 0,
     "use_caching": False,
     "torch_load_kwargs": {"weights_only": True},
 }
