@@ -179,7 +179,7 @@ def test_a_file_is_refused_where_arrays_know_different_columns(tmp_path):
     for name in ("mean_", "components_"):
         changed = copy.deepcopy(ours)
         getattr(changed, name)[..., 2] = 0.0
-        with pytest.raises(ValueError, match="mean_ and components_ are not of the same columns|mean_ should be"):
+        with pytest.raises(ValueError, match=r"mean_ and components_ are not of the same columns|mean_ should be"):
             changed.save(tmp_path / "model")
 
 
@@ -219,7 +219,7 @@ def test_a_fold_of_a_search_may_lack_a_column(search):
 
 def test_tensors_and_mapped_files(tmp_path):
     X = rows(likelihood="bernoulli", dtype=np.float32)
-    ours, theirs = fitted(X, likelihood="bernoulli")
+    ours, _ = fitted(X, likelihood="bernoulli")
     np.save(tmp_path / "X.npy", emptied(X))
     with config_context(working_memory=0), pytest.warns(UserWarning, match=WARNING):
         mapped = VAETransformer(2, likelihood="bernoulli", **small(max_iter=3))

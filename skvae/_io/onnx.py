@@ -28,8 +28,8 @@ def to_onnx(estimator: VAETransformer, *, opset: int | None = None) -> OnnxModel
     """Return the fitted estimator's `transform` and `inverse_transform` as ONNX models.
 
     They take and return float32 and agree with the estimator's own results for float32 arrays to rounding. Rows must be
-    complete: a NaN in a row makes its results NaN, unless `fit` left its column out. After `register_onnx`, ``skl2onnx.to_onnx(pipeline, X)`` also
-    converts the estimator in a scikit-learn Pipeline.
+    complete, but for columns that `fit` left out: a NaN in a row makes its results NaN. After `register_onnx`,
+    ``skl2onnx.to_onnx(pipeline, X)`` also converts the estimator in a scikit-learn Pipeline.
 
     Parameters
     ----------
