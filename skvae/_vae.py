@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._data.arrays import floating_dtypes, to_library_of, to_numpy
 from ._data.groups import check_groups
-from ._data.rows import Rows, WeightedRows, all_missing, has_missing
+from ._data.rows import Rows, WeightedRows, all_missing, any_measured, has_missing, in_all_columns
 from ._data.tables import to_single_table, to_supported_table, values_and_header
 from ._data.weights import check_sample_weight
 from ._inference.components import component_attributes, fitted_attributes, optimism
@@ -56,7 +56,7 @@ from ._training.callbacks import FitTask
 from ._training.fit import FitResult, draw_seed, fit_model, has_noise_phase, should_refit
 from ._training.partial_fit import pass_once, unchanged_on_failure
 from ._training.processes import is_main_process
-from ._training.report import Report, summary
+from ._training.report import Report, summary, warn_of_unknown_columns
 from ._training.validation import rows_held_out
 from .likelihoods import LIKELIHOODS, Likelihood
 
@@ -168,7 +168,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         ``torch_load_kwargs``, which skorch's callbacks read. An optimizer given here comes without the weight decay;
         ``lr_scheduler`` is a function of the share of steps done, or None. Others raise, and name what does their work.
     warm_start : bool, default=False
-        Whether `fit` goes on from the fitted weights (and their scaling of X) in place of a new start.
+        Whether `fit` goes on from the fitted weights (and their columns and scaling of X) in place of a new start.
     checkpoint : str, path-like or None, default=None
         A file in which `fit` keeps what it has reached, and which it removes when it is done. If the process is killed
         or stopped by Ctrl-C, the same call of `fit` goes on from there, to the weights of a run without interruption:
@@ -199,7 +199,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     n_active_components_ : int
         Components whose posterior means have a variance over 0.01 (Burda et al., 2016, section 5.2).
     mean_ : ndarray of shape (n_features,)
-        Mean of the training rows.
+        Mean of the training rows. NaN for a column of which no value was measured in them: the model is without it.
     noise_variance_ : float, ndarray of shape (n_features,) or None
         In X's units squared, float64. None where the noise is not one number per feature.
     n_components_, n_features_in_, n_iter_, best_iter_ : int
@@ -350,7 +350,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             this kind, block by block; the blocks need the same columns in the same order. A polars LazyFrame is
             collected, and a table of pyarrow's becomes a frame of pandas'. Means and standard deviations of the columns
             may be as large as 1e100 (1e36 in float32). A column that varies by less than 1e-100 (1e-36), or by rounding
-            only, counts as constant.
+            only, counts as constant. A column without a measured value is warned of and left out: the model is that of
+            the other columns, later values of this one are not used, and NaN stands for it in results and attributes
+            that have a value for each column, as in those of scikit-learn's StandardScaler.
         y : ignored
             Scikit-learn's callbacks get it.
         sample_weight : array-like of shape (n_samples,) or None, default=None
@@ -386,7 +388,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             If training diverged: weights from before are kept. If posteriors collapsed: components whose
             posterior means hardly vary over the training rows carry nothing of X.
         UserWarning
-            If X seems to hold repeated measurements, which are then kept together when rows are held out.
+            If X seems to hold repeated measurements, which are then kept together when rows are held out. If no value
+            of a column was measured.
         """
         trained = self.__dict__.pop("_trained_fit", None)
         params = fit_parameters(self)
@@ -424,7 +427,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         its rows may be few or unlike the rest, the moments of all rows are merged over calls. Up to 10,000 rows, the
         start at all rows so far, with or without what the networks have learned, takes the model's place where it
         scores better on the rows of the call, and the order and the signs of the components are settled anew. After
-        that they stay. Nothing of this happens after `fit`.
+        that they stay. Nothing of this happens after `fit`. A column without a measured value in the first call stays
+        out of the model, with a warning, also where it is measured later: networks have a width.
         Attributes describe the rows of the last call; `n_active_components_` and the limits of T2 and Q describe the
         rows since the start was last taken.
 
@@ -459,6 +463,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         seed = draw_seed(params) if is_first else self._seed
         moments = None if is_first else self._moments
         report = Report(len(data), data.n_left_out)
+        warn_of_unknown_columns(report, data.rows.columns)
         with unchanged_on_failure(previous):
             net, moments = pass_once(params, data, seed, previous, moments)
             before = self._score_statistics if net is previous else None
@@ -661,19 +666,20 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            The rows, with their missing values filled in.
+            The rows, with their missing values filled in, but for those of columns that the model does not know: `fit`
+            left these out.
         std : ndarray of shape (n_samples, n_features)
             Standard deviation of each missing value, noise included; 0 where one was measured. If `return_std`.
         """
         rows, predictor = self._rows_and_predictor(X, "impute")
         check_n_draws(n_draws)
-        filled = rows[:].clone()
-        missing, std = filled.isnan(), torch.zeros_like(filled)
-        incomplete = missing.any(1)
+        filled = Rows(rows.X)[:].clone()  # with the columns that the model does not know
+        missing, incomplete = filled.isnan(), rows[:].isnan().any(1)
+        std = torch.where(missing, torch.nan, torch.zeros_like(filled))
         if incomplete.any():
-            moments = predictor.predictive(
-                Rows(filled[incomplete]), n_draws, self._seed, weighted=True, with_std=return_std
-            )
+            gaps = Rows(filled[incomplete]).with_columns(rows.columns)
+            moments = predictor.predictive(gaps, n_draws, self._seed, weighted=True, with_std=return_std)
+            missing &= incomplete.unsqueeze(1)
             std[missing] = moments[:, -1][missing[incomplete]]
             filled[missing] = moments[:, 0][missing[incomplete]]
         filled = rows.to_library_of_X(filled)
@@ -699,7 +705,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         dtype = Rows(self.components_).dtype
         covariance = self._predictor(dtype).feature_covariance(check_n_draws(n_draws), self._seed)
         with np.errstate(over="ignore"):
-            return to_library_of(self.mean_, torch.from_numpy(check_finite(covariance.astype(dtype))))
+            covariance = torch.from_numpy(check_finite(covariance.astype(dtype)))
+        rows_known = in_all_columns(covariance, self._known_columns).T
+        return to_library_of(self.mean_, in_all_columns(rows_known, self._known_columns))
 
     def hotelling_t2(self, X: ArrayLike) -> Floats:
         """Return Hotelling's T2 of each row: how far its scores lie from the training rows'.
@@ -875,13 +883,18 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         if is_fit:
             check_parameters(fit_parameters(self), len(rows))
         check_support(lookup(LIKELIHOODS, self.likelihood) if is_fit else self.net_.module_.likelihood, rows)
-        return rows
+        return rows if reset else rows.with_columns(self._known_columns)
+
+    @property
+    def _known_columns(self) -> NDArray[np.bool_]:
+        """The columns of X that the model is of (n_features,): those that were measured in its first rows."""
+        return ~np.isnan(to_numpy(self.mean_))
 
     def _predictor(self, dtype: np.dtype) -> Predictor:
         """The fitted model for arrays of a dtype, made once."""
         predictor = self._predictors.get(dtype)
         if predictor is None or predictor.trained is not self.net_.module_:
-            predictor = self._predictors[dtype] = Predictor(self.net_.module_, dtype)
+            predictor = self._predictors[dtype] = Predictor(self.net_.module_, dtype, self._known_columns)
         return predictor
 
     def _rows_and_predictor(self, X: ArrayLike, method: str) -> tuple[Rows, Predictor]:
@@ -901,29 +914,34 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         groups: ArrayLike | None = None,
         X_val: ArrayLike | None = None,
     ) -> WeightedRows:
-        """Checked rows and what is known of them, without those of weight 0 or with no measured value."""
+        """Checked rows and what is known of them, without those of weight 0 or with no measured value.
+
+        Of a new model, they are without the columns in which the others have no measured value.
+        """
         rows = self._checked_rows(X, is_fit=is_fit, reset=reset)
         weight, group = check_sample_weight(sample_weight, len(rows)), check_groups(groups, len(rows))
-        validation = None if X_val is None else self._validation_rows(X, X_val)
         held_out = None
         if is_fit and hasattr(self.validation_fraction, "split"):
             held_out = rows_held_out(self.validation_fraction, len(rows), y, groups)
         kept = np.ones(len(rows), dtype=bool) if weight is None else weight > 0
         has_gaps = has_missing(rows)
         if has_gaps:
+            if reset:
+                rows = rows.with_columns(any_measured(rows.select(np.flatnonzero(kept))))
             kept &= ~all_missing(rows)
-            has_gaps = kept.all() or has_missing(rows.select(np.flatnonzero(kept)))
+            has_gaps = has_missing(rows.select(np.flatnonzero(kept)))
         if kept.sum() < 1 + is_fit:
             least = "two are needed" if is_fit else "one is needed"
             raise ValueError(
                 f"X has {kept.sum()} rows with a value that is not NaN and a positive sample_weight; {least}."
             )
+        validation = None if X_val is None else self._validation_rows(X, X_val, rows.columns)
         has_gaps = has_gaps or (validation is not None and has_missing(validation))
         data = WeightedRows(rows, weight, has_gaps, group, held_out, validation)
         return data if kept.all() else data.select(kept)
 
-    def _validation_rows(self, X: ArrayLike, X_val: ArrayLike) -> Rows:
-        """X_val as checked rows with the columns of X, without those that have no measured value."""
+    def _validation_rows(self, X: ArrayLike, X_val: ArrayLike, columns: NDArray[np.bool_] | None) -> Rows:
+        """X_val as checked rows with these of the columns of X, without those that have no measured value."""
         own = BaseEstimator()  # knows the columns of X, which may not be those of an earlier fit
         validate_data(own, values_and_header(X)[1], reset=True, skip_check_array=True)
         X_val, header = values_and_header(to_supported_table(X_val))
@@ -931,6 +949,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             validate_data(own, header, reset=False, skip_check_array=True)
             rows = Rows(check_array(X_val, dtype=floating_dtypes(X_val), ensure_all_finite="allow-nan"))
             check_support(lookup(LIKELIHOODS, self.likelihood), rows)
+            rows = rows.with_columns(columns)
         except ValueError as error:
             raise ValueError(f"X_val is not as X is: {error}") from error
         if has_missing(rows):
@@ -964,7 +983,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """The fitted attributes that a net, the history of the one that was selected and rows give."""
         net, rows = result.net, result.data.rows
         module = net.module_
-        mean = module.likelihood.column_mean.numpy().astype(rows.dtype) if is_new_start else to_numpy(self.mean_)
+        mean = module.likelihood.column_mean.numpy() if is_new_start else to_numpy(self.mean_)[self._known_columns]
+        mean = mean.astype(rows.dtype)
         attributes = {
             "net_": net,
             "_seed": seed,
@@ -974,10 +994,11 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             "device_": net.device,
             "n_components_": module.n_components,
             "mean_": mean,
-            **fitted_attributes(module, result.selection),
+            **fitted_attributes(module, result.selection, rows.columns),
             **component_attributes(module, result.data, mean, arrange=is_new_start, **options),
         }
         arrays = {name: torch.from_numpy(value) for name, value in attributes.items() if isinstance(value, np.ndarray)}
+        arrays.update({name: in_all_columns(arrays[name], rows.columns) for name in ("mean_", "components_")})
         return {**attributes, **{name: rows.to_library_of_X(tensor) for name, tensor in arrays.items()}}
 
     def _attributes_in_training(self, X: ArrayLike, data: WeightedRows, seed: int, net: Any) -> dict[str, Any]:

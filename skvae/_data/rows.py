@@ -42,11 +42,14 @@ class Rows:
         An array that is mapped from a file is read when its rows are asked for. Tensors stay on their device.
     places : ndarray of int or None, default=None
         Indices of the rows, in order; None stands for all rows. Reading a file is slow unless most are consecutive.
+    columns : ndarray of bool of shape (p,) or None, default=None
+        Which columns there are; None stands for all.
     """
 
-    def __init__(self, X, places=None):
-        self.X, self.places = X, places
-        self.shape = X.shape[0] if places is None else len(places), X.shape[1]
+    def __init__(self, X, places=None, columns=None):
+        self.X, self.places, self.columns = X, places, columns
+        n_columns = X.shape[1] if columns is None else int(columns.sum())
+        self.shape = X.shape[0] if places is None else len(places), n_columns
         dtype_name = str(X.dtype).rpartition(".")[2]  # torch's dtypes print as "torch.float32"
         self.dtype = np.dtype(dtype_name)
         self._held = X if isinstance(X, np.ndarray) else to_tensor(X)
@@ -61,8 +64,10 @@ class Rows:
         if isinstance(rows, np.ndarray) and len(rows) and (np.diff(rows) == 1).all():
             rows = slice(rows[0], rows[-1] + 1)  # a slice is read in one go, indices row by row
         if isinstance(self._held, torch.Tensor):
-            return self._held[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self._held.device)]
-        return to_tensor(self._held[rows])
+            block = self._held[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(self._held.device)]
+        else:
+            block = to_tensor(self._held[rows])
+        return block if self.columns is None else block[:, torch.from_numpy(self.columns).to(block.device)]
 
     def array(self, rows):
         """The rows of a slice or of indices, as an ndarray."""
@@ -70,7 +75,11 @@ class Rows:
 
     def select(self, places):
         """`Rows` of the rows that have these indices among the present ones."""
-        return Rows(self.X, places if self.places is None else self.places[places])
+        return Rows(self.X, places if self.places is None else self.places[places], self.columns)
+
+    def with_columns(self, columns):
+        """`Rows` of these columns of X (p,) alone, the same object where they are all."""
+        return self if columns is None or columns.all() else Rows(self.X, self.places, columns)
 
     def blocks(self):
         """Slices that cover the rows in order, and the rows of each slice."""
@@ -78,13 +87,13 @@ class Rows:
             yield rows, self[rows]
 
     def extremes(self):
-        """The least and the greatest value of each column, without missing values; ndarray of shape (2, p)."""
+        """The least and the greatest value of each column that are not missing, NaN if all are; ndarray (2, p)."""
         least, most = torch.full((2, self.shape[1]), torch.nan, dtype=torch.float64, device=self.device)
         for _, block in self.blocks():
             missing = block.isnan()
             least = torch.fmin(least, torch.where(missing, torch.inf, block).amin(0))
             most = torch.fmax(most, torch.where(missing, -torch.inf, block).amax(0))
-        return to_numpy(torch.stack([least, most]))
+        return to_numpy(torch.stack([least, most]).masked_fill(least > most, torch.nan))
 
     def to_library_of_X(self, result):
         """A tensor as an array of X's library, on X's device."""
@@ -159,6 +168,23 @@ def as_rows(X):
 def has_missing(rows):
     """Whether any value of the rows is missing: it makes their sum NaN, which needs no array of X's size."""
     return any(block.sum(dtype=torch.float64).isnan() for _, block in rows.blocks())
+
+
+def any_measured(rows):
+    """Whether any value of each column is measured; ndarray of shape (p,)."""
+    return to_numpy(~torch.stack([block.isnan().all(0) for _, block in rows.blocks()]).all(0))
+
+
+def in_all_columns(values, columns):
+    """A tensor (..., k) of the k columns for which `columns` (p,) is true, with NaN for the others: (..., p).
+
+    None stands for all columns.
+    """
+    if columns is None or columns.all():
+        return values
+    places = torch.from_numpy(np.where(columns, np.cumsum(columns) - 1, columns.sum()))
+    unknown = torch.full_like(values[..., :1], torch.nan)
+    return torch.cat([values, unknown], dim=-1).index_select(-1, places.to(values.device))
 
 
 def all_missing(rows):

@@ -20,6 +20,7 @@ def column_scaling(rows, weight=None, has_missing=False):
     Parameters
     ----------
     rows : Rows of shape (n, p)
+        With a measured value in each column.
     weight : ndarray of shape (n,) or None
         Positive weights of the rows.
     has_missing : bool, default=False
@@ -32,7 +33,7 @@ def column_scaling(rows, weight=None, has_missing=False):
     Raises
     ------
     ValueError
-        If a mean or a standard deviation exceeds `LARGEST`, or a column has no value.
+        If a mean or a standard deviation exceeds `LARGEST`.
     """
     normalized_weight = None if weight is None else weight / weight.sum()
     mean, variance = moments(rows, normalized_weight, has_missing)
@@ -73,6 +74,4 @@ def moments(rows, normalized_weight, has_missing):
         part, apart = n / torch.where(total > 0, total, 1.0), centre - mean
         square = square + weight @ deviation.square_() + apart.square() * (total - n) * part
         mean = mean + apart * part
-    if not total.all():
-        raise ValueError(f"X has no measured value in column {int(total.argmin())}: all its values are NaN.")
     return to_numpy(mean), to_numpy(square / total)

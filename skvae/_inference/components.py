@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from .._data.groups import numbered, share_of_group
-from .._data.rows import as_rows, evenly_spread
+from .._data.rows import as_rows, evenly_spread, in_all_columns
 from .._data.weights import bessel_factor, effective_n_rows
 from .._linear.leverage import leverages
 from .control_limits import ScoreStatistics
@@ -19,25 +19,33 @@ ROWS_DIFFERENTIATED = 512  # slopes along each component
 ROWS_AVERAGED, N_AVERAGED = 128, 16  # averages over components, and over how many draws of them
 
 
-def fitted_attributes(module, selection):
-    """The estimator's attributes that weights, and the history of the net that was selected, give."""
+def fitted_attributes(module, selection, columns=None):
+    """The estimator's attributes that weights, and the history of the net that was selected, give.
+
+    `columns` (p,) tells which columns of X the module knows; None stands for all.
+    """
     history = list(selection.history)
     return {
-        "noise_variance_": noise_variance(module),
+        "noise_variance_": noise_variance(module, columns),
         "history_": history,
         "n_iter_": len(history) - 1,
         "best_iter_": selection.best_epoch_,
     }
 
 
-def noise_variance(module):
-    """Noise variance in X's units squared: (p,), or a float where it is one for all, or None if not constant."""
+def noise_variance(module, columns=None):
+    """Noise variance in X's units squared: (p,), or a float where it is one for all, or None if not constant.
+
+    It is NaN where `columns` (p,) has it that the module does not know a column.
+    """
     variance = copy.deepcopy(module.likelihood).double().constant_variance()
     if variance is None:
         return None
     variance = check_finite((variance.detach() * module.scale**2).cpu().numpy())
     is_per_feature = module.likelihood.linear_noise == "feature" or module.likelihood.has_channel_noise
-    return variance if is_per_feature else float(variance.mean())
+    if not is_per_feature:
+        return float(variance.mean())
+    return in_all_columns(torch.from_numpy(variance), columns).numpy()
 
 
 def evenly_spread_rows(n_rows, weight, *arrays):

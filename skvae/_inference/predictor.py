@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .._data.arrays import to_numpy
-from .._data.rows import all_missing, as_rows, blocks, has_missing, rows_per_block
+from .._data.rows import all_missing, as_rows, blocks, has_missing, in_all_columns, rows_per_block
 from .._model.laplace import LANES, bound, local_mode, mode_variance, normal_draws
 from .._model.torch_defaults import torch_defaults
 from ..networks import decoder_values, last_layer_span
@@ -62,10 +62,13 @@ class Predictor:
     trained : VAEModule
     dtype : {np.float32, np.float64}
         Of arrays and of the computation.
+    columns : ndarray of bool of shape (p,) or None, default=None
+        Which columns of X the module knows. In results that have a value for each column, NaN stands for the others.
     """
 
-    def __init__(self, trained, dtype):
+    def __init__(self, trained, dtype, columns=None):
         self.trained = trained
+        self.columns = columns
         self.dtype = torch.float64 if dtype == np.float64 else torch.float32
         self._copy = None
         self._seen = None
@@ -100,10 +103,11 @@ class Predictor:
             yield rows, check_finite(function(block)[:n])
 
     @torch_defaults(grad=False)
-    def _map(self, function, X, n_values):
-        """Stack function(block of X), as an array of X's library."""
+    def _map(self, function, X, n_values, columns=None):
+        """Stack function(block of X), as an array of X's library; of values (n, ..., k) of these columns, for all."""
         out, X = None, as_rows(X)
         for rows, result in self._results(function, X, n_values):
+            result = in_all_columns(result, columns)
             if out is None:
                 out = result.new_empty((len(X), *result.shape[1:]), device=X.device)
             out[rows] = result
@@ -145,12 +149,12 @@ class Predictor:
     def inverse_transform(self, Z):
         """Means (n, p) of p(x | z)."""
         module = self.module
-        return self._map(module.inverse_transform, Z, len(module.shift))
+        return self._map(module.inverse_transform, Z, len(module.shift), self.columns)
 
     def jacobian(self, Z):
         """d E[x | z] / d z (n, d, p), in X's units."""
         module = self.module
-        return self._map(lambda z: jacobian(module, z), Z, 2 * Z.shape[1] * len(module.shift))
+        return self._map(lambda z: jacobian(module, z), Z, 2 * Z.shape[1] * len(module.shift), self.columns)
 
     @torch_defaults(grad=False)
     def mean_jacobian(self, Z, weight):
@@ -241,7 +245,7 @@ class Predictor:
                 results.append(total_variance.sqrt() * module.scale)
             return torch.stack(results, dim=1).to(x.dtype)
 
-        return self._map(moments, X, n_draws * n_values)
+        return self._map(moments, X, n_draws * n_values, self.columns)
 
     def _channel_reconstruction(self, X, with_std):
         """The unweighted `predictive` under a noise per channel: Laplace's, the decoder taken as linear within it."""
@@ -255,7 +259,7 @@ class Predictor:
                 results.append((variance + mode_variance(mode)).sqrt() * module.scale)
             return torch.stack(results, dim=1).to(x.dtype)
 
-        return self._map(moments, X, n_values * (1 + module.n_components))
+        return self._map(moments, X, n_values * (1 + module.n_components), self.columns)
 
     def predictive(self, X, n_draws, seed, weighted, with_std=True):
         """Mean and, if asked for, standard deviation (n, 1 or 2, p) of p(x' | z) over draws of z given x.
@@ -288,7 +292,7 @@ class Predictor:
                 results.append(total_variance.sqrt() * module.scale.to(total_variance.dtype))
             return torch.stack(results, dim=1)
 
-        return self._map(moments, X, n_draws * n_values)
+        return self._map(moments, X, n_draws * n_values, self.columns)
 
     @torch_defaults(grad=False)
     def feature_covariance(self, n_draws, seed):
@@ -326,7 +330,7 @@ class Predictor:
 
         shape = n_samples, module.n_components
         z = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
-        return self._map(draw, z.cpu(), len(module.shift))
+        return self._map(draw, z.cpu(), len(module.shift), self.columns)
 
 
 def jacobian(module, z):

@@ -16,7 +16,7 @@ from .._sklearn_compat import validate_parameters
 from .._training.fit import net_from_state
 from .._training.processes import is_main_process
 from .._training.report import Report
-from .state import check_history, check_like, check_state, state_of, zeros
+from .state import check_history, check_like, check_state, outlined, state_of, zeros
 from .tensor_file import Custom, describe, is_plain, write
 from .version import __version__
 
@@ -177,6 +177,7 @@ def check_fitted(net, fitted):
     check_fields(fitted)
     check_state(net, fitted["net_"])
     p, d = len(net.module_.shift), net.module_.n_components
+    fitted, n_features = of_known_columns(fitted)
     dtype_of_X = np.float32 if fitted["mean_"].dtype == np.float32 else np.float64
     like = {
         **dict.fromkeys(OF_COMPONENTS, zeros(np.float64, d)),
@@ -199,16 +200,27 @@ def check_fitted(net, fitted):
     for name in COUNTS:
         if fitted[name] < 0:
             raise ValueError(f"{name} is {fitted[name]!r}.")
-    if (fitted["n_features_in_"], fitted["n_components_"]) != (p, d):
-        raise ValueError(f"n_features_in_ and n_components_ are not {p} and {d}.")
+    if (fitted["n_features_in_"], fitted["n_components_"]) != (n_features, d):
+        raise ValueError(f"n_features_in_ and n_components_ are not {n_features} and {d}.")
     names, config = fitted.get("feature_names_in_"), fitted.get("_sklearn_output_config", {})
-    if names is not None and names.shape != (p,):
-        raise ValueError(f"feature_names_in_ has {len(names)} names, not {p}.")
+    if names is not None and names.shape != (n_features,):
+        raise ValueError(f"feature_names_in_ has {len(names)} names, not {n_features}.")
     if not all(isinstance(value, str) for value in config.values()):
         raise ValueError(f"set_output was not called with {config!r}.")
     check_history(fitted["history_"])
     if "_report" in fitted:
         check_report(fitted["_report"])
+
+
+def of_known_columns(fitted):
+    """A fitted state without the columns that are NaN in `mean_`, of which the model knows nothing; and of how many."""
+    mean, components = fitted["mean_"], fitted["components_"]
+    if mean.dtype.kind != "f" or mean.ndim != 1 or components.dtype.kind != "f" or components.ndim != 2:
+        raise ValueError(f"mean_ and components_ are {outlined(mean)} and {outlined(components)}.")
+    known = ~np.isnan(mean)
+    if components.shape[1] != len(known) or not np.isnan(components[:, ~known]).all():
+        raise ValueError("mean_ and components_ are not of the same columns.")
+    return {**fitted, "mean_": mean[known], "components_": components[:, known]}, len(known)
 
 
 def check_report(report):

@@ -89,7 +89,7 @@ def _estimator(content, device, estimator, custom):
     fitted.update(
         net_=net,
         device_=net.device,
-        noise_variance_=noise_variance(net.module_),
+        noise_variance_=noise_variance(net.module_, ~np.isnan(fitted["mean_"])),
         _fitted_with=fitted_with,
         _predictors={},
         **restored_sums(fitted),

@@ -3,10 +3,13 @@
 import warnings
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from .._data.arrays import to_numpy
+from .._data.rows import in_all_columns
 from .._model.torch_defaults import torch_defaults
 from .._vae import VAETransformer
 
@@ -25,8 +28,8 @@ def to_onnx(estimator: VAETransformer, *, opset: int | None = None) -> OnnxModel
     """Return the fitted estimator's `transform` and `inverse_transform` as ONNX models.
 
     They take and return float32 and agree with the estimator's own results for float32 arrays to rounding. Rows must be
-    complete: a NaN in a row makes its results NaN. After `register_onnx`, ``skl2onnx.to_onnx(pipeline, X)`` also
-    converts the estimator in a scikit-learn Pipeline.
+    complete, but for columns that `fit` left out: a NaN in a row makes its results NaN. After `register_onnx`,
+    ``skl2onnx.to_onnx(pipeline, X)`` also converts the estimator in a scikit-learn Pipeline.
 
     Parameters
     ----------
@@ -49,23 +52,26 @@ def to_onnx(estimator: VAETransformer, *, opset: int | None = None) -> OnnxModel
         If the estimator is not fitted.
     """
     check_is_fitted(estimator)
-    module = estimator.net_.module_
-    return OnnxModels(export_encoder(module, opset), export(Decoder(module), module.n_components, ("Z", "X"), opset))
+    decoder = export(Decoder(estimator), estimator.n_components_, ("Z", "X"), opset)
+    return OnnxModels(export_encoder(estimator, opset), decoder)
 
 
-def export_encoder(module: Any, opset: int | None) -> Any:
-    """A fitted VAE's `transform` as an ``onnx.ModelProto``."""
-    return export(Encoder(module), len(module.shift), ("X", "Z"), opset)
+def export_encoder(estimator: VAETransformer, opset: int | None) -> Any:
+    """A fitted estimator's `transform` as an ``onnx.ModelProto``."""
+    return export(Encoder(estimator), estimator.n_features_in_, ("X", "Z"), opset)
 
 
 class Encoder(nn.Module):
     """Map from rows to posterior means."""
 
-    def __init__(self, vae: Any) -> None:
+    def __init__(self, estimator: VAETransformer) -> None:
         super().__init__()
-        self.vae = vae
+        self.vae = estimator.net_.module_
+        self.columns = ~np.isnan(to_numpy(estimator.mean_))  # that the model knows
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.columns.all():
+            x = x.index_select(1, torch.from_numpy(np.flatnonzero(self.columns)).to(x.device))
         return self.vae.transform(x)
 
 
@@ -73,7 +79,7 @@ class Decoder(Encoder):
     """Map from latent vectors to means of p(x | z)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.vae.inverse_transform(x)
+        return in_all_columns(self.vae.inverse_transform(x), self.columns)
 
 
 @torch_defaults()
@@ -130,7 +136,7 @@ def _give_shape(operator: Any) -> None:
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Add the encoder's nodes to those of the Pipeline, under names that are free there."""
     opset = container.target_opset if isinstance(container.target_opset, int) else container.target_opset[""]
-    graph = export_encoder(operator.raw_operator.net_.module_, opset).graph
+    graph = export_encoder(operator.raw_operator, opset).graph
     x = scope.get_unique_variable_name("X")
     container.add_node("Cast", operator.inputs[0].full_name, x, name=scope.get_unique_operator_name("Cast"), to=FLOAT)
     names = {"": "", graph.input[0].name: x, graph.output[0].name: operator.outputs[0].full_name}

@@ -180,7 +180,8 @@ def phases(params, data, seed, previous=None):
     if previous is None:
         start_linear(net, params, training.u, training.weight, data.has_missing)
     report = begun_report(data, validation)
-    warn_of_rows(report, params, net.module_, training, data.groups if groups_given is None else None)
+    groups_found = data.groups if groups_given is None else None
+    warn_of_rows(report, params, net.module_, training, groups_found, data.rows.columns)
     if validation is not None:
         report.r2_of_start = r2(net.module_, validation.u, data.has_missing)
     tested = Part(None) if validation is None else validation

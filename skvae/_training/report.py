@@ -9,7 +9,7 @@ import torch
 from .._data.rows import blocks, rows_per_block
 from .channel_noise import constant_channels
 
-SHOWN = 20  # channels that a remark names
+SHOWN = 20  # columns that a remark names
 
 
 @dataclass
@@ -41,8 +41,9 @@ def begun_report(data, validation):
     return report
 
 
-def warn_of_rows(report, params, module, training, groups_found):
-    """Warn of what the rows cannot tell a model of this kind."""
+def warn_of_rows(report, params, module, training, groups_found, columns=None):
+    """Warn of what the rows cannot tell a model of this kind, which knows these of X's columns (p,), or all."""
+    warn_of_unknown_columns(report, columns)
     n, p = training.u.shape
     if groups_found is not None:
         report.warn(
@@ -59,11 +60,25 @@ def warn_of_rows(report, params, module, training, groups_found):
     if module.likelihood.has_channel_noise:
         constant = constant_channels(module, training)
         if constant:
-            names = ", ".join(map(str, constant[:SHOWN])) + (", ..." if len(constant) > SHOWN else "")
+            places = constant if columns is None else np.flatnonzero(columns)[constant]
             report.warn(
-                f"X has {len(constant)} features that are constant in the training rows: {names}. The rows say nothing "
-                "of their noise, which is taken to be as large as the others'."
+                f"X has {len(constant)} features that are constant in the training rows: {listed(places)}. The rows "
+                "say nothing of their noise, which is taken to be as large as the others'."
             )
+
+
+def warn_of_unknown_columns(report, columns):
+    """Warn where a model knows only these of X's columns, a mask of shape (p,)."""
+    if columns is not None:
+        report.warn(
+            "X has columns of which no value was measured in the rows that the model starts from: "
+            f"{listed(np.flatnonzero(~columns))}. The model is that of the other columns. Values of these are not "
+            "used, and NaN stands for what is not known of them."
+        )
+
+
+def listed(places):
+    return ", ".join(map(str, places[:SHOWN])) + (", ..." if len(places) > SHOWN else "")
 
 
 @torch.no_grad()

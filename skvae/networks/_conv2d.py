@@ -35,7 +35,7 @@ class Conv2d(Convolution):
         if math.prod(self.input_shape) != n_features:
             raise ValueError(
                 f"input_shape={self.input_shape} has {math.prod(self.input_shape)} values, but X has "
-                f"{n_features} features."
+                f"{n_features} features with measured values."
             )
         if min(self.input_shape[1:]) < self.stride ** len(self.filters):
             raise ValueError(f"'conv2d' needs images of at least 4 x 4, but input_shape={self.input_shape}.")

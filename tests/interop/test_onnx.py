@@ -67,6 +67,21 @@ def test_what_others_set_in_torch_does_not_reach_the_graph(setting):
     assert_close(run(decoder, Z), vae.inverse_transform(Z))
 
 
+def test_a_column_that_the_model_leaves_out_keeps_its_place():
+    X = curved_spectra(60, 12).astype(np.float32)
+    empty = X.copy()
+    empty[:, 4] = np.nan
+    with pytest.warns(UserWarning, match="no value was measured"):
+        vae = VAETransformer(2, **small(max_iter=1)).fit(empty)
+    encoder, decoder = to_onnx(vae)
+    Z = vae.transform(X)
+    assert_close(run(encoder, X), Z)
+    assert_close(run(encoder, empty), Z)
+    decoded = run(decoder, Z)
+    assert np.isnan(decoded[:, 4]).all()
+    assert_close(np.delete(decoded, 4, axis=1), np.delete(vae.inverse_transform(Z), 4, axis=1))
+
+
 @pytest.mark.parametrize("opset", [18, 20])
 def test_opsets(opset):
     X = curved_spectra(60, 12).astype(np.float32)

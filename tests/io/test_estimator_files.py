@@ -482,3 +482,10 @@ if __name__ == "__main__":
         vae.save(name.with_suffix(".safetensors"))
         Z = vae.transform(X)
         np.savez(name.with_suffix(".npz"), X=X, Z=Z, back=vae.inverse_transform(Z), scores=vae.score_samples(X))
+
+
+def test_rows_of_another_dtype_in_a_later_call_can_be_saved(tmp_path):
+    X = curved_spectra(60, 8)
+    vae = VAETransformer(2, **small()).fit(X.astype(np.float32)).partial_fit(X)
+    assert vae.mean_.dtype == vae.components_.dtype == np.float64
+    np.testing.assert_array_equal(through_file(vae, tmp_path).transform(X), vae.transform(X))
