@@ -533,9 +533,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
         log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with K = `n_importance_samples` draws z_k (Burda, Grosse and
         Salakhutdinov, 2016, eq. 8). It is exact at the linear start, and more draws make it tighter. For a row with
-        NaN it bounds the density of the measured values. With likelihood="gaussian", q is Laplace's approximation to
-        the posterior under the noise per feature: a normal distribution at the mode of p(z | x), which Gauss-Newton
-        steps reach from the encoder's mean; else it is the encoder's posterior.
+        NaN it bounds the density of the measured values. With likelihood="gaussian" (under the noise per feature),
+        "poisson", "bernoulli" and "continuous_bernoulli", q is Laplace's approximation to the posterior: a normal
+        distribution at the mode of p(z | x), which Gauss-Newton steps reach from the encoder's mean (or, but for
+        "gaussian", from the best of 256 fixed points, where that is better); else it is the encoder's posterior.
 
         Parameters
         ----------
@@ -633,7 +634,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         -------
         mean : ndarray of shape (n_samples, n_features)
             Mean over noise and z given x. With likelihood="gaussian" this is the decoder's mean at the mode of z under
-            the noise per feature, where `inverse_transform` of `transform` has the encoder's z.
+            the noise per feature, where `inverse_transform` of `transform` has the encoder's z. With "poisson",
+            "bernoulli" and "continuous_bernoulli", z given x is Laplace's approximation, as in `score_samples`.
         std : ndarray of shape (n_samples, n_features)
             Standard deviation of noise and of z given x together, if `return_std`.
         """
@@ -652,8 +654,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
         The mean is that under the model's own posterior, not the encoder's: draws of z are weighted by
         p(x, z) / q(z | x) of the measured values x (Mattei and Frellsen, MIWAE, 2019, eq. 12). It is exact in a linear
-        model whose posterior can be exact (all but "rho"). With likelihood="gaussian" the draws come from Laplace's
-        approximation, as in `score_samples`.
+        model whose posterior can be exact (all but "rho"). Where `score_samples` takes Laplace's approximation, the
+        draws come from it, too.
 
         Parameters
         ----------

@@ -15,6 +15,7 @@ from ..networks import decoder_values, last_layer_span
 from ..objectives import importance_bound
 
 N_FILL_STEPS = 8
+N_SCORING_STEPS = 30  # a step lowers a log rate that is too high by one at most
 
 
 def check_finite(numbers):
@@ -185,8 +186,8 @@ class Predictor:
 
         All rows share the noise of the draws, so that a row's score depends on no other row.
         """
-        if self.trained.likelihood.has_channel_noise:
-            return self._channel_scores(X, n_draws, seed)
+        if self._has_modes:
+            return self._laplace_scores(X, n_draws, seed)
         module, (X, options, n_values) = self.module, self._encoding(X)
         eps = self.noise(n_draws, seed).unsqueeze(1)
 
@@ -196,22 +197,30 @@ class Predictor:
         return self._map(bound, X, n_draws * n_values)
 
     @property
+    def _has_modes(self):
+        """Whether `local_mode` finds the posterior, so that the encoder's is not needed."""
+        return self.trained.likelihood.has_channel_noise or self.trained.likelihood.is_natural
+
+    @property
     def _span(self):
         """The span of the decoder's last layer under the channels' noise, or None; made anew where numbers changed."""
+        if not self.trained.likelihood.has_channel_noise:
+            return None
         decoder, variance = self.trained.decoder, self.trained.likelihood.constant_variance().double()
         if self._seen is None or not (has_numbers_of(self._seen[0], decoder) and torch.equal(self._seen[1], variance)):
             self._seen = copy.deepcopy(decoder), variance, last_layer_span(decoder, 1 / variance)
         return self._seen[2]
 
     def _local_mode(self, x, has_missing, span=None):
-        """Rows x in the module's units and double precision, their modes under the channels' noise, and the data."""
+        """Rows x in the module's units and double precision, their modes, and the data."""
         module = self.trained
-        u = module.standardise(x.double())
-        variance = module.likelihood.constant_variance().double()
-        return u, *local_mode(module, u, variance, has_missing, span=span)
+        u, likelihood = module.standardise(x.double()), module.likelihood
+        if likelihood.is_natural:
+            return u, *local_mode(module, u, None, has_missing, n_steps=N_SCORING_STEPS)
+        return u, *local_mode(module, u, likelihood.constant_variance().double(), has_missing, span=span)
 
-    def _channel_scores(self, X, n_draws, seed):
-        """`score_samples` under a noise per channel: draws come from the Laplace posterior (`local_mode`)."""
+    def _laplace_scores(self, X, n_draws, seed):
+        """`score_samples` with draws from the Laplace posterior (`local_mode`)."""
         module, (X, options, n_values) = self.trained, self._encoding(X)
         eps = normal_draws(n_draws, module.n_components, seed).to(self.device)
         span, log_scale = None if options["has_missing"] else self._span, module.scale.log()
@@ -225,25 +234,18 @@ class Predictor:
         n_seen = n_values if span is None else span.basis.shape[1]
         return self._map(scores, X, max(n_values, n_seen * max(1 + module.n_components, n_draws)))
 
-    def _channel_moments(self, X, n_draws, seed, with_std):
-        """The weighted `predictive` under a noise per channel: of what the measured values say of all values."""
+    def _laplace_moments(self, X, n_draws, seed, weighted, with_std):
+        """`predictive` with draws from the Laplace posterior of what the measured values say."""
         module, (X, options, n_values) = self.trained, self._encoding(X)
         eps = self.noise(n_draws, seed, matched=True).double().unsqueeze(1)
-        variance = module.likelihood.constant_variance().double()
 
         def moments(x):
             _, mode, data = self._local_mode(x, options["has_missing"])
             q = mode.posterior()
             z = q.rsample(eps)
-            mean = decoder_values(module.decoder, z.flatten(0, 1)).unflatten(0, z.shape[:2])
-            log_weight = data.log_likelihood(mean.clone()) + q.log_prior_ratio(z, eps)
-            weight = log_weight.clamp(min=torch.finfo(log_weight.dtype).min).softmax(0)
-            expected = torch.einsum("kn, knp -> np", weight, mean)
-            results = [module.restore(expected)]
-            if with_std:
-                total_variance = variance + torch.einsum("kn, knp -> np", weight, (mean - expected).square())
-                results.append(total_variance.sqrt() * module.scale)
-            return torch.stack(results, dim=1).to(x.dtype)
+            raw = decoder_values(module.decoder, z.flatten(0, 1)).unflatten(0, z.shape[:2])
+            log_weight = data.log_likelihood(raw.clone()) + q.log_prior_ratio(z, eps) if weighted else None
+            return torch.stack(mixture_moments(module, raw, log_weight, with_std), dim=1).to(x.dtype)
 
         return self._map(moments, X, n_draws * n_values, self.columns)
 
@@ -264,12 +266,13 @@ class Predictor:
     def predictive(self, X, n_draws, seed, weighted, with_std=True):
         """Mean and, if asked for, standard deviation (n, 1 or 2, p) of p(x' | z) over draws of z given x.
 
-        The draws are q(z | x)'s; weighted, by p(x, z) / q(z | x), they stand for the model's own posterior.
+        The draws are those of q(z | x), the encoder's or Laplace's; weighted, by p(x, z) / q(z | x), they stand for the
+        model's own posterior.
         """
-        if self.trained.likelihood.has_channel_noise:
-            if weighted:
-                return self._channel_moments(X, n_draws, seed, with_std)
+        if self.trained.likelihood.has_channel_noise and not weighted:
             return self._channel_reconstruction(X, with_std)
+        if self._has_modes:
+            return self._laplace_moments(X, n_draws, seed, weighted, with_std)
         module, (X, options, n_values) = self.module, self._encoding(X)
         eps = self.noise(n_draws, seed, matched=True).unsqueeze(1)
 
@@ -278,19 +281,10 @@ class Predictor:
             q = module.encode(u, **options)
             z = q.rsample(eps)  # (K, n, d)
             raw = module.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-            weight = torch.full(z.shape[:2], 1 / n_draws, dtype=z.dtype, device=z.device)
+            log_weight = None
             if weighted:
                 log_weight = module.log_likelihood(raw, u, options["has_missing"]) + q.log_prior_ratio(z, eps)
-                # Far from the data all may be -inf.
-                weight = log_weight.clamp(min=torch.finfo(log_weight.dtype).min).softmax(0)
-            mean = module.likelihood.mean(raw)
-            expected = torch.einsum("kn, knp -> np", weight, mean)
-            results = [module.restore(expected)]
-            if with_std:
-                variance = module.likelihood.variance(raw) + (mean - expected).square()
-                total_variance = torch.einsum("kn, knp -> np", weight, variance)
-                results.append(total_variance.sqrt() * module.scale.to(total_variance.dtype))
-            return torch.stack(results, dim=1)
+            return torch.stack(mixture_moments(module, raw, log_weight, with_std), dim=1)
 
         return self._map(moments, X, n_draws * n_values, self.columns)
 
@@ -331,6 +325,31 @@ class Predictor:
         shape = n_samples, module.n_components
         z = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
         return self._map(draw, z.cpu(), len(module.shift), self.columns)
+
+
+def mixture_moments(module, raw, log_weight, with_std):
+    """Mean and, `with_std`, standard deviation (n, p) in X's units of the mixture of p(x | z_k) over draws z_k.
+
+    Parameters
+    ----------
+    module : VAEModule
+    raw : Tensor of shape (K, n, n_raw)
+        The decoder's outputs.
+    log_weight : Tensor of shape (K, n) or None
+        None if the draws weigh alike.
+    with_std : bool
+    """
+    mean = module.likelihood.mean(raw)
+    if log_weight is None:
+        log_weight = mean.new_zeros(raw.shape[:2])
+    weight = log_weight.clamp(min=torch.finfo(log_weight.dtype).min).softmax(0)  # far from the data all may be -inf
+    expected = torch.einsum("kn, knp -> np", weight, mean)
+    results = [module.restore(expected)]
+    if with_std:
+        variance = module.likelihood.variance(raw) + (mean - expected).square()
+        total_variance = torch.einsum("kn, knp -> np", weight, variance)
+        results.append(total_variance.sqrt() * module.scale.to(total_variance.dtype))
+    return results
 
 
 def jacobian(module, z):

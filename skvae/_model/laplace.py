@@ -7,7 +7,8 @@ For one row with decoder f, J = d f / d z at z, score s and Fisher information w
     a Gauss-Newton step          z <- z + t P^-1 g,   t = 1, halved until log p(x, z) rises
 
 With Gaussian noise s_j = w_j (x_j - f_j), and w_j is the value's precision: 1 / v_j; 0 where it is missing; 1 / (v_j +
-s_j^2) where its error s_j is known. Any other likelihood brings its own s and w, and the step is Fisher's scoring. At
+s_j^2) where its error s_j is known. An exponential family in its natural parameter f has s = x - E[x | f] and w =
+Var[x | f], and the step is Fisher's scoring (McCullagh and Nelder, Generalized linear models, 1989, section 2.5). At
 the mode z*, N(z*, P^-1) is the proposal of the importance-weighted bound: exact where the decoder is linear.
 
 References
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..networks import Span, decoder_jacobian, decoder_values
+from ..networks import Span, by_columns, decoder_jacobian, decoder_values
 from ..posteriors import Posterior
 from .torch_defaults import float32_by_default
 
@@ -34,6 +35,8 @@ EDGE = 2.0**-31  # a Sobol point may be 0, whose quantile is not finite
 ALIGNED = 64  # bytes: each row's matrix then starts like the others', and its product has the same bits
 LANES = 64  # rows are computed in multiples of it, so that a row's result does not depend on the others (`by_columns`)
 GAIN = 0.01  # nats: a row that has less to win takes no further step
+N_TRIED = 256  # points at which a search may begin, where the encoder's mean is worse
+REACH = (1.0, 2.0, 4.0, 8.0)  # of the points, in standard deviations of the prior
 NEAR = 1.0  # nats: a row that has moved less keeps its Jacobian; 1.4 standard deviations of its posterior
 
 Decode = Callable[[Tensor], Tensor]  # z (n, d) -> values (n, m)
@@ -78,6 +81,52 @@ class GaussianData:
         """log p(x | f) (..., n) in nats, for f (..., n, p); f's memory is used."""
         residual = f.sub_(self.x).square_()
         return self.constant - 0.5 * residual.mul_(self.precision).sum(-1)  # a product's bits hang on the alignment
+
+
+class NaturalData:
+    """Rows of an exponential family whose natural parameter is the decoder's output.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        That `is_natural`.
+    x : Tensor of shape (n, p)
+        Anything in the support where a value is missing.
+    measured : bool Tensor of shape (n, p), or None
+        None if no value is missing.
+    """
+
+    def __init__(self, likelihood: Any, x: Tensor, measured: Tensor | None = None) -> None:
+        self.likelihood, self.x, self.measured = likelihood, x, measured
+
+    def __getitem__(self, rows: Tensor) -> "NaturalData":
+        return NaturalData(self.likelihood, self.x[rows], None if self.measured is None else self.measured[rows])
+
+    def local(self, f: Tensor) -> Local:
+        score, fisher = self.x - self.likelihood.mean(f), self.likelihood.variance(f)
+        if self.measured is not None:
+            score, fisher = score * self.measured, fisher * self.measured
+        return Local(self.log_likelihood(f), score, fisher)
+
+    def log_likelihood(self, f: Tensor) -> Tensor:
+        """log p(x | f) (..., n) in nats, for f (..., n, p)."""
+        if self.measured is None:
+            return self.likelihood.log_prob(f, self.x)
+        return (self.likelihood.log_density(f, self.x) * self.measured).sum(-1)
+
+    def height(self, f: Tensor) -> Tensor:
+        """log p(x | f) (n,), for f (n, p), less what is the same for all f: x f - A(f), A(f) = h(0) - log p(0 | f)."""
+        height = self.x * f + self.likelihood.log_density(f, torch.zeros_like(f))
+        return (height if self.measured is None else height * self.measured).sum(-1)
+
+    def height_of_each(self, f: Tensor) -> Tensor:
+        """`height` (n, K) of each row for each of f (K, p)."""
+        measured = torch.ones_like(self.x) if self.measured is None else self.measured.to(self.x)
+        at_zero = self.likelihood.log_density(f, torch.zeros_like(f))
+        return by_columns(self.x * measured) @ f.T + by_columns(measured) @ at_zero.T
+
+
+Data = GaussianData | NaturalData
 
 
 def log_height(precision: Tensor) -> Tensor:
@@ -175,20 +224,20 @@ def aligned(jacobian: Tensor) -> Tensor:
     return functional.pad(jacobian, (0, -m % (ALIGNED // jacobian.itemsize), 0, -d % 4))
 
 
-def _at(z: Tensor, differentiate: Differentiate, data: GaussianData) -> Mode:
+def _at(z: Tensor, differentiate: Differentiate, data: Data) -> Mode:
     """What holds at z, the Jacobian taken anew."""
     values, jacobian = differentiate(z)
     local = data.local(values)
     return _mode(z, values, jacobian, precision_factor(jacobian, local.fisher), local, z.clone())
 
 
-def _near(z: Tensor, decode: Decode, data: GaussianData, old: Mode) -> Mode:
+def _near(z: Tensor, decode: Decode, data: Data, old: Mode) -> Mode:
     """What holds at z, with the Jacobian and the curvature of a place near it."""
     values = decode(z)
     return _mode(z, values, old.jacobian, old.factor, data.local(values), old.origin)
 
 
-def _again(old: Mode, data: GaussianData) -> Mode:
+def _again(old: Mode, data: Data) -> Mode:
     """What holds at the same place for data of other precisions."""
     local = data.local(old.values)
     return _mode(old.z, old.values, old.jacobian, precision_factor(old.jacobian, local.fisher), local, old.origin)
@@ -213,7 +262,7 @@ def gauss_newton(
     decode: Decode,
     differentiate: Differentiate,
     start: Tensor | Mode,
-    data: GaussianData,
+    data: Data,
     n_steps: int = 6,
     gain: float = GAIN,
     near: float = NEAR,
@@ -232,8 +281,7 @@ def gauss_newton(
     start : Tensor of shape (n, d) or Mode
         Where to begin: latents, or the modes of the same rows under other precisions, whose Jacobians are kept and
         whose memory is used.
-    data : GaussianData
-        Or what has its `local` and parts by index.
+    data : GaussianData or NaturalData
     n_steps : int, default=6
     gain, near : float, in nats
     """
@@ -277,7 +325,7 @@ def normal_draws(n_draws: int, n_components: int, seed: int) -> Tensor:
     return torch.special.ndtri(points.clamp(EDGE, 1 - EDGE))
 
 
-def bound(decode: Decode, q: Posterior, data: GaussianData, eps: Tensor) -> Tensor:
+def bound(decode: Decode, q: Posterior, data: Data, eps: Tensor) -> Tensor:
     """log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) (n,) in nats, for z_k = mean + L eps_k.
 
     All rows share the draws eps (K, d), so that a row's bound depends on no other row.
@@ -293,23 +341,23 @@ def bound(decode: Decode, q: Posterior, data: GaussianData, eps: Tensor) -> Tens
 def local_mode(
     module: Any,
     u: Tensor,
-    variance: Tensor,
+    variance: Tensor | None,
     has_missing: bool = False,
     start: Mode | None = None,
     span: Span | None = None,
     **options: Any,
-) -> tuple[Mode, GaussianData]:
-    """The modes of log p(x, z) for rows u (n, p) under a noise `variance` (p,), from the encoder's means, and the data.
+) -> tuple[Mode, Data]:
+    """The modes of log p(x, z) for rows u (n, p), from the encoder's means, and the data.
 
     Rows are computed in double precision, the networks in the precision of their weights.
 
     Parameters
     ----------
     module : VAEModule
-        With a Gaussian likelihood, whose decoder gives the mean of u.
+        With a Gaussian likelihood, whose decoder gives the mean of u, or one that `is_natural`.
     u : Tensor of shape (n, p), float64
-    variance : Tensor of shape (p,), float64
-        In units of u.
+    variance : Tensor of shape (p,), float64, or None
+        Of the Gaussian noise, in units of u.
     has_missing : bool, default=False
         Whether u may have NaN.
     start : Mode or None, default=None
@@ -320,19 +368,35 @@ def local_mode(
         Of `gauss_newton`.
     """
     decoder = module.decoder if span is None else span.decoder
+    data: Data
     if span is not None:
         data = data_in_span(u, span)
+    elif variance is None:
+        data = NaturalData(module.likelihood, u.nan_to_num(), ~u.isnan() if has_missing else None)
     else:
         data = GaussianData(u.nan_to_num(), ~u.isnan() / variance) if has_missing else GaussianData(u, 1 / variance)
-    begin: Tensor | Mode
-    if start is not None:
-        begin = start
-    else:
-        filled = module.fill_linearly(u) if has_missing else u
-        raw = decoder_values(module.encoder, module.likelihood.inputs(filled))
-        begin = module.posterior(raw, module.n_components).mean
     decode, differentiate = partial(decoder_values, decoder), partial(decoder_jacobian, decoder)
-    return gauss_newton(decode, differentiate, begin, data, **options), data
+    if start is not None:
+        return gauss_newton(decode, differentiate, start, data, **options), data
+    filled = module.fill_linearly(u) if has_missing else u
+    raw = decoder_values(module.encoder, module.likelihood.inputs(filled))
+    z = module.posterior(raw, module.n_components).mean
+    if isinstance(data, NaturalData):
+        z = best_start(decode, z, data)
+    return gauss_newton(decode, differentiate, z, data, **options), data
+
+
+def best_start(decode: Decode, z: Tensor, data: NaturalData) -> Tensor:
+    """Of z and `N_TRIED` points that all rows share, the one at which log p(x, z) is greatest, for each row (n, d).
+
+    A nonlinear decoder may have several modes, also far out, where rows are unlike those of the training.
+    """
+    reach = torch.tensor(REACH, dtype=torch.float64).repeat(N_TRIED // len(REACH)).unsqueeze(1)
+    tried = (reach * normal_draws(N_TRIED, z.shape[1], 0)).to(z)
+    there = data.height_of_each(decode(tried)) - 0.5 * tried.square().sum(1)  # (n, K)
+    here = data.height(decode(z)) - 0.5 * z.square().sum(1)
+    most, place = there.max(1)
+    return torch.where((most > here).unsqueeze(1), tried[place], z)
 
 
 def expected_squares(mode: Mode, x: Tensor) -> Tensor:

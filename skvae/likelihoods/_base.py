@@ -31,11 +31,16 @@ class Likelihood(nn.Module):
     has_channel_noise : bool, class attribute
         Whether a noise variance per feature is fitted when training is over, by `set_channel_variance`, under which
         rows are then scored.
+    is_natural : bool, class attribute
+        Whether log p(x | z) = x r - A(r) + h(x) for each feature, with r the decoder's output: an exponential family in
+        its natural parameter. Its score in r is then x - E[x | z], its Fisher information Var[x | z], and rows are
+        scored by Laplace's method.
     """
 
     standardises: ClassVar[bool] = False
     linear_noise: ClassVar[Literal["feature", "isotropic", "unit"] | None] = None
     has_channel_noise: ClassVar[bool] = False
+    is_natural: ClassVar[bool] = False
 
     def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__()

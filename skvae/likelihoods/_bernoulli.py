@@ -24,6 +24,8 @@ class BernoulliLikelihood(Likelihood):
     Kingma and Welling, Auto-Encoding Variational Bayes, 2014, appendix C.1.
     """
 
+    is_natural = True
+
     @staticmethod
     def check(X: NDArray[np.floating]) -> None:
         check_range(X, "bernoulli", 0, 1)

@@ -50,6 +50,8 @@ class ContinuousBernoulliLikelihood(Likelihood):
     Loaiza-Ganem and Cunningham, The continuous Bernoulli, 2019, eq. (5), written in the natural parameter r.
     """
 
+    is_natural = True
+
     @staticmethod
     def check(X: NDArray[np.floating]) -> None:
         check_range(X, "continuous_bernoulli", 0, 1)

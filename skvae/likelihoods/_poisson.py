@@ -28,6 +28,7 @@ class PoissonLikelihood(Likelihood):
     Anscombe, The transformation of Poisson, binomial and negative-binomial data, 1948.
     """
 
+    is_natural = True
     root_mean: Tensor
     root_scale: Tensor
 

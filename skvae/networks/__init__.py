@@ -1,6 +1,6 @@
 """Kinds of networks. To add one, write a class in a file of its own and add a line to ``NETWORKS``."""
 
-from ._base import ACTIVATIONS, Network, draw_weights, fan_in, weighted_layers
+from ._base import ACTIVATIONS, Network, by_columns, draw_weights, fan_in, weighted_layers
 from ._conv1d import Conv1d
 from ._conv2d import Conv2d
 from ._custom import Gated, custom_network
@@ -24,6 +24,7 @@ __all__ = [
     "Network",
     "PlainNetwork",
     "Span",
+    "by_columns",
     "custom_network",
     "decoder_jacobian",
     "decoder_values",
