@@ -37,6 +37,7 @@ from skvae import VAETransformer
 from skvae._training.channel_noise import CONSTANT, LEAST
 
 PARTS = {"development": DEVELOPMENT, "final": FINAL}
+TITLES = {"development": "Sets that settings were chosen on", "final": "Sets that no setting was chosen on"}
 TASK = ("part", "set", "n_components", "model", "split")
 QUICK = {"sets": ["wine"], "components": [2], "splits": 1}
 LEAST_OF_A_CLASS = 10  # rows
@@ -193,15 +194,9 @@ def summary(frame):
     return "\n".join(lines)
 
 
-def titled(part):
-    """What the sets of a part are for."""
-    chosen = "some" if part == "development" else "none"
-    return f"{part.capitalize()}: sets that {chosen} of the settings were chosen on"
-
-
 def summaries(frame):
     """Markdown: a summary of each part."""
-    return "\n\n".join(f"## {titled(part)}\n\n{summary(rows)}" for part, rows in frame.groupby("part"))
+    return "\n\n".join(f"## {TITLES[part]}\n\n{summary(rows)}" for part, rows in frame.groupby("part"))
 
 
 def tables_of_sets(frame):
