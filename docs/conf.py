@@ -15,6 +15,7 @@ project, author, copyright, release = "skvae", "The skvae developers", "The skva
 extensions = [
     "myst_parser",
     "numpydoc",
+    "printed",
     "results",
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",

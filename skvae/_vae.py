@@ -72,25 +72,45 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     likelihood the linear maps and the noise start at the closed-form optimum of the linear model, and
     validation rows tell whether training has improved on it.
 
+    Parameters stand in four groups: *basic* (`n_components` to `verbose`), *model* (`posterior` to `init`), *training*
+    (`objective` to `checkpoint_every`) and *machine* (`device` to `distributed`).
+
     Parameters
     ----------
     n_components : int, default=2
         Dimension of the latent space.
+    likelihood : str or class, default="gaussian"
+        Distribution p(x | z). "gaussian": the means are trained under isotropic noise (one variance for all features),
+        which keeps PCA's reconstruction and features, and then a noise variance per feature is fitted to them, under
+        which `score`, `impute`, `sample` and standard deviations are computed. "gaussian_diag": a noise variance per
+        feature in training too, as factor analysis has it, for density alone. "gaussian_isotropic": isotropic noise, as
+        probabilistic PCA has it. "gaussian_unit": variance one in X's units. "gaussian_heteroscedastic": a variance per
+        row and feature from the decoder, which is at least 0.01 of factor analysis's, as the bound would have no
+        maximum without a floor. "bernoulli": binary X. "continuous_bernoulli": X in [0, 1]. "poisson": counts; other
+        values are taken with a warning. The last three have no linear optimum, and training starts at the column means.
+        Or a subclass of `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
+    n_importance_samples : int, default=16
+        Draws of z per row in `score` and `score_samples`.
+    random_state : int, RandomState or None, default=None
+        The same int gives the same numbers. torch's global generator is neither used nor changed, unless a network
+        of one's own draws from it in training, as Dropout does.
+    verbose : int, default=0
+        1 shows a progress line, and then the `summary`.
     posterior : {"diag", "rho", "rho_diag", "full"} or class, default="diag"
         Covariance of q(z | x). "diag": diagonal. "rho": s rho^|i-j|, the rho-VAE's AR(1), which has two numbers.
         "rho_diag": AR(1) correlation with a variance per component. "full": any covariance. Or a subclass of
         `skvae.posteriors.Posterior`.
-    likelihood : str or class, default="gaussian"
-        Distribution p(x | z). "gaussian": the means are trained under one noise variance for all features, which keeps
-        PCA's reconstruction and features, and then a noise variance per feature is fitted to them, under which `score`,
-        `impute`, `sample` and standard deviations are computed. "gaussian_diag": a noise variance per feature in
-        training too, as factor analysis has it, for density alone. "gaussian_isotropic": one noise variance for all
-        features, as probabilistic PCA has it. "gaussian_unit": variance one in X's units.
-        "gaussian_heteroscedastic": a variance per row and feature from the decoder, which is at least 0.01 of factor
-        analysis's, as the bound would have no maximum without a floor. "bernoulli": binary X. "continuous_bernoulli":
-        X in [0, 1]. "poisson": counts; other values are taken with a warning. The last three have no linear optimum,
-        and training starts at the column means. Or a subclass of `skvae.likelihoods.Likelihood`. Noise variances are at
-        least 1e-6 of the feature's.
+    encoder, decoder : {"mlp", "conv1d", "conv2d"} or callable, default="mlp"
+        Networks beside the linear maps: dense layers; convolutions along the features; convolutions over images of
+        `input_shape`, each before dense layers (after them, in the decoder). Or a callable (n_in, n_out) that
+        returns a new Module from (n, n_in) to (n, n_out).
+    input_shape : (channels, height, width) or None, default=None
+        Shape of a row that is an image, for "conv2d".
+    hidden_layer_sizes : int or sequence of int, default=(128, 128)
+        Dense layers of the encoder and of the decoder; an int is one layer. Empty, with "mlp": a linear model.
+    activation : {"silu", "relu", "gelu", "elu", "tanh", "logistic", "softplus", "identity"} or callable, default="silu"
+    init : {"linear", "random"}, default="linear"
+        "random": networks alone, without the linear maps and their optimum, as a plain VAE is.
     objective : {"elbo", "iwae", "info"} or callable, default="elbo"
         What training maximises: the evidence lower bound; the importance-weighted one of `n_draws` draws; InfoVAE's.
         Or a subclass of `skvae.objectives.Objective`, or a callable (beta, free_bits) -> Objective, such as
@@ -104,17 +124,6 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Nats of KL that each component may have at no cost in training.
     n_draws : int, default=1
         Draws of z per row and training step.
-    encoder, decoder : {"mlp", "conv1d", "conv2d"} or callable, default="mlp"
-        Networks beside the linear maps: dense layers; convolutions along the features; convolutions over images of
-        `input_shape`, each before dense layers (after them, in the decoder). Or a callable (n_in, n_out) that
-        returns a new Module from (n, n_in) to (n, n_out).
-    input_shape : (channels, height, width) or None, default=None
-        Shape of a row that is an image, for "conv2d".
-    hidden_layer_sizes : int or sequence of int, default=(128, 128)
-        Dense layers of the encoder and of the decoder; an int is one layer. Empty, with "mlp": a linear model.
-    activation : {"silu", "relu", "gelu", "elu", "tanh", "logistic", "softplus", "identity"} or callable, default="silu"
-    init : {"linear", "random"}, default="linear"
-        "random": networks alone, without the linear maps and their optimum, as a plain VAE is.
     learning_rate_init : float, default=5e-3
         Greatest learning rate. It rises over the first tenth of the steps and falls to 0 along a cosine.
     weight_decay : float or "auto", default="auto"
@@ -143,21 +152,6 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Whether training then goes on with all rows, for a sixth as many epochs, at 0.4 of the learning rate, which
         falls to 0 again. Where the linear start was kept, that of all rows takes its place. "auto": with fewer than
         10,000 rows.
-    n_importance_samples : int, default=16
-        Draws of z per row in `score` and `score_samples`.
-    device : str, default="auto"
-        "auto" is CUDA where there is one, else the CPU.
-    precision : {"float32", "tf32", "bf16"}, default="float32"
-        Of the networks' matrix products in training; the linear path and inference stay exact. Its effect
-        on speed and score: ``benchmarks/README.md``. "tf32" is for CUDA, and holds for the process meanwhile.
-        Convolutions on CUDA follow torch's own setting, ``torch.backends.cudnn``, which allows tf32.
-    compile : bool, default=False
-        Whether torch.compile fuses a step's operations: faster for small networks, after 10 to 30 seconds.
-    distributed : bool, default=False
-        Whether the processes that ``torchrun`` or ``accelerate launch`` started share each batch's rows (extra
-        ``distributed``). All call `fit` with the same X, all end with the same model; the steps are those of one
-        process with this `batch_size`, to rounding. (A penalty on z, as InfoVAE's, is of each process's rows.) In a
-        process that is alone it changes nothing.
     callbacks : list of skorch callbacks or None, default=None
         Subclasses of `skorch.callbacks.Callback`, or skorch's EpochTimer, GradientNormClipping, PrintLog and
         TensorBoard: instances, classes or pairs (name, callback). skorch's others raise, and name what does their work.
@@ -176,11 +170,19 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         cannot share one. Callbacks start anew. `partial_fit` writes no checkpoint: call `save` between its calls.
     checkpoint_every : int, default=1
         Epochs between two writings of the checkpoint.
-    random_state : int, RandomState or None, default=None
-        The same int gives the same numbers. torch's global generator is neither used nor changed, unless a network
-        of one's own draws from it in training, as Dropout does.
-    verbose : int, default=0
-        1 shows a progress line.
+    device : str, default="auto"
+        "auto" is CUDA where there is one, else the CPU.
+    precision : {"float32", "tf32", "bf16"}, default="float32"
+        Of the networks' matrix products in training; the linear path and inference stay exact. Its effect on speed and
+        score: ``python -m benchmarks.speed.precision``. "tf32" is for CUDA, and holds for the process meanwhile.
+        Convolutions on CUDA follow torch's own setting, ``torch.backends.cudnn``, which allows tf32.
+    compile : bool, default=False
+        Whether torch.compile fuses a step's operations: faster for small networks, after 10 to 30 seconds.
+    distributed : bool, default=False
+        Whether the processes that ``torchrun`` or ``accelerate launch`` started share each batch's rows (extra
+        ``distributed``). All call `fit` with the same X, all end with the same model; the steps are those of one
+        process with this `batch_size`, to rounding. (A penalty on z, as InfoVAE's, is of each process's rows.) In a
+        process that is alone it changes nothing.
 
     Attributes
     ----------
@@ -214,7 +216,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     See Also
     --------
-    sklearn.decomposition.PCA : The linear model with one noise variance for all features.
+    sklearn.decomposition.PCA : The linear model with isotropic noise.
     sklearn.decomposition.FactorAnalysis : The linear model with a noise variance per feature.
     sklearn.cross_decomposition.PLSRegression : Components that predict a target.
     VAESearchCV : A grid search that trains many of these models at a time.
@@ -254,19 +256,22 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self,
         n_components: int = 2,
         *,
-        posterior: PosteriorOption = "diag",
         likelihood: LikelihoodOption = "gaussian",
-        objective: ObjectiveOption = "elbo",
-        beta: float = 1.0,
-        kl_warmup: int = 0,
-        free_bits: float = 0.0,
-        n_draws: int = 1,
+        n_importance_samples: int = 16,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        posterior: PosteriorOption = "diag",
         encoder: NetworkOption = "mlp",
         decoder: NetworkOption = "mlp",
         input_shape: Sequence[int] | None = None,
         hidden_layer_sizes: int | Sequence[int] = (128, 128),
         activation: ActivationOption = "silu",
         init: Literal["linear", "random"] = "linear",
+        objective: ObjectiveOption = "elbo",
+        beta: float = 1.0,
+        kl_warmup: int = 0,
+        free_bits: float = 0.0,
+        n_draws: int = 1,
         learning_rate_init: float = 5e-3,
         weight_decay: float | Literal["auto"] = "auto",
         batch_size: int | Literal["auto"] = "auto",
@@ -276,33 +281,33 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         n_iter_no_change: int = 10,
         tol: float = 0.0,
         refit: bool | Literal["auto"] = "auto",
-        n_importance_samples: int = 16,
-        device: str = "auto",
-        precision: Literal["float32", "tf32", "bf16"] = "float32",
-        compile: bool = False,
-        distributed: bool = False,
         callbacks: list[Any] | None = None,
         net_params: dict[str, Any] | None = None,
         warm_start: bool = False,
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int = 1,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
+        device: str = "auto",
+        precision: Literal["float32", "tf32", "bf16"] = "float32",
+        compile: bool = False,
+        distributed: bool = False,
     ) -> None:
         self.n_components = n_components
-        self.posterior = posterior
         self.likelihood = likelihood
-        self.objective = objective
-        self.beta = beta
-        self.kl_warmup = kl_warmup
-        self.free_bits = free_bits
-        self.n_draws = n_draws
+        self.n_importance_samples = n_importance_samples
+        self.random_state = random_state
+        self.verbose = verbose
+        self.posterior = posterior
         self.encoder = encoder
         self.decoder = decoder
         self.input_shape = input_shape
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.init = init
+        self.objective = objective
+        self.beta = beta
+        self.kl_warmup = kl_warmup
+        self.free_bits = free_bits
+        self.n_draws = n_draws
         self.learning_rate_init = learning_rate_init
         self.weight_decay = weight_decay
         self.batch_size = batch_size
@@ -312,18 +317,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.refit = refit
-        self.n_importance_samples = n_importance_samples
-        self.device = device
-        self.precision = precision
-        self.compile = compile
-        self.distributed = distributed
         self.callbacks = callbacks
         self.net_params = net_params
         self.warm_start = warm_start
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
-        self.random_state = random_state
-        self.verbose = verbose
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.distributed = distributed
 
     # Training
 
@@ -388,8 +390,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             If training diverged: weights from before are kept. If posteriors collapsed: components whose
             posterior means hardly vary over the training rows carry nothing of X.
         UserWarning
-            If X seems to hold repeated measurements, which are then kept together when rows are held out. If no value
-            of a column was measured.
+            If X seems to hold repeated measurements, which are then kept together when rows are held out; if it has
+            features that are constant, of which no value was measured, or fewer directions than `n_components`.
         """
         trained = self.__dict__.pop("_trained_fit", None)
         params = fit_parameters(self)
@@ -805,7 +807,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         The rows that it was trained on and validated on; the objective of the validation rows (nats per row) and the R2
         of their reconstruction, at the linear start and by the weights that were kept; the epoch that was kept (0 is
         the start); the active components; and what was warned of. With likelihood="gaussian" the objective is that of
-        the noise that the means are trained under, one for all features.
+        the isotropic noise that the means are trained under.
 
         Returns
         -------

@@ -233,7 +233,7 @@ TAKEN = {
     "float32, 1e35": ("gaussian", (1e35 * spread_out()).astype(np.float32)),
     "float32, subnormal": ("gaussian", (1e-40 * spread_out()).astype(np.float32)),
     "columns 1e60 apart": ("gaussian", spread_out() * 10.0 ** np.linspace(-30, 30, 6)),
-    "columns 1e60 apart, one noise": ("gaussian_isotropic", spread_out() * 10.0 ** np.linspace(-30, 30, 6)),
+    "columns 1e60 apart, isotropic noise": ("gaussian_isotropic", spread_out() * 10.0 ** np.linspace(-30, 30, 6)),
     "noise of variance 1 beside 1e-30": ("gaussian_unit", 1e-30 * spread_out()),
     "a large constant beside small columns": (
         "gaussian",

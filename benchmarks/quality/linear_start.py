@@ -1,4 +1,4 @@
-"""Before any training, on real spectra: the start's score beside PCA's and factor analysis's, in nats a row.
+"""Before any training, on real spectra: the start's score beside PCA's and factor analysis's, in nats per row.
 
     python -m benchmarks.quality.linear_start
 

@@ -37,6 +37,7 @@ from skvae import VAETransformer
 from skvae._training.channel_noise import CONSTANT, LEAST
 
 PARTS = {"development": DEVELOPMENT, "final": FINAL}
+TITLES = {"development": "Sets that settings were chosen on", "final": "Sets that no setting was chosen on"}
 TASK = ("part", "set", "n_components", "model", "split")
 QUICK = {"sets": ["wine"], "components": [2], "splits": 1}
 LEAST_OF_A_CLASS = 10  # rows
@@ -70,13 +71,13 @@ VARIANTS = {  # on demand
 def keep_noise_from_zero(model, X):
     """Give a factor analysis of X the least noise variances that `likelihood="gaussian"` has.
 
-    They are shares of the one noise of probabilistic PCA, or of a channel's own variance if that is less; a channel
-    that is constant to rounding has the one noise itself.
+    They are shares of probabilistic PCA's isotropic noise, or of a channel's own variance if that is less; a channel
+    that is constant to rounding has the isotropic noise itself.
     """
     own, n_components = X.var(axis=0), len(model.components_)
     explained = np.linalg.svd(X - X.mean(axis=0), compute_uv=False)[:n_components] ** 2 / len(X)
-    one = (own.sum() - explained.sum()) / max(X.shape[1] - n_components, 1)
-    least = np.where(own > CONSTANT**2 * own.mean(), LEAST * np.minimum(one, own), one)
+    isotropic = (own.sum() - explained.sum()) / max(X.shape[1] - n_components, 1)
+    least = np.where(own > CONSTANT**2 * own.mean(), LEAST * np.minimum(isotropic, own), isotropic)
     model.noise_variance_ = np.maximum(model.noise_variance_, least)
 
 
@@ -147,7 +148,7 @@ def losses(means, label, measure):
 
 def table_of_set(frame):
     """Markdown: for each n_components a line for each model; mean ± standard deviation over splits."""
-    lines = [heading("n_components", "model", "nats a row", "R2", "downstream", "CPU s")]
+    lines = [heading("n_components", "model", "nats per row", "R2", "downstream", "CPU s")]
     for n_components, part in frame.groupby("n_components"):
         models, means = part.groupby("model"), part.groupby("model")[[*MEASURES]].mean()
         for label in shown(part):
@@ -193,20 +194,32 @@ def summary(frame):
     return "\n".join(lines)
 
 
+def summaries(frame):
+    """Markdown: a summary of each part."""
+    return "\n\n".join(f"## {TITLES[part]}\n\n{summary(rows)}" for part, rows in frame.groupby("part"))
+
+
+def tables_of_sets(frame):
+    """Markdown: a table for each set of each part."""
+    blocks = []
+    for (part, name), rows in frame.groupby(["part", "set"]):
+        first = rows.iloc[0]
+        shape = f"{first['n_train']} + {first['n_test']} rows x {first['n_features']}"
+        about = f"{part}; {shape}, {first['n_groups']} groups in training"
+        blocks.append(f"## {name}\n\n{about}\n\n{table_of_set(rows)}")
+    return "\n\n".join(blocks)
+
+
 def report(frame):
-    """Markdown: for each part a summary and a table for each set."""
-    lines = [
-        "Written by `python -m benchmarks.quality.pca_comparison`, whose docstring says what is measured, from",
-        "pca_comparison.csv. Mean ± standard deviation over splits; `(< PCA)` marks a loss to PCA, `(< FA)` to FA.",
-    ]
-    for part, rows in frame.groupby("part"):
-        lines.append(f"\n# {part.capitalize()} sets\n\n{summary(rows)}")
-        for name, of_set in rows.groupby("set"):
-            first = of_set.iloc[0]
-            shape = f"{first['n_train']} + {first['n_test']} rows x {first['n_features']}"
-            lines.append(f"\n## {name}\n\n{shape}, {first['n_groups']} groups in training\n\n{table_of_set(of_set)}")
-    machines = "; ".join(frame["machine"].unique())
-    return "\n".join([*lines, f"\nRead on {machines}.\n"])
+    """Markdown: the summaries and the tables of sets."""
+    about = "\n".join(
+        [
+            "Written by `python -m benchmarks.quality.pca_comparison`, whose docstring says what is measured, from",
+            "pca_comparison.csv. Mean ± standard deviation over splits; `(< PCA)` marks a loss to PCA, `(< FA)` to FA.",
+        ]
+    )
+    machines = f"Read on {'; '.join(frame['machine'].unique())}.\n"
+    return "\n\n".join([about, summaries(frame), tables_of_sets(frame), machines])
 
 
 def tasks_of(sets, components, labels, n_splits):

@@ -73,7 +73,7 @@ def report(frame):
     lines = [
         "Written by `python -m benchmarks.quality.replicates`, whose docstring says what is measured, from",
         f"replicates.csv. Alarms: new rows over the {LEVEL:.0%} limit, %. Mean ± standard deviation over splits.\n",
-        heading("set", "n_components", "model", "alarms of T2", "alarms of Q", "nats a row", "R2", "CPU s"),
+        heading("set", "n_components", "model", "alarms of T2", "alarms of Q", "nats per row", "R2", "CPU s"),
     ]
     for (name, n_components), part in frame.groupby(["set", "n_components"]):
         models = part.groupby("model")

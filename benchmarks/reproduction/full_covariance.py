@@ -112,7 +112,7 @@ def draw(splits, path):
                 label, marker = ("ELU, while finite", "x") if name == "ELU" else (name, None)
                 label = label if split is splits[0] else None  # one entry for all splits
                 axis.plot(split[name]["loss"], ls=line, color=color, lw=1.3, marker=marker, label=label)
-        axis.set(xlabel="epoch (0: the start)", ylabel="validation loss, nats a row")
+        axis.set(xlabel="epoch (0: the start)", ylabel="validation loss, nats per row")
         axis.legend(loc="upper right", bbox_to_anchor=(1, 1 if axis is axes["A"] else 0.9))
     axes["A"].set_title("Posterior families, a line a split")
     axes["B"].set_title("Full covariance, and the thread's ingredients")
@@ -135,7 +135,7 @@ def report(splits, families, mistakes):
         return f"{np.mean(values):{sign}{form}} ± {np.std(values):{form}}" if np.isfinite(values).all() else "NaN"
 
     for title, names, last in ("posterior", families, "time 4"), ("full, with", mistakes, "finite"):
-        print(f"\n| {title} | nats a row | from diag's | R2 | KL, nats | best epoch | {last} |\n|{'---|' * 7}")
+        print(f"\n| {title} | nats per row | from diag's | R2 | KL, nats | best epoch | {last} |\n|{'---|' * 7}")
         for name in names:
             cells = [say(name, key) for key in ("R2", "KL", "best", last)]
             print(f"| {name} | {say(name, 'score')} | {say(name, 'score', 'diag')} | {' | '.join(cells)} |")

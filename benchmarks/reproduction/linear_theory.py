@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.reproduction.linear_theory
 
 x = W z + e with isotropic noise. Given x, z has the precision P = I + W^T W / sigma^2, of chosen eigenvalues p_j; a
-rotation of z turns P and changes no density of x. All in nats a row; "a ± b" is a mean of draws and its standard error.
+rotation of z turns P and changes no density of x. All in nats per row; "a ± b" is a mean of draws and
+its standard error.
 """
 
 import copy

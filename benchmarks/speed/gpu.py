@@ -212,7 +212,7 @@ def held_out(sizes, device):
             seconds.setdefault(label, []).append(time.perf_counter() - start)
             scores.setdefault(label, []).append(model.score(test))
     print(f"{case}, defaults\n")
-    print(heading("precision", "score, nats a row", "difference to float32, mean ± spread", "s a fit"))
+    print(heading("precision", "score, nats per row", "difference to float32, mean ± spread", "s a fit"))
     for label, score in scores.items():
         difference = spread(np.subtract(score, scores["float32"]), digits=3, ddof=1)
         print(line(label, f"{np.mean(score):.2f}", difference, f"{np.median(seconds[label]):.2f}"))

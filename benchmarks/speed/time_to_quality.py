@@ -164,7 +164,7 @@ def draw(rows, path):
         ax.set(xscale="log", title=f"{data}, split {seed}")
         ax.xaxis.set_major_formatter("{x:g}")
     figure.supxlabel("seconds of training")
-    figure.supylabel("held-out nats a row")
+    figure.supylabel("held-out nats per row")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(DRAWN) + 1)
     figure.savefig(path, dpi=120)
 

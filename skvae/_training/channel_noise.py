@@ -1,6 +1,6 @@
 r"""A noise variance per channel, fitted to means that stay as they are.
 
-The decoder f was trained under one noise for all channels, as PCA has it. Given f, the variances v maximise the
+The decoder f was trained under isotropic noise, as PCA has it. Given f, the variances v maximise the
 likelihood by EM under the Laplace posterior N(z_i, C_i) of `gauss_newton`:
 
     v_j <- mean_i E[(x_ij - f_j(z))^2 | x_i] = mean_i [ (x_ij - f_j(z_i))^2 + (J_i C_i J_i^T)_jj ]
@@ -31,7 +31,7 @@ from .._linear.leverage import leverages, sums_of_groups
 from .._model.laplace import expected_squares, local_mode
 from .parts import Part
 
-LEAST = 1e-3  # of the one noise, or of the channel's own variance if that is less: no variance is under it
+LEAST = 1e-3  # of the isotropic noise, or of the channel's own variance if that is less: no variance is under it
 CONSTANT = 1e-6  # of the channels' root mean square: the standard deviation of a channel that counts as constant
 PRIOR_FACTOR = 5.0  # degrees of freedom of the median
 PRIOR_SHAPE = 30.0  # degrees of freedom of the training rows' shape of the noise
@@ -70,9 +70,9 @@ def start_channel_noise(module, scatter, n):
 
     The expected squares then follow from the covariance, and all rows have the leverage that they have in the mean.
     """
-    own, one = scatter.diagonal(), one_noise(module).cpu()
+    own, isotropic = scatter.diagonal(), isotropic_noise(module).cpu()
     loadings, eye = module.decoder.start_weight.cpu().double(), torch.eye(module.n_components, dtype=torch.float64)
-    constant, least, variance = is_constant(module, own), least_noise(module, own), one
+    constant, least, variance = is_constant(module, own), least_noise(module, own), isotropic
     for _ in range(N_ITERATIONS):
         covariance = torch.linalg.inv(eye + loadings.T @ (loadings / variance[:, None]))  # of z given u
         projection = covariance @ (loadings / variance[:, None]).T  # (d, p), E[z | u] = projection @ u
@@ -95,7 +95,7 @@ def updated_channel_noise(module, training, has_missing):
     squares, _ = squares_of_rows(module, part.u, before, has_missing)
     here = row_mean(squares, part.weight)
     variance = torch.where(here.isnan(), before, (n_before * before + n * here) / (n_before + n))
-    return torch.maximum(variance, LEAST * one_noise(module)), n_before + n
+    return torch.maximum(variance, LEAST * isotropic_noise(module)), n_before + n
 
 
 def some_rows(part):
@@ -108,7 +108,7 @@ def some_rows(part):
     return Part(rows.double(), None if weight is None else weight[places].double(), groups)
 
 
-def one_noise(module):
+def isotropic_noise(module):
     """The noise variance (p,) under which the module was trained, in units of u."""
     return module.likelihood.log_variance().detach().double().exp()
 
@@ -128,7 +128,7 @@ def own_variance(u):
 
 def is_constant(module, own):
     """Whether each channel, of variances `own` (p,), is constant to rounding."""
-    own = own / one_noise(module).to(own.device)  # in these units every channel has one noise
+    own = own / isotropic_noise(module).to(own.device)  # in these units the noise of all channels is equal
     return ~(own > CONSTANT**2 * own.nanmean())
 
 
@@ -138,12 +138,13 @@ def constant_channels(module, part):
 
 
 def least_noise(module, own):
-    """What a channel's variance does not fall under: the one noise itself, where the channel is constant.
+    """What a channel's variance does not fall under: the isotropic noise itself, where the channel is constant.
 
     The rows say nothing of such a channel. PCA takes its new values for noise like the others', and so does this.
     """
-    one = one_noise(module).to(own.device)
-    return torch.where(is_constant(module, own), one, LEAST * torch.minimum(one, own.nan_to_num(torch.inf)))
+    isotropic = isotropic_noise(module).to(own.device)
+    least = LEAST * torch.minimum(isotropic, own.nan_to_num(torch.inf))
+    return torch.where(is_constant(module, own), isotropic, least)
 
 
 def squares_of_rows(module, u, variance, has_missing, start=None):
@@ -157,7 +158,7 @@ def squares_of_rows(module, u, variance, has_missing, start=None):
 def training_noise(module, part, has_missing):
     """EM's variances t (p,) for rows that the module was trained on, and the rows' modes."""
     least = least_noise(module, own_variance(part.u))
-    variance, mode = one_noise(module), None
+    variance, mode = isotropic_noise(module), None
     for _ in range(N_ITERATIONS):
         squares, mode = squares_of_rows(module, part.u, variance, has_missing, mode)
         variance = torch.fmax(row_mean(squares, part.weight), least)

@@ -42,6 +42,16 @@ class LatentDisplay(Display):
     colorbar_ : Colorbar or None
     legend_ : Legend or None
     ax_, figure_ : Axes, Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
+    >>> from skvae.displays import LatentDisplay
+    >>> len(LatentDisplay.from_estimator(vae, X).points_)
+    1
     """
 
     points_: "list[PathCollection]"

@@ -46,6 +46,16 @@ class LoadingsDisplay(Display):
     bands_ : list of PolyCollection
     legend_ : Legend
     ax_, figure_ : Axes, Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
+    >>> from skvae.displays import LoadingsDisplay
+    >>> len(LoadingsDisplay.from_estimator(vae, X).lines_)
+    2
     """
 
     lines_: "list[Line2D]"

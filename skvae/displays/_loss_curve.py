@@ -33,6 +33,16 @@ class LossCurveDisplay(Display):
     kl_line_ : Line2D or None
     legend_ : Legend
     ax_, figure_ : Axes, Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
+    >>> from skvae.displays import LossCurveDisplay
+    >>> list(LossCurveDisplay.from_estimator(vae).losses)
+    ['training', 'validation rows']
     """
 
     lines_: "list[Line2D]"

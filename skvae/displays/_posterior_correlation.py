@@ -30,6 +30,16 @@ class PosteriorCorrelationDisplay(Display):
         The values, row by row; empty with more than 10 components.
     colorbar_ : Colorbar
     ax_, figure_ : Axes, Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> from skvae.displays import PosteriorCorrelationDisplay
+    >>> vae = VAETransformer(2, posterior="full", max_iter=2, random_state=0).fit(X)
+    >>> PosteriorCorrelationDisplay.from_estimator(vae, X).correlation.shape
+    (2, 2)
     """
 
     image_: "AxesImage"

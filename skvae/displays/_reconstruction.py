@@ -52,6 +52,16 @@ class ReconstructionDisplay(Display):
     image_ : AxesImage or None
         All images as one image, with the originals above the reconstructions.
     ax_, figure_ : Axes, Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
+    >>> from skvae.displays import ReconstructionDisplay
+    >>> ReconstructionDisplay.from_estimator(vae, X, rows=[0, 1, 2]).mean.shape
+    (3, 4)
     """
 
     measured_lines_: "list[Line2D] | None"

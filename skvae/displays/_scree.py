@@ -31,6 +31,17 @@ class ScreeDisplay(Display):
         Cumulative sums, in the same order.
     legend_ : Legend
     ax_, figure_ : Axes, Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
+    >>> from sklearn.decomposition import PCA
+    >>> from skvae.displays import ScreeDisplay
+    >>> len(ScreeDisplay.from_estimator(vae, pca=PCA(2).fit(X)).bars_)
+    2
     """
 
     bars_: "list[BarContainer]"

@@ -46,6 +46,16 @@ class TraversalDisplay(Display):
     image_ : AxesImage or None
         All images as one image.
     ax_, figure_ : Axes, Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vae = VAETransformer(2, max_iter=2, random_state=0).fit(X)
+    >>> from skvae.displays import TraversalDisplay
+    >>> TraversalDisplay.from_estimator(vae, values=[-2, -1, 0, 1, 2]).decoded.shape
+    (5, 4)
     """
 
     lines_: "list[Line2D] | None"

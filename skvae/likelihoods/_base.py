@@ -35,6 +35,25 @@ class Likelihood(nn.Module):
         Whether log p(x | z) = x r - A(r) + h(x) for each feature, with r the decoder's output: an exponential family in
         its natural parameter. Its score in r is then x - E[x | z], its Fisher information Var[x | z], and rows are
         scored by Laplace's method.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> import math
+    >>> from skvae.likelihoods import Likelihood
+    >>> class LaplaceLikelihood(Likelihood):  # in which rows far away cost little
+    ...     standardises = True
+    ...
+    ...     def log_density(self, raw, u):
+    ...         return -(u - raw).abs() / 0.3 - math.log(0.6)
+    ...
+    ...     def mean(self, raw):
+    ...         return raw
+    >>> vae = VAETransformer(2, likelihood=LaplaceLikelihood, max_iter=2, random_state=0).fit(X)
+    >>> vae.transform(X).shape
+    (150, 2)
     """
 
     standardises: ClassVar[bool] = False

@@ -22,6 +22,16 @@ class BernoulliLikelihood(Likelihood):
     References
     ----------
     Kingma and Welling, Auto-Encoding Variational Bayes, 2014, appendix C.1.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> X = X > X.mean(axis=0)
+    >>> vae = VAETransformer(2, likelihood="bernoulli", max_iter=2, random_state=0).fit(X)
+    >>> vae.sample(3, random_state=0).shape
+    (3, 4)
     """
 
     is_natural = True

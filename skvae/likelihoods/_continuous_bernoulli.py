@@ -48,6 +48,16 @@ class ContinuousBernoulliLikelihood(Likelihood):
     References
     ----------
     Loaiza-Ganem and Cunningham, The continuous Bernoulli, 2019, eq. (5), written in the natural parameter r.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> X = X / X.max(axis=0)
+    >>> vae = VAETransformer(2, likelihood="continuous_bernoulli", max_iter=2, random_state=0).fit(X)
+    >>> vae.sample(3, random_state=0).shape
+    (3, 4)
     """
 
     is_natural = True

@@ -26,6 +26,16 @@ class PoissonLikelihood(Likelihood):
     References
     ----------
     Anscombe, The transformation of Poisson, binomial and negative-binomial data, 1948.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> X = (10 * X).round()  # tenths of centimetres, whole numbers
+    >>> vae = VAETransformer(2, likelihood="poisson", max_iter=2, random_state=0).fit(X)
+    >>> vae.sample(3, random_state=0).shape
+    (3, 4)
     """
 
     is_natural = True

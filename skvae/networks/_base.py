@@ -40,6 +40,19 @@ class Network:
     ------
     ValueError
         If rows have a shape that this kind does not take.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skvae.networks import Network
+    >>> class Straight(Network):  # one dense layer
+    ...     def encoder(self, n_out):
+    ...         return self.decoder(self.n_features, n_out)
+    ...
+    ...     def decoder(self, n_in, n_out):
+    ...         return torch.nn.Sequential(*self.dense(n_in, n_out))
+    >>> Straight(64, (), "silu").encoder(4)(torch.zeros(5, 64)).shape
+    torch.Size([5, 4])
     """
 
     def __init__(

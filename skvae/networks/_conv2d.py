@@ -14,6 +14,14 @@ class Conv2d(Convolution):
     References
     ----------
     The convolutional VAE of Ferdowsi et al., rho-VAE, arXiv:1909.06236, section 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skvae.networks import Conv2d
+    >>> network = Conv2d(n_features=64, hidden_layer_sizes=(16,), activation="silu", input_shape=(1, 8, 8))
+    >>> network.encoder(n_out=4)(torch.zeros(5, 64)).shape
+    torch.Size([5, 4])
     """
 
     layer, transposed = nn.Conv2d, nn.ConvTranspose2d

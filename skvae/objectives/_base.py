@@ -38,6 +38,19 @@ class Objective:
     References
     ----------
     Kingma et al., Improved variational inference with inverse autoregressive flow, 2016, appendix C.8, eq. (15).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> from skvae.objectives import Objective
+    >>> class SquaredKL(Objective):
+    ...     def rows(self, output, kl_scale=1.0):
+    ...         expected = output.log_likelihood.reshape(-1, len(output.kl)).mean(0)  # over the draws
+    ...         return expected - self.beta * kl_scale * output.kl**2
+    >>> VAETransformer(2, objective=SquaredKL, max_iter=2, random_state=0).fit(X).n_components_
+    2
     """
 
     def __init__(self, beta: float = 1.0, free_bits: float = 0.0) -> None:

@@ -15,6 +15,15 @@ class ELBO(Objective):
     ----------
     Kingma and Welling, Auto-Encoding Variational Bayes, 2014, eq. (7).
     Higgins et al., beta-VAE, 2017, eq. (4).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vae = VAETransformer(2, objective="elbo", beta=4, max_iter=2, random_state=0).fit(X)
+    >>> vae.n_components_
+    2
     """
 
     def rows(self, output: ModelOutput, kl_scale: float | Tensor = 1.0) -> Tensor:

@@ -65,6 +65,17 @@ class InfoVAE(ELBO):
     ----------
     Zhao, Song and Ermon, InfoVAE: Information maximizing variational autoencoders, 2017, eq. (6).
     Gretton et al., A kernel two-sample test, 2012, lemma 6.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> from skvae.objectives import InfoVAE
+    >>> vae = VAETransformer(2, objective=partial(InfoVAE, lambda_=10.0), max_iter=2, random_state=0).fit(X)
+    >>> vae.n_components_
+    2
     """
 
     def __init__(

@@ -29,6 +29,15 @@ class IWAE(Objective):
     References
     ----------
     Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016, eq. (8).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vae = VAETransformer(2, objective="iwae", n_draws=5, max_iter=2, random_state=0).fit(X)
+    >>> vae.n_components_
+    2
     """
 
     def __init__(self, beta: float = 1.0, free_bits: float = 0.0) -> None:

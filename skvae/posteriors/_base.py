@@ -37,6 +37,32 @@ class Posterior:
     mean : Tensor of shape (..., n_components)
     order_matters : bool, class attribute, default=False
         Whether the order of the components is part of the family, so that the estimator must not sort them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skvae.posteriors import Posterior
+    >>> class UnitPosterior(Posterior):  # q(z | x) = N(mean, I)
+    ...     def __init__(self, raw, n_components):
+    ...         self.mean = raw
+    ...
+    ...     @staticmethod
+    ...     def n_raw(n_components):
+    ...         return n_components
+    ...
+    ...     def scale(self, eps):
+    ...         return eps
+    ...
+    ...     def whiten(self, delta):
+    ...         return delta
+    ...
+    ...     def log_det(self):
+    ...         return torch.zeros(self.mean.shape[:-1])
+    ...
+    ...     def variance(self):
+    ...         return torch.ones_like(self.mean)
+    >>> UnitPosterior(torch.ones(2, 3), 3).kl()  # half the squared length of the mean
+    tensor([1.5000, 1.5000])
     """
 
     mean: Tensor

@@ -12,6 +12,14 @@ class DiagPosterior(Posterior):
     References
     ----------
     Kingma and Welling, Auto-Encoding Variational Bayes, 2014, appendices B and C.2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skvae.posteriors import DiagPosterior
+    >>> q = DiagPosterior(torch.zeros(5, 6), n_components=3)
+    >>> q.kl()  # it is the prior
+    tensor([0., 0., 0., 0., 0.])
     """
 
     def __init__(self, raw: Tensor, n_components: int) -> None:

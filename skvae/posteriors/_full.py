@@ -12,6 +12,14 @@ class FullPosterior(Posterior):
     raw = (mean, log s, the d(d-1)/2 entries of R row by row), so L_ii = sqrt(s_i) > 0 with no floor.
     R is in units of the diagonal, so that its entries have the same effect on the shape of the covariance
     however narrow the posterior is. KL to the prior = 1/2 [sum L_ij^2 + |mean|^2 - d - 2 sum log L_ii].
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skvae.posteriors import FullPosterior
+    >>> q = FullPosterior(torch.zeros(5, 9), n_components=3)
+    >>> q.covariance().shape
+    torch.Size([5, 3, 3])
     """
 
     def __init__(self, raw: Tensor, n_components: int) -> None:

@@ -60,6 +60,14 @@ class RhoDiagPosterior(Posterior):
 
     raw = (mean, log s, t) with rho = tanh(t). The family contains the diagonal posterior (rho = 0) and the
     AR(1) posterior (equal s). The order of the components is part of the model.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skvae.posteriors import RhoDiagPosterior
+    >>> q = RhoDiagPosterior(torch.zeros(5, 7), n_components=3)
+    >>> q.variance().shape
+    torch.Size([5, 3])
     """
 
     order_matters = True
@@ -113,6 +121,14 @@ class RhoPosterior(RhoDiagPosterior):
     recursion in the text lacks sqrt(1 - rho^2) and lets rho mean_{j-1} enter z_j. Equations (4) to (6)
     are right and are what this class computes. At d = 2 the family is the diagonal one turned by 45
     degrees, so both reach the same optimum.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skvae.posteriors import RhoPosterior
+    >>> q = RhoPosterior(torch.zeros(5, 5), n_components=3)
+    >>> q.variance().shape
+    torch.Size([5, 3])
     """
 
     @staticmethod

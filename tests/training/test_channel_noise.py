@@ -1,4 +1,4 @@
-"""likelihood="gaussian": means under one noise, then a noise per channel."""
+"""likelihood="gaussian": means under isotropic noise, then a noise per channel."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def uneven(n, seed=0, p=40):
     return rng.standard_normal((n, 2)) @ loadings + std * rng.standard_normal((n, p))
 
 
-def test_the_means_are_those_of_one_noise():
+def test_the_means_are_those_of_isotropic_noise():
     """The same weights bit for bit, so the same reconstruction; the density gains what the channels differ by."""
     X, new = curved_spectra(200), curved_spectra(200, seed=1)
     ours, theirs = (
