@@ -277,7 +277,7 @@ def train_side_by_side(fits):
                 if isinstance(phase, NoisePhase):
                     phase.run()
                     continue
-                stacks[phase.net.batch_size, phase.data[0].shape[1]].append(phase)
+                stacks[phase.net.batch_size, phase.training.u.shape[1]].append(phase)
         for of_one_shape in stacks.values():
             train_stacked(of_one_shape)
         fits = [fit for fit, phase in begun if math.isfinite(phase.net.best_score_)]

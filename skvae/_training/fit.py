@@ -9,7 +9,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from .._data.devices import resolve_device
-from .._data.rows import FEW_VALIDATION_ROWS, WeightedRows
+from .._data.rows import WeightedRows
 from .._data.scaling import column_scaling
 from .._io.checkpoint import fit_identity
 from .._io.state import restore, state_of
@@ -34,17 +34,31 @@ REFIT_PEAK = 0.4  # of the greatest learning rate
 
 @dataclass
 class TrainingPhase:
-    """A net, and what it is trained on for so many epochs of a learning-rate cycle."""
+    """A net, and what it is trained on for so many epochs, a cycle of the learning rate."""
 
     name: str
     net: VAENet
-    data: tuple  # training rows, and validation rows or None
-    weights: tuple  # of these, or None
+    training: Part
+    validation: Part | None
     has_missing: bool
     epochs: int
-    cycle: int
     peak: float = 1.0  # share of the greatest learning rate
-    groups: torch.Tensor | None = None  # of the validation rows
+
+    @property
+    def rows(self):
+        """Training rows, and validation rows or None."""
+        return self.training.u, None if self.validation is None else self.validation.u
+
+    @property
+    def weights(self):
+        """Of these rows, or None."""
+        validation = None if self.validation is None else with_mean_one(self.validation.weight_of_groups)
+        return with_mean_one(self.training.weight), validation
+
+    @property
+    def groups(self):
+        """Of the validation rows, or None."""
+        return None if self.validation is None else self.validation.groups
 
     def run(self, params, checkpoint=None, task=None):
         """Train, with a progress line if verbose, and tell scikit-learn's callbacks if there are any."""
@@ -56,9 +70,9 @@ class TrainingPhase:
         try:
             run_net(
                 net,
-                self.data,
+                self.rows,
                 epochs=self.epochs,
-                cycle=self.cycle,
+                cycle=self.epochs,
                 peak=self.peak,
                 weights=self.weights,
                 groups=self.groups,
@@ -184,28 +198,23 @@ def phases(params, data, seed, previous=None):
     warn_of_rows(report, params, net.module_, training, groups_found, data.rows.columns)
     if validation is not None:
         report.r2_of_start = r2(net.module_, validation.u, data.has_missing)
-    tested = Part(None) if validation is None else validation
-    rows, weights = (training.u, tested.u), (with_mean_one(training.weight), with_mean_one(tested.weight_of_groups))
-    cycle = {"epochs": params.max_iter, "cycle": params.max_iter}
-    yield TrainingPhase("fit", net, rows, weights, data.has_missing, **cycle, groups=tested.groups)
+    yield TrainingPhase("fit", net, training, validation, data.has_missing, params.max_iter)
 
     if validation is not None:
         report.r2 = r2(net.module_, validation.u, data.has_missing)
     chosen = net
     if should_refit(params, data, previous) and not net.interrupted_:
         again = net_for_refit(params, data, seed, net, every)
-        rows, weights, epochs = (every.u, None), (with_mean_one(every.weight), None), -(-net.best_epoch_ // REFIT_SHARE)
-        yield TrainingPhase("refit", again, rows, weights, data.has_missing, epochs, epochs, REFIT_PEAK)
+        epochs = -(-net.best_epoch_ // REFIT_SHARE)
+        yield TrainingPhase("refit", again, every, None, data.has_missing, epochs, REFIT_PEAK)
         net.interrupted_, report.n_refit_epochs = again.interrupted_, epochs
         chosen = net if again.diverged_ or again.interrupted_ else again
     is_trained = previous is None or params.max_iter > 0
     if net.module_.likelihood.has_channel_noise and is_trained:
-        if (
-            validation is None or validation.n_independent < FEW_VALIDATION_ROWS
-        ):  # which would tell too little of new rows
-            yield NoisePhase(chosen, chosen, every, None, data.has_missing)
-        else:
+        if data.has_enough_validation_rows:
             yield NoisePhase(chosen, net, training, validation, data.has_missing)
+        else:
+            yield NoisePhase(chosen, chosen, every, None, data.has_missing)
     return FitResult(chosen, net, data, report)
 
 

@@ -21,9 +21,9 @@ class StackedModel:
 
     def __init__(self, phase):
         net = phase.net
-        self.phase, self.net, (self.train, self.valid) = phase, net, phase.data
+        self.phase, self.net, (self.train, self.valid) = phase, net, phase.rows
         self.batches = net.get_iterator(self.train, training=True, weight=phase.weights[0])
-        net.interrupted_, net.n_taken_, net.n_steps_ = False, 0, phase.cycle * len(self.batches)
+        net.interrupted_, net.n_taken_, net.n_steps_ = False, 0, phase.epochs * len(self.batches)
         net._set_learning_rate(1.0)
         self.rate = phase.peak * net.optimizer_.param_groups[0]["initial_lr"]
         # Draws from the generator at the moment at which a net that is alone draws.
