@@ -178,7 +178,7 @@ def test_rows_without_gaps_do_not_feel_the_gaps_of_others(spectra, monkeypatch):
     mixed[::2, 5:9] = np.nan
     whole = slice(1, None, 2)
     for method in (vae.transform, vae.posterior_covariance, vae.score_samples, vae.reconstruct, vae.q_residuals):
-        np.testing.assert_allclose(method(mixed)[whole], method(spectra)[whole], rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(method(mixed)[whole], method(spectra)[whole], rtol=1e-7, atol=1e-10)  # of modes
 
     def never(*args):
         raise AssertionError("a matrix without gaps pays for them")

@@ -91,7 +91,8 @@ def test_training_follows_the_weights():
     X = rng.standard_normal((400, 20)) * 0.1
     X[:, :10] += (kinds == 0)[:, None] * np.sin(3 * rng.standard_normal((400, 1)) + np.arange(10))
     X[:, 10:] += (kinds == 1)[:, None] * np.sin(3 * rng.standard_normal((400, 1)) + np.arange(10))
-    settings = small(likelihood="gaussian_isotropic", max_iter=30, hidden_layer_sizes=(32,))
+    settings = small(likelihood="gaussian_isotropic", max_iter=30, hidden_layer_sizes=(128, 128), weight_decay=0.1)
+    settings["validation_fraction"] = None
     scores = []
     for heavy in (0, 1):
         vae = VAETransformer(1, **settings).fit(X, sample_weight=np.where(kinds == heavy, 20.0, 1.0))

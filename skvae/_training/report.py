@@ -52,7 +52,7 @@ def warn_of_rows(report, params, module, training, groups_found, columns=None):
             "that was trained on its copy. Pass groups=, the sample of each row, to fit if you know it."
         )
     most, starts_linear = min(n - 1, p), params.init == "linear" and module.likelihood.linear_noise is not None
-    if starts_linear and params.n_components > most:
+    if starts_linear and 0 < most < params.n_components:
         report.warn(
             f"n_components={params.n_components} is more than the {most} directions in which {n} training rows of {p} "
             f"features differ, so that some components begin with nothing to carry. Take n_components={most} at most."

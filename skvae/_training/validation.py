@@ -90,12 +90,12 @@ def near_copies(u):
     n = len(u)
     if n < FEWEST_ROWS:
         return None
-    x = measured_points(u)
-    if n > N_SAMPLED:
-        few = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:N_SAMPLED]
-        if np.mean(n_copies(nearest(x, few)[0]) > 0) < LEAST_SHARE:
-            return None
-    distance, neighbour = nearest(x, torch.arange(n))
+    generator = torch.Generator(u.device).manual_seed(0)
+    few = torch.randperm(n, generator=generator, device=u.device)[:N_SAMPLED]
+    x = measured_points(u, few, generator)
+    if n > N_SAMPLED and np.mean(n_copies(nearest(x, few)[0]) > 0) < LEAST_SHARE:
+        return None
+    distance, neighbour = nearest(x, torch.arange(n, device=u.device))
     sets = [{i, *neighbour[i, :k]} if k else set() for i, k in enumerate(n_copies(distance))]
     has_copies = np.array([bool(found) and all(sets[j] == found for j in found) for found in sets])
     if has_copies.mean() < LEAST_SHARE:
@@ -103,21 +103,20 @@ def near_copies(u):
     return joined(sets, has_copies, distance, neighbour)
 
 
-def measured_points(u):
+def measured_points(u, few, generator):
     """The rows as points of at most `N_DIRECTIONS` dimensions, float64.
 
-    Each value is moved by up to half of its column's resolution, the least difference between two of its values, as
-    rows of whole numbers, for example, are not copies because they are equal. Random directions keep distances to some
-    ten percent (Johnson and Lindenstrauss, 1984).
+    Each value is moved by up to half of its column's resolution, the least difference between two of the values in a
+    `few` of the rows, as rows of whole numbers, for example, are not copies because they are equal. Random directions
+    keep distances to some ten percent (Johnson and Lindenstrauss, 1984).
     """
-    x = u.cpu().double().nan_to_num()
-    n, p = x.shape
-    generator = torch.Generator().manual_seed(0)
-    steps = x.sort(dim=0).values.diff(dim=0)
+    options = {"generator": generator, "dtype": u.dtype, "device": u.device}
+    x = u.nan_to_num()
+    steps = x[few].sort(dim=0).values.diff(dim=0)
     resolution = torch.where(steps > 0, steps, torch.inf).amin(0)
     resolution = torch.where(resolution.isfinite(), resolution, 0)
-    x = x - x.mean(0) + resolution * (torch.rand(n, p, dtype=x.dtype, generator=generator) - 0.5)
-    return x if p <= N_DIRECTIONS else x @ torch.randn(p, N_DIRECTIONS, dtype=x.dtype, generator=generator)
+    x = x - x.mean(0) + resolution * (torch.rand(x.shape, **options) - 0.5)
+    return (x if x.shape[1] <= N_DIRECTIONS else x @ torch.randn(x.shape[1], N_DIRECTIONS, **options)).double()
 
 
 def nearest(x, rows):
@@ -126,11 +125,11 @@ def nearest(x, rows):
     distances, places = [], []
     for part in rows.split(1024):
         squares = (square[part, None] + square - 2 * x[part] @ x.T).clamp(min=0)
-        squares[torch.arange(len(part)), part] = torch.inf
+        squares[torch.arange(len(part), device=x.device), part] = torch.inf
         least, place = squares.topk(min(N_NEIGHBOURS, len(x) - 1), largest=False)
-        distances.append(least.sqrt())
-        places.append(place)
-    rounding = 1e-7 * square.mean().sqrt() + np.finfo(float).tiny  # of squares that cancel
+        distances.append(least.sqrt().cpu())
+        places.append(place.cpu())
+    rounding = 1e-7 * float(square.mean().sqrt()) + np.finfo(float).tiny  # of squares that cancel
     return (torch.cat(distances) + rounding).numpy(), torch.cat(places).numpy()
 
 
