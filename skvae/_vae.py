@@ -804,10 +804,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def summary(self) -> str:
         """Return what the fit tells of itself, as a text of a few lines.
 
-        The rows that it was trained on and validated on; the objective of the validation rows (nats per row) and the R2
-        of their reconstruction, at the linear start and by the weights that were kept; the epoch that was kept (0 is
-        the start); the active components; and what was warned of. With likelihood="gaussian" the objective is that of
-        the isotropic noise that the means are trained under.
+        The rows that it was fitted to and validated on; the objective of the validation rows (nats per row) and the R2
+        of their reconstruction, at the linear start and by the weights that were kept; the epoch that was kept, or that
+        it was the start; the active components; and what was warned of. With likelihood="gaussian" the objective is
+        that of the isotropic noise that the means are trained under.
 
         Returns
         -------

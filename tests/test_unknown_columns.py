@@ -235,7 +235,7 @@ def test_tensors_and_mapped_files(tmp_path):
 def test_other_remarks_have_the_columns_numbers_in_x():
     X = rows()
     X[:, 4] = 1.0
-    with pytest.warns(UserWarning, match="1 features that are constant in the training rows: 4"):
+    with pytest.warns(UserWarning, match="constant in the training rows, counted from 0: 4"):
         ours, _ = fitted(X)
     assert "warned: X has columns of which no value was measured" in ours.summary()
 

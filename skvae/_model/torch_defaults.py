@@ -24,7 +24,7 @@ def torch_defaults(grad=True):
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.set_grad_enabled(grad))
         for device_type in ("cpu", "cuda"):
-            # No cache: one inside would live as long as this context, and training would go on with weights as they were.
+            # A cache would live as long as this context, and training in it would go on with weights as they were.
             stack.enter_context(torch.autocast(device_type, enabled=False, cache_enabled=False))
         if torch.empty(0).device.type != "cpu":  # else without: the mode would slow down each call of torch
             stack.enter_context(torch.device("cpu"))

@@ -1,5 +1,6 @@
 """What a fit tells of itself: how it did on its validation rows, and what it warned of."""
 
+import sys
 import warnings
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from .._data.rows import blocks, rows_per_block
 from .channel_noise import constant_channels
 
 SHOWN = 20  # columns that a remark names
+OURS = ("skvae", "sklearn", "skorch", "torch", "contextlib")  # whose lines tell a user nothing
 
 
 @dataclass
@@ -26,9 +28,17 @@ class Report:
     remarks: list[str] = field(default_factory=list)
 
     def warn(self, remark):
-        """Warn of something, and remember it."""
+        """Warn of something, at the line of the caller's own code, and remember it."""
         self.remarks.append(remark)
-        warnings.warn(remark, UserWarning, stacklevel=2)
+        warnings.warn(remark, UserWarning, stacklevel=levels_to_caller())
+
+
+def levels_to_caller():
+    """The `stacklevel` that a warning of the calling function needs to name the user's own line."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in OURS:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def begun_report(data, validation):
@@ -51,20 +61,19 @@ def warn_of_rows(report, params, module, training, groups_found, columns=None):
             "of copies. Copies are kept together when rows are held out for validation, as a row is no test of a model "
             "that was trained on its copy. Pass groups=, the sample of each row, to fit if you know it."
         )
-    most, starts_linear = min(n - 1, p), params.init == "linear" and module.likelihood.linear_noise is not None
+    constant = constant_channels(module, training) if module.likelihood.has_channel_noise else []
+    if constant:
+        places = constant if columns is None else np.flatnonzero(columns)[constant]
+        report.warn(
+            f"Columns of X that are constant in the training rows, counted from 0: {listed(places)}. Their noise "
+            "cannot be estimated and is taken to be as large as that of the others. A dead channel is best left out."
+        )
+    most, starts_linear = min(n - 1, p - len(constant)), module.has_linear_start
     if starts_linear and 0 < most < params.n_components:
         report.warn(
-            f"n_components={params.n_components} is more than the {most} directions in which {n} training rows of {p} "
-            f"features differ, so that some components begin with nothing to carry. Take n_components={most} at most."
+            f"n_components={params.n_components} is more than the {most} directions in which the {n} training rows "
+            f"differ, so that the linear start leaves components unused. Set n_components to {most} or less."
         )
-    if module.likelihood.has_channel_noise:
-        constant = constant_channels(module, training)
-        if constant:
-            places = constant if columns is None else np.flatnonzero(columns)[constant]
-            report.warn(
-                f"X has {len(constant)} features that are constant in the training rows: {listed(places)}. The rows "
-                "say nothing of their noise, which is taken to be as large as the others'."
-            )
 
 
 def warn_of_unknown_columns(report, columns):
@@ -101,22 +110,24 @@ def summary(vae):
     """The report of a fitted estimator as a text of a few lines."""
     report, history = Report(**vae._report), vae.history_
     lines = [f"{type(vae).__name__}: {vae.n_components_} components of {vae.n_features_in_} features"]
+    n, n_held_out = report.n_rows, report.n_validation_rows
+    groups = "" if report.n_validation_groups is None else f" in {report.n_validation_groups} groups"
+    validated = f", validated on {n_held_out} rows{groups}" if n_held_out else ""
     left_out = f"; {report.n_left_out} left out" if report.n_left_out else ""
-    lines.append(f"trained on {report.n_rows} rows{left_out}")
-    if report.n_validation_rows:
-        groups = "" if report.n_validation_groups is None else f" in {report.n_validation_groups} groups"
+    lines.append(f"fitted to {n} rows{validated}{left_out}")
+    start = "linear start" if vae.net_.module_.has_linear_start else "start"
+    if n_held_out:
+        scores = (history[epoch].get("valid_score", np.nan) for epoch in (0, vae.best_iter_))
         lines += [
-            f"{report.n_validation_rows} validation rows{groups}:",
-            f"{'':44}{'start':>12}{'kept':>12}",
-            f"{'  bound on log p(x) in training, nats per row':44}"
-            + "".join(f"{history[epoch].get('valid_score', np.nan):12.2f}" for epoch in (0, vae.best_iter_)),
-            f"{'  R2 of the reconstruction':44}{report.r2_of_start:12.4f}{report.r2:12.4f}",
+            f"{'validation rows':44}{start:>14}{'kept':>14}",
+            f"{'  objective (higher is better), nats per row':44}" + "".join(f"{score:14.2f}" for score in scores),
+            f"{'  R2 of the reconstruction':44}{report.r2_of_start:14.4f}{report.r2:14.4f}",
         ]
     if vae.best_iter_:
         then = f", then {report.n_refit_epochs} epochs on all rows" if report.n_refit_epochs else ""
         lines.append(f"kept: epoch {vae.best_iter_} of {vae.n_iter_}{then}")
     else:
-        why = f", as {vae.n_iter_} epochs did no better on the validation rows" if vae.n_iter_ else ""
-        lines.append(f"kept: the start, epoch 0, before the networks are trained{why}")
-    lines.append(f"active components: {vae.n_active_components_}")
+        why = f": {vae.n_iter_} epochs of training did no better on the validation rows" if vae.n_iter_ else ""
+        lines.append(f"kept: the {start}{', the model without its networks' if start != 'start' else ''}{why}")
+    lines.append(f"components in use: {vae.n_active_components_} of {vae.n_components_}")
     return "\n".join(lines + [f"warned: {remark}" for remark in report.remarks])

@@ -35,7 +35,7 @@ def test_the_summary_has_the_numbers_of_the_validation_rows(likelihood):
     vae = VAETransformer(2, **settings).fit(train, X_val=valid)
     start = VAETransformer(2, **{**settings, "max_iter": 0}).fit(train)
     text = vae.summary()
-    assert vae.best_iter_ == 8 and "kept: epoch 8 of 8" in text and "50 validation rows" in text
+    assert vae.best_iter_ == 8 and "kept: epoch 8 of 8" in text and "validated on 50 rows" in text
     for model in (start, vae):
         expected = r2(valid, model.inverse_transform(model.transform(valid)), train.mean(0))
         assert f"{expected:.4f}" in text
@@ -46,7 +46,7 @@ def test_the_summary_has_the_numbers_of_the_validation_rows(likelihood):
 def test_a_model_that_keeps_its_start_says_so():
     """Rows of pure noise, on which a long training at a high rate does worse."""
     vae = VAETransformer(2, **small(max_iter=200, learning_rate_init=0.05)).fit(np.random.RandomState(0).randn(80, 30))
-    assert vae.best_iter_ == 0 and "kept: the start, epoch 0" in vae.summary()
+    assert vae.best_iter_ == 0 and "kept: the linear start" in vae.summary()
 
 
 def test_rows_learned_by_heart_are_no_divergence():
@@ -55,6 +55,12 @@ def test_rows_learned_by_heart_are_no_divergence():
     for X in (rng.randn(80, 30), rng.randn(12, 40), curved_spectra(25, 40)):
         said = warned(VAETransformer(4, **small(max_iter=200, learning_rate_init=0.01, hidden_layer_sizes=(64,))), X)
         assert not any("diverged" in message for message in said)
+
+
+def test_warnings_name_the_line_of_the_caller():
+    with pytest.warns(UserWarning, match="n_components=20") as said:
+        VAETransformer(20, **small(max_iter=1)).fit(low_rank(30, 12))
+    assert {warning.filename for warning in said if "n_components=20" in str(warning.message)} == {__file__}
 
 
 def test_too_many_components_are_named():
@@ -74,7 +80,10 @@ def test_constant_channels_are_named_and_cost_no_more_than_others():
     train[:, [5, 7]] = 3.0
     vae = VAETransformer(3, random_state=0)
     said = warned(vae, train)
-    assert any(message.startswith("X has 2 features that are constant in the training rows: 5, 7.") for message in said)
+    assert any(
+        message.startswith("Columns of X that are constant in the training rows, counted from 0: 5, 7.")
+        for message in said
+    )
     assert vae.score(X[150:]) > PCA(3).fit(train).score(X[150:]) - 1
     said = warned(VAETransformer(3, likelihood="gaussian_diag", **small()), train)
     assert not any("constant" in message for message in said)  # its noise has a floor of its own
@@ -85,7 +94,7 @@ def test_the_summary_counts_groups_and_rows_left_out():
     X = curved_spectra(120, 10)
     groups, weight = np.arange(120) // 4, (np.arange(120) > 3).astype(float)
     text = VAETransformer(2, **small(max_iter=2)).fit(X, sample_weight=weight, groups=groups).summary()
-    assert "trained on 116 rows; 4 left out" in text and "12 validation rows in 3 groups" in text
+    assert "fitted to 116 rows, validated on 12 rows in 3 groups; 4 left out" in text
 
 
 def test_the_summary_is_saved_and_printed(tmp_path, capsys):
@@ -95,7 +104,7 @@ def test_the_summary_is_saved_and_printed(tmp_path, capsys):
     vae.save(tmp_path / "vae")
     assert load(tmp_path / "vae").summary() == vae.summary()
     vae.set_params(verbose=0).partial_fit(X)
-    assert "validation" not in vae.summary() and "trained on 60 rows" in vae.summary()
+    assert "validat" not in vae.summary() and "fitted to 60 rows" in vae.summary()
 
 
 @pytest.mark.parametrize("n", [5, 8, 20, 60])
