@@ -113,7 +113,7 @@ class VAESearchCV(GridSearchCV):
         ValueError
             If `sample_weight` does not have one weight per row.
         """
-        if not isinstance(last_step(self.estimator), VAETransformer):
+        if not any(isinstance(step, VAETransformer) for step in steps_of(self.estimator)):
             raise TypeError(
                 "estimator must be a VAETransformer, or a Pipeline that ends in one, not "
                 f"{type(self.estimator).__name__}: search it by scikit-learn's GridSearchCV."
@@ -283,8 +283,12 @@ def train_side_by_side(fits):
         fits = [fit for fit, phase in begun if math.isfinite(phase.net.best_score_)]
 
 
+def steps_of(model):
+    return [step for _, step in model.steps] if isinstance(model, Pipeline) else [model]
+
+
 def last_step(model):
-    return model[-1] if isinstance(model, Pipeline) else model
+    return steps_of(model)[-1]
 
 
 def is_stackable(model):

@@ -97,7 +97,7 @@ def measure(model, train, test, unit):
         found["KL"] = np.mean(np.sum(std**2 + z**2 - 1, axis=1) - log_det) / 2
         found["correlation"] = covariance / std[:, :, None] / std[:, None, :]
         found["tilt"] = np.mean(np.abs(found["correlation"] - np.eye(D))) * D / (D - 1)
-        found["loss"] = volume - np.array([epoch["valid_score"] for epoch in model.history_])
+        found["loss"] = volume - np.array([epoch.get("valid_score", np.nan) for epoch in model.history_])
         found |= {"best": model.best_iter_, "finite": np.sum(np.isfinite(found["loss"]))}
         found["noise"] = unit * np.sqrt(np.mean(model.noise_variance_))
     return found

@@ -107,7 +107,7 @@ def component_attributes(module, data, mean, arrange, optimism=None, fewer=1, st
         w_independent = w * share[places]
         w_independent = w_independent / w_independent.sum()
     if optimism is None:
-        optimism = leave_one_out_optimism(Z, w, groups)
+        optimism = leave_one_out_optimism(Z, w, n, groups)
     q = optimism * squared_residuals(torch.from_numpy(rows), torch.from_numpy(reconstruction)).numpy()
     unit = (float(q.max()) or 1.0) if statistics is None else statistics.unit
     ours = ScoreStatistics(Z, q, w_independent, n_independent, unit)
@@ -151,10 +151,10 @@ def optimism(module, training, validation, n_rows=1024):
     return max(1.0, means[1] / means[0])
 
 
-def leave_one_out_optimism(Z, w, groups):
-    """`optimism` of a linear model with scores Z (n, d) of rows with these weights and groups, by their leverages."""
-    weight = torch.from_numpy(w)
-    h = leverages(torch.from_numpy(Z).double(), weight, None if groups is None else torch.from_numpy(groups))
+def leave_one_out_optimism(Z, w, n_rows, groups):
+    """`optimism` of a linear model of so many rows, by the leverages of some with scores Z and weights w of sum 1."""
+    weight, groups = torch.from_numpy(w), None if groups is None else torch.from_numpy(groups)
+    h = leverages(torch.from_numpy(Z).double(), n_rows * weight, groups)
     return float(torch.exp(-2 * (weight @ torch.log1p(-h))))
 
 

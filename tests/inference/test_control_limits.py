@@ -105,9 +105,9 @@ def test_q_limit_of_rows_with_gaps():
 
 
 def test_q_limit_of_few_rows_that_were_fitted_closely():
-    """8 components on 40 rows of 3: ten validation rows tell how much greater the Q of new rows is, held-out rows tell
+    """8 components on 120 rows of 3: 30 validation rows tell how much greater the Q of new rows is, held-out rows tell
     it to within 3 %; without either, leaving rows out of a linear model tells a part of it."""
-    train, new = linear_rows(40)[0], linear_rows(4000, seed=1)[0]
+    train, new = linear_rows(120)[0], linear_rows(4000, seed=1)[0]
     limits = []
     for fraction in (None, 0.25):
         vae = VAETransformer(8, **small(max_iter=60, hidden_layer_sizes=(64,), validation_fraction=fraction))
@@ -115,7 +115,7 @@ def test_q_limit_of_few_rows_that_were_fitted_closely():
         limits.append(np.mean(q > vae.q_residuals_limit()))
         held_out = np.mean(q[200:] > vae.q_residuals_limit(X=new[:200]))
         assert held_out == pytest.approx(0.05, abs=0.03)
-    assert limits[1] < 0.15 < limits[0] < 0.25
+    assert limits[1] < 0.1 < limits[0] < 0.25
 
 
 @pytest.mark.parametrize("level", [0, 1, 1.5, -0.1, None, "0.9"])
