@@ -231,6 +231,10 @@ class Handover:
     def __init__(self):
         self.queue = None
 
+    def __reduce__(self):
+        # What is sent to processes holds the searched estimator, for its score, while fits are taken from the queue.
+        return Handover, ()
+
     def pass_on(self, cloned):
         if self.queue is None:
             cloned._handover = self

@@ -1,6 +1,7 @@
 """VAESearchCV: GridSearchCV's results, from models that were trained side by side."""
 
 import pickle
+from collections import deque
 from unittest.mock import patch
 
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skvae import VAESearchCV, VAETransformer
 from skvae._data.rows import Rows, WeightedRows
-from skvae._search_cv import Plan, StackedFit, train_side_by_side
+from skvae._search_cv import Handover, Plan, StackedFit, train_side_by_side
 from skvae._training.fit import fit_model, phases
 from skvae._training.stacked_fit import train_stacked
 from skvae.likelihoods import LIKELIHOODS
@@ -153,6 +154,13 @@ def test_steps_before_may_differ_and_fail():
 
 def unfit(X):
     raise RuntimeError("out of order")
+
+
+def test_a_handover_that_is_sent_away_is_empty():
+    """Another thread may pickle it, with the search's scorer, while fits are taken from it."""
+    handover = Handover()
+    handover.queue = deque([1, 2])
+    assert pickle.loads(pickle.dumps(handover)).queue is None and len(handover.queue) == 2
 
 
 def test_splits_are_drawn_once():

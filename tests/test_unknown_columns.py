@@ -217,14 +217,19 @@ def test_a_fold_of_a_search_may_lack_a_column(search):
         assert found.n_trained_together_ == 4  # of the columns that there are, no value is missing
 
 
-def test_tensors_and_mapped_files(tmp_path):
+def test_mapped_files(tmp_path):
     X = rows(likelihood="bernoulli", dtype=np.float32)
-    ours, _ = fitted(X, likelihood="bernoulli")
     np.save(tmp_path / "X.npy", emptied(X))
     with config_context(working_memory=0), pytest.warns(UserWarning, match=WARNING):
         mapped = VAETransformer(2, likelihood="bernoulli", **small(max_iter=3))
         mapped.fit(np.load(tmp_path / "X.npy", mmap_mode="r"))
         assert np.isfinite(mapped.score(X)) and np.isnan(mapped.mean_[UNKNOWN]).all()
+
+
+def test_tensors():
+    pytest.importorskip("sklearn", minversion="1.9")  # before, tensors need a further package
+    X = rows(likelihood="bernoulli", dtype=np.float32)
+    ours, _ = fitted(X, likelihood="bernoulli")
     with config_context(array_api_dispatch=True), pytest.warns(UserWarning, match=WARNING):
         tensors = VAETransformer(2, likelihood="bernoulli", **small(max_iter=3)).fit(torch.from_numpy(emptied(X)))
         np.testing.assert_array_equal(tensors.mean_.numpy(), ours.mean_)
