@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
+
+from benchmarks.common.machine import machine
 
 RESULTS = Path(__file__).parents[1] / "results"  # what is committed
 
@@ -56,3 +59,14 @@ def published(path, names, rows):
     frame = pd.concat([*parts, pd.DataFrame(rows)]).drop_duplicates([*names], keep="last").sort_values([*names])
     frame.to_csv(path, index=False, float_format="%.7g")
     return frame
+
+
+def circumstances(X, groups, train, test):
+    """What a row tells of the data it rests on, split into these places, and of the machine."""
+    return {
+        "n_train": len(train),
+        "n_test": len(test),
+        "n_features": X.shape[1],
+        "n_groups": len(np.unique(groups[train])),
+        "machine": machine(),
+    }

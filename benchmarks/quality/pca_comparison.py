@@ -29,9 +29,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common.arguments import parser_of
-from benchmarks.common.machine import machine
 from benchmarks.common.markdown import heading, line, spread
-from benchmarks.common.records import RESULTS, published, recorded
+from benchmarks.common.records import RESULTS, circumstances, published, recorded
 from benchmarks.common.sets import DEVELOPMENT, FINAL, SETS, load, missing_package, split_rows
 from skvae import VAETransformer
 from skvae._training.channel_noise import CONSTANT, LEAST
@@ -124,11 +123,7 @@ def measure(part, name, n_components, label, split):
             "r2": float(1 - residual / np.square(X[test] - X[train].mean(axis=0)).sum()),
             "downstream": downstream(z, y, groups),
             "cpu_seconds": seconds,
-            "n_train": len(train),
-            "n_test": len(test),
-            "n_features": X.shape[1],
-            "n_groups": len(np.unique(groups[train])),
-            "machine": machine(),
+            **circumstances(X, groups, train, test),
         }
     return [record]
 

@@ -18,9 +18,8 @@ import numpy as np
 
 from benchmarks.common.arguments import parser_of
 from benchmarks.common.charts import LEVEL, ChartedPCA
-from benchmarks.common.machine import machine
 from benchmarks.common.markdown import heading, line, spread
-from benchmarks.common.records import RESULTS, published, recorded
+from benchmarks.common.records import RESULTS, circumstances, published, recorded
 from benchmarks.common.sets import load, split_rows
 from skvae import VAETransformer
 
@@ -59,11 +58,7 @@ def measure(name, n_components, label, split):
         "nats": float(model.score(X[test])),
         "r2": float(1 - q.sum() / np.square(X[test] - X[train].mean(axis=0)).sum()),
         "cpu_seconds": seconds,
-        "n_train": len(train),
-        "n_test": len(test),
-        "n_features": X.shape[1],
-        "n_groups": len(np.unique(groups[train])),
-        "machine": machine(),
+        **circumstances(X, groups, train, test),
     }
     return [record]
 

@@ -8,6 +8,7 @@ import torch
 from scipy.special import stdtrit
 
 from .._data.rows import FEW_VALIDATION_ROWS
+from .._linear.leverage import sums_of_groups
 
 N_SCORED = 1024  # rows times draws that the validation score rests on at least
 N_TRAINING_ROWS_SCORED = 64
@@ -42,7 +43,7 @@ class ScoredRows:
         w = torch.ones_like(scores) if self.weight is None else self.weight
         parts, n = w * (scores - self.mean(scores)), self.n_independent(scores)
         if self.groups is not None:
-            parts = parts.new_zeros(n).index_add(0, self.groups, parts)
+            parts = sums_of_groups(parts, self.groups)
         return math.sqrt(float(parts.square().sum() / w.sum().square()) * n / (n - 1)) if n > 1 else math.inf
 
 
