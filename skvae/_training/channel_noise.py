@@ -6,7 +6,14 @@ likelihood by EM under the Laplace posterior N(z_i, C_i) of `gauss_newton`:
     v_j <- mean_i E[(x_ij - f_j(z))^2 | x_i] = mean_i [ (x_ij - f_j(z_i))^2 + (J_i C_i J_i^T)_jj ]
 
 over the rows in which j was measured. This is factor analysis's step where f is linear (Rubin and Thayer, 1982). The
-rows that f was trained on give t_j, the shape of the noise. But f is nearer to these rows than to new ones, by a factor
+rows that f was trained on give EM's v_j. A channel that is quiet in these rows may be loud in others, as is the rule
+where values have heavy tails, and one noise for all channels then has the higher likelihood. So v_j is drawn to
+the isotropic noise s,
+
+    t_j = s_j (v_j / s_j)^(1 - a) mean_k (v_k / s_k)^a,
+
+which keeps the mean of squares over variances, and a is the best for blocks of rows that are left out of v in
+turn (for spectra, 0 as a rule; for tables of few rows, 1/8 to 3/8). t_j is the shape of the noise. But f is nearer to these rows than to new ones, by a factor
 c that rows which f was not trained on tell: with q_i = mean_j E[(x_ij - f_j(z))^2 | x_i] / t_j of such a row,
 
     v_j = (nu_0 c t_j + nu s_j) / (nu_0 + nu),   s_j = the channel's own mean over these rows, scaled to the mean c t_j,
@@ -35,6 +42,8 @@ LEAST = 1e-3  # of the isotropic noise, or of the channel's own variance if that
 CONSTANT = 1e-6  # of the channels' root mean square: the standard deviation of a channel that counts as constant
 PRIOR_FACTOR = 5.0  # degrees of freedom of the median
 PRIOR_SHAPE = 30.0  # degrees of freedom of the training rows' shape of the noise
+SHARES_OF_ISOTROPIC = torch.linspace(0, 1, 9, dtype=torch.float64)  # values of a
+N_BLOCKS = 4  # of rows: left out in turn, or to say how alike neighbours are
 MOST_ROWS = 1024  # that are looked at
 N_ITERATIONS = 8  # of EM
 FIRST_STEPS, FURTHER_STEPS = 6, 2  # of the modes: an iteration goes on where the last one ended
@@ -56,8 +65,12 @@ def fit_channel_noise(module, selection, training, validation, has_missing):
     has_missing : bool
     """
     training = some_rows(training)
-    shape, mode = training_noise(selection, training, has_missing)
+    variance, squares, mode = training_noise(selection, training, has_missing)
     constant = is_constant(selection, own_variance(training.u))
+    shape = variance.clone()
+    shape[~constant] = drawn_to_isotropic(
+        variance[~constant], squares[:, ~constant], training, isotropic_noise(selection)[~constant]
+    )
     if validation is None:
         ratio = torch.where(constant, 1.0, leave_one_out_factor(shape, mode, training))
     else:
@@ -156,13 +169,40 @@ def squares_of_rows(module, u, variance, has_missing, start=None):
 
 
 def training_noise(module, part, has_missing):
-    """EM's variances t (p,) for rows that the module was trained on, and the rows' modes."""
+    """EM's variances (p,) for rows that the module was trained on, and the rows' expected squares (n, p) and modes."""
     least = least_noise(module, own_variance(part.u))
     variance, mode = isotropic_noise(module), None
     for _ in range(N_ITERATIONS):
         squares, mode = squares_of_rows(module, part.u, variance, has_missing, mode)
         variance = torch.fmax(row_mean(squares, part.weight), least)
-    return variance, mode
+    return variance, squares, mode
+
+
+def drawn_to_isotropic(variance, squares, part, isotropic):
+    """The variances (p,) of the mean expected squares (n, p) of rows, drawn to the isotropic noise: t above."""
+    weight = squares.new_ones(len(squares)) if part.weight is None else part.weight
+    block = blocks_of_rows(part)
+    sums = squares.new_zeros(N_BLOCKS, squares.shape[1]).index_add_(0, block, weight[:, None] * squares.nan_to_num())
+    counts = torch.zeros_like(sums).index_add_(0, block, weight[:, None] * ~squares.isnan())
+    others = (sums.sum(0) - sums) / (counts.sum(0) - counts)  # (blocks, p), of the rows that are not in the block
+    others = torch.maximum(others, LEAST * variance)
+    loss = [
+        (counts * noise.log() + sums / noise).nansum()
+        for noise in (between(others, isotropic, share) for share in SHARES_OF_ISOTROPIC)
+    ]
+    return between(variance, isotropic, SHARES_OF_ISOTROPIC[torch.stack(loss).argmin().item()])
+
+
+def between(variance, isotropic, share):
+    """Variances (..., p) drawn to the isotropic noise (p,) by a share, with the mean of squares over them kept."""
+    relative = variance / isotropic
+    return isotropic * relative ** (1 - share) * (relative**share).nanmean(-1, keepdim=True)
+
+
+def blocks_of_rows(part):
+    """The block (n,) of each row: consecutive rows, or consecutive groups, are in one block."""
+    place = torch.arange(len(part), device=part.u.device) if part.groups is None else part.groups
+    return place * N_BLOCKS // (place.max() + 1)
 
 
 def calibration(module, shape, part, constant, has_missing):
@@ -187,11 +227,11 @@ def calibration(module, shape, part, constant, has_missing):
     return ratio
 
 
-def degrees_of_freedom(q, n_blocks=4):
+def degrees_of_freedom(q):
     """Degrees of freedom of the mean of q (n,), or of the means of its blocks if these say less."""
     parts = [q]
-    if len(q) >= 2 * n_blocks:
-        parts.append(torch.stack([block.mean() for block in q.tensor_split(n_blocks)]))
+    if len(q) >= 2 * N_BLOCKS:
+        parts.append(torch.stack([block.mean() for block in q.tensor_split(N_BLOCKS)]))
     found = [(2 * len(part) * part.mean() ** 2 / part.var()).item() for part in parts if len(part) > 1]
     return max(1.0, min([nu for nu in found if math.isfinite(nu)], default=1.0))
 
