@@ -215,7 +215,7 @@ class VAESearchCV(GridSearchCV):
             is_large = n_weights(params, n_features) >= LARGE and str(resolve_device(model.device)) == "cpu"
         except (TypeError, ValueError):
             return None
-        if data.has_missing or data.rows.is_streamed or is_large:
+        if data.is_uneven or data.rows.is_streamed or is_large:
             return None
         seed = draw_seed(params)
         n_bytes = 16 * len(data) * n_features  # the rows in double precision, and two scaled copies in single

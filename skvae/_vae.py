@@ -19,9 +19,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._data.arrays import floating_dtypes, to_library_of, to_numpy
+from ._data.arrays import floating_dtypes, to_library_of, to_numpy, to_tensor
+from ._data.errors import check_errors
 from ._data.groups import check_groups
-from ._data.rows import Rows, WeightedRows, all_missing, any_measured, has_missing, in_all_columns
+from ._data.rows import Rows, WeightedRows, all_missing, any_measured, has_missing, in_all_columns, is_uneven
 from ._data.tables import to_single_table, to_supported_table, values_and_header
 from ._data.weights import check_sample_weight
 from ._inference.components import component_attributes, fitted_attributes, optimism
@@ -338,6 +339,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         *,
         groups: ArrayLike | None = None,
         X_val: ArrayLike | None = None,
+        X_std: ArrayLike | None = None,
+        X_val_std: ArrayLike | None = None,
     ) -> Self:
         """Fit the model.
 
@@ -368,6 +371,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         X_val : array-like of shape (n_val_samples, n_features) or None, default=None
             Rows to validate on. No rows of X are then held out. In a Pipeline, the steps before transform them where
             it has ``transform_input=["X_val"]``.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, in X's units, which come on top of the model's own noise: a
+            value's likelihood is N(x; f(z), v + X_std^2). 0: no error. Infinity: not measured, as NaN in X. A frame has
+            the columns of X. Only the Gaussian likelihoods take errors. `mean_`, `noise_variance_` and all that follows
+            from them are then those of X without errors.
+        X_val_std : array-like of shape (n_val_samples, n_features) or (n_features,), or None, default=None
+            The same for X_val.
 
         Returns
         -------
@@ -397,7 +407,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         params = fit_parameters(self)
         X = to_single_table(X)
         previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
-        data = self._training_rows(X, sample_weight, previous is None, y=y, groups=groups, X_val=X_val)
+        held = {"y": y, "groups": groups, "X_val": X_val, "X_val_std": X_val_std}
+        data = self._training_rows(X, sample_weight, previous is None, X_std=X_std, **held)
         seed = draw_seed(params)
         checkpoint = None
         if self.checkpoint is not None:
@@ -409,6 +420,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             n_phases = 1 + should_refit(params, data, previous) + has_noise_phase(params)
             attributes_of = partial(self._attributes_in_training, X, data, seed)
             metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val}
+            metadata.update({"X_std": X_std, "X_val_std": X_val_std})
             task = FitTask(self, n_phases, attributes_of, values_and_header(X)[0], y, **metadata)
         result = fit_model(params, data, seed, previous, checkpoint, task, trained)
         self._hold(X, result, seed, is_first=True)
@@ -422,7 +434,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return self
 
     @validates_parameters
-    def partial_fit(self: Self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
+    def partial_fit(
+        self: Self,
+        X: ArrayLike,
+        y: object = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_std: ArrayLike | None = None,
+    ) -> Self:
         """Train for one pass over X, from the present weights, at a fifth of `learning_rate_init`.
 
         The first call takes all parameters, and the scaling and the linear start from its X (n_samples, n_features). As
@@ -442,6 +461,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             For scikit-learn's conventions.
         sample_weight : array-like of shape (n_samples,) or None, default=None
             As in `fit`.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            As in `fit`. In moments that are merged, a row is what the model expects it to be without its errors.
 
         Returns
         -------
@@ -461,7 +482,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         previous = getattr(self, "net_", None)
         is_first = previous is None
         params = fit_parameters(self) if is_first else frozen_parameters(self._fitted_with)
-        data = self._training_rows(X, sample_weight, is_first, is_fit=is_first)
+        data = self._training_rows(X, sample_weight, is_first, is_fit=is_first, X_std=X_std)
         seed = draw_seed(params) if is_first else self._seed
         moments = None if is_first else self._moments
         report = Report(len(data), data.n_left_out)
@@ -476,36 +497,59 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     # What a fitted model says of rows
 
-    def transform(self, X: ArrayLike) -> Floats | Any:  # a DataFrame, where set_output asks for one
-        """Return the posterior means of z.
+    def fit_transform(self, X: ArrayLike, y: object = None, **fit_params: Any) -> Floats | Any:
+        """Fit the model and return the posterior means of z: `transform` of `fit`, with the errors of `fit`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows; NaN where a value was not measured.
+        y : ignored
+        **fit_params : dict
+            Arguments of `fit`.
 
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components)
             Or a frame, as `set_output` has it.
         """
-        rows, predictor = self._rows_and_predictor(X, "transform")
+        X = to_single_table(X)  # blocks can be read only once
+        errors = {} if fit_params.get("X_std") is None else {"X_std": to_single_table(fit_params["X_std"])}
+        return self.fit(X, y, **{**fit_params, **errors}).transform(X, **errors)
+
+    def transform(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats | Any:  # a DataFrame, where set_output asks for one
+        """Return the posterior means of z.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN where a value was not measured.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `fit`.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components)
+            Or a frame, as `set_output` has it.
+        """
+        rows, predictor = self._rows_and_predictor(X, "transform", X_std)
         return predictor.transform(rows)
 
-    def posterior_covariance(self, X: ArrayLike) -> Floats:
+    def posterior_covariance(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats:
         """Return the posterior covariances of z.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows; NaN where a value was not measured.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `fit`.
 
         Returns
         -------
         covariances : ndarray of shape (n_samples, n_components, n_components)
             Of z given each row.
         """
-        rows, predictor = self._rows_and_predictor(X, "posterior_covariance")
+        rows, predictor = self._rows_and_predictor(X, "posterior_covariance", X_std)
         return predictor.covariance(rows)
 
     @np.errstate(invalid="ignore")  # as in `_check`
@@ -530,7 +574,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             raise ValueError(f"X has {Z.shape[1]} columns, but the model has n_components={self.n_components_}.")
         return self._predictor(Z.dtype).inverse_transform(Z)
 
-    def score_samples(self, X: ArrayLike) -> Floats:
+    def score_samples(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats:
         """Return a lower bound on log p(x) of each row, in nats and in the units of X.
 
         log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x) with K = `n_importance_samples` draws z_k (Burda, Grosse and
@@ -544,17 +588,26 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows; NaN where a value was not measured.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `fit`.
 
         Returns
         -------
         scores : ndarray of shape (n_samples,)
             In nats.
         """
-        rows, predictor = self._rows_and_predictor(X, "score_samples")
+        rows, predictor = self._rows_and_predictor(X, "score_samples", X_std)
         validate_parameter(self, "n_importance_samples")
         return predictor.score_samples(rows, self.n_importance_samples, self._seed)
 
-    def score(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> float:
+    def score(
+        self,
+        X: ArrayLike,
+        y: object = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_std: ArrayLike | None = None,
+    ) -> float:
         """Return the mean of `score_samples` in nats per row, comparable with `PCA.score` and `FactorAnalysis.score`.
 
         Parameters
@@ -565,13 +618,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             For scikit-learn's conventions.
         sample_weight : array-like of shape (n_samples,) or None, default=None
             Weights of the rows in the mean.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `fit`.
 
         Returns
         -------
         score : float
             In nats.
         """
-        scores = to_numpy(self.score_samples(X)).astype(np.float64)
+        scores = to_numpy(self.score_samples(X, X_std)).astype(np.float64)
         weight = check_sample_weight(sample_weight, len(scores))
         with np.errstate(over="ignore"):
             return float(check_finite(np.average(scores, weights=None if weight is None else weight / weight.sum())))
@@ -596,7 +651,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         seed = check_random_state(random_state).randint(2**31 - 1)
         return to_library_of(self.mean_, self._predictor(Rows(self.components_).dtype).sample(n_samples, seed))
 
-    def loadings(self, X: ArrayLike) -> Floats:
+    def loadings(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats:
         """Return how each row's reconstruction changes with each component, d E[x | z] / d z in X's units.
 
         They are taken at the posterior means, by automatic differentiation. In a linear model every row has the
@@ -606,23 +661,57 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows; NaN where a value was not measured.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `fit`.
 
         Returns
         -------
         loadings : ndarray of shape (n_samples, n_components, n_features)
             In X's units per unit of z.
         """
-        rows, predictor = self._rows_and_predictor(X, "loadings")
+        rows, predictor = self._rows_and_predictor(X, "loadings", X_std)
         return predictor.jacobian(Rows(predictor.transform(rows)))
 
     @overload
-    def reconstruct(self, X: ArrayLike, return_std: Literal[False] = False, n_draws: int = 64) -> Floats: ...
+    def reconstruct(
+        self,
+        X: ArrayLike,
+        return_std: Literal[False] = False,
+        n_draws: int = 64,
+        *,
+        with_noise: bool = False,
+        X_std: ArrayLike | None = None,
+    ) -> Floats: ...
     @overload
-    def reconstruct(self, X: ArrayLike, return_std: Literal[True], n_draws: int = 64) -> tuple[Floats, Floats]: ...
+    def reconstruct(
+        self,
+        X: ArrayLike,
+        return_std: Literal[True],
+        n_draws: int = 64,
+        *,
+        with_noise: bool = False,
+        X_std: ArrayLike | None = None,
+    ) -> tuple[Floats, Floats]: ...
     @overload
-    def reconstruct(self, X: ArrayLike, return_std: bool, n_draws: int = 64) -> Floats | tuple[Floats, Floats]: ...
-    def reconstruct(self, X: ArrayLike, return_std: bool = False, n_draws: int = 64) -> Floats | tuple[Floats, Floats]:
-        """Return what the model expects to measure again where it measured X: the posterior predictive, in X's units.
+    def reconstruct(
+        self,
+        X: ArrayLike,
+        return_std: bool,
+        n_draws: int = 64,
+        *,
+        with_noise: bool = False,
+        X_std: ArrayLike | None = None,
+    ) -> Floats | tuple[Floats, Floats]: ...
+    def reconstruct(
+        self,
+        X: ArrayLike,
+        return_std: bool = False,
+        n_draws: int = 64,
+        *,
+        with_noise: bool = False,
+        X_std: ArrayLike | None = None,
+    ) -> Floats | tuple[Floats, Floats]:
+        """Return the rows that underlie X, as the model has them given X, in X's units.
 
         Parameters
         ----------
@@ -631,27 +720,60 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         n_draws : int, default=64
             Draws of z per row. Their mean is exactly the posterior's, and so is their covariance if they are more than
             n_components.
+        with_noise : bool, default=False
+            Whether `std` is that of a second measurement without known errors, which has the model's own noise.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `fit`.
 
         Returns
         -------
         mean : ndarray of shape (n_samples, n_features)
-            Mean over noise and z given x. With likelihood="gaussian" this is the decoder's mean at the mode of z under
+            Mean of E[x | z] over z given x. With likelihood="gaussian" this is the decoder's mean at the mode of z under
             the noise per feature, where `inverse_transform` of `transform` has the encoder's z. With "poisson",
             "bernoulli" and "continuous_bernoulli", z given x is Laplace's approximation, as in `score_samples`.
         std : ndarray of shape (n_samples, n_features)
-            Standard deviation of noise and of z given x together, if `return_std`.
+            Standard deviation of E[x | z] over z given x, with noise if asked for, if `return_std`.
         """
-        rows, predictor = self._rows_and_predictor(X, "reconstruct")
-        moments = predictor.predictive(rows, check_n_draws(n_draws), self._seed, weighted=False, with_std=return_std)
+        rows, predictor = self._rows_and_predictor(X, "reconstruct", X_std)
+        options = {"weighted": False, "with_std": return_std, "with_noise": with_noise}
+        moments = predictor.predictive(rows, check_n_draws(n_draws), self._seed, **options)
         return (moments[:, 0, ...], moments[:, 1, ...]) if return_std else moments[:, 0, ...]
 
     @overload
-    def impute(self, X: ArrayLike, return_std: Literal[False] = False, n_draws: int = 128) -> Floats: ...
+    def impute(
+        self,
+        X: ArrayLike,
+        return_std: Literal[False] = False,
+        n_draws: int = 128,
+        *,
+        X_std: ArrayLike | None = None,
+    ) -> Floats: ...
     @overload
-    def impute(self, X: ArrayLike, return_std: Literal[True], n_draws: int = 128) -> tuple[Floats, Floats]: ...
+    def impute(
+        self,
+        X: ArrayLike,
+        return_std: Literal[True],
+        n_draws: int = 128,
+        *,
+        X_std: ArrayLike | None = None,
+    ) -> tuple[Floats, Floats]: ...
     @overload
-    def impute(self, X: ArrayLike, return_std: bool, n_draws: int = 128) -> Floats | tuple[Floats, Floats]: ...
-    def impute(self, X: ArrayLike, return_std: bool = False, n_draws: int = 128) -> Floats | tuple[Floats, Floats]:
+    def impute(
+        self,
+        X: ArrayLike,
+        return_std: bool,
+        n_draws: int = 128,
+        *,
+        X_std: ArrayLike | None = None,
+    ) -> Floats | tuple[Floats, Floats]: ...
+    def impute(
+        self,
+        X: ArrayLike,
+        return_std: bool = False,
+        n_draws: int = 128,
+        *,
+        X_std: ArrayLike | None = None,
+    ) -> Floats | tuple[Floats, Floats]:
         """Return X with its NaN replaced by their mean given the row's measured values.
 
         The mean is that under the model's own posterior, not the encoder's: draws of z are weighted by
@@ -666,6 +788,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         n_draws : int, default=128
             Draws of z per row. Their mean is exactly the posterior's, and so is their covariance if they are more than
             n_components.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `fit`.
 
         Returns
         -------
@@ -675,14 +799,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         std : ndarray of shape (n_samples, n_features)
             Standard deviation of each missing value, noise included; 0 where one was measured. If `return_std`.
         """
-        rows, predictor = self._rows_and_predictor(X, "impute")
+        rows, predictor = self._rows_and_predictor(X, "impute", X_std)
         check_n_draws(n_draws)
-        filled = Rows(rows.X)[:].clone()  # with the columns that the model does not know
+        filled = rows.with_all_columns()[:].clone()
         missing, incomplete = filled.isnan(), rows[:].isnan().any(1)
         std = torch.where(missing, torch.nan, torch.zeros_like(filled))
         if incomplete.any():
-            gaps = Rows(filled[incomplete]).with_columns(rows.columns)
-            moments = predictor.predictive(gaps, n_draws, self._seed, weighted=True, with_std=return_std)
+            gaps = rows.select(to_numpy(incomplete.nonzero()[:, 0]))
+            moments = to_tensor(predictor.predictive(gaps, n_draws, self._seed, weighted=True, with_std=return_std))
             missing &= incomplete.unsqueeze(1)
             std[missing] = moments[:, -1][missing[incomplete]]
             filled[missing] = moments[:, 0][missing[incomplete]]
@@ -713,45 +837,50 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         rows_known = in_all_columns(covariance, self._known_columns).T
         return to_library_of(self.mean_, in_all_columns(rows_known, self._known_columns))
 
-    def hotelling_t2(self, X: ArrayLike) -> Floats:
+    def hotelling_t2(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats:
         """Return Hotelling's T2 of each row: how far its scores lie from the training rows'.
 
         (z - m)^T S^-1 (z - m) with m and S the mean and the covariance of the training rows' posterior means, over the
-        `n_active_components_`. Where much of those rows was missing their means are shrunken, and complete rows lie
-        farther from them than the limit allows for.
+        `n_active_components_`. What is missing of a row, or measured with a large error, shrinks its posterior mean. T2
+        is then that of the mean stretched to the spread that it would have else, by the linear model.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows; NaN where a value was not measured.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `fit`.
 
         Returns
         -------
         t2 : ndarray of shape (n_samples,)
             Without unit.
         """
-        rows, predictor = self._rows_and_predictor(X, "hotelling_t2")
+        rows, predictor = self._rows_and_predictor(X, "hotelling_t2", X_std)
         with np.errstate(over="ignore", invalid="ignore"):
-            t2 = self._score_statistics.t2(to_numpy(predictor.transform(rows)))
+            t2 = self._score_statistics.t2(to_numpy(predictor.comparable_scores(rows)))
             return rows.to_library_of_X(torch.from_numpy(check_finite(t2)))
 
-    def q_residuals(self, X: ArrayLike) -> Floats:
+    def q_residuals(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats:
         """Return the Q residual (SPE) of each row: its squared distance from its reconstruction.
 
         The reconstruction is `inverse_transform` of `transform`. For a row with NaN, Q is n_features times the mean
-        over its measured values.
+        over its measured values. The square of a value with an error counts in the share v / (v + X_std^2), v the
+        model's noise, so that Q is as large as without errors.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows; NaN where a value was not measured.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `fit`.
 
         Returns
         -------
         q : ndarray of shape (n_samples,)
             In X's units squared.
         """
-        rows, predictor = self._rows_and_predictor(X, "q_residuals")
+        rows, predictor = self._rows_and_predictor(X, "q_residuals", X_std)
         return predictor.squared_residuals(rows)
 
     def hotelling_t2_limit(self, level: float = 0.95) -> float:
@@ -876,17 +1005,19 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return self.n_components_
 
     @np.errstate(invalid="ignore")  # scikit-learn first looks for infinity in the sum, where inf - inf may be
-    def _checked_rows(self, X: Any, is_fit: bool = False, reset: bool = False) -> Rows:
-        """X as checked rows; nothing of the estimator changes."""
+    def _checked_rows(self, X: Any, X_std: Any = None, is_fit: bool = False, reset: bool = False) -> Rows:
+        """X as checked rows, with the errors of its values; nothing of the estimator changes."""
         X, header = values_and_header(to_supported_table(X))
         options = {"dtype": floating_dtypes(X), "ensure_min_samples": 1 + is_fit, "ensure_all_finite": "allow-nan"}
         X = check_array(X, estimator=self, input_name="X", **options)
         if not reset:
             validate_data(self, header, reset=False, skip_check_array=True)
-        rows = Rows(X)
+        rows = Rows(X, errors=check_errors(X_std, X.shape, header))
         if is_fit:
             check_parameters(fit_parameters(self), len(rows))
-        check_support(lookup(LIKELIHOODS, self.likelihood) if is_fit else self.net_.module_.likelihood, rows)
+        likelihood = lookup(LIKELIHOODS, self.likelihood) if is_fit else type(self.net_.module_.likelihood)
+        check_support(likelihood, rows)
+        check_takes_errors(likelihood, rows, X_std is not None)
         return rows if reset else rows.with_columns(self._known_columns)
 
     @property
@@ -901,10 +1032,12 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             predictor = self._predictors[dtype] = Predictor(self.net_.module_, dtype, self._known_columns)
         return predictor
 
-    def _rows_and_predictor(self, X: ArrayLike, method: str) -> tuple[Rows, Predictor]:
+    def _rows_and_predictor(
+        self, X: ArrayLike, method: str, X_std: ArrayLike | None = None
+    ) -> tuple[Rows, Predictor]:
         """X as checked rows, and the fitted model for them, in the method of this name."""
         check_is_fitted(self)
-        rows = self._checked_rows(X)
+        rows = self._checked_rows(X, X_std)
         check_same_namespace(rows.X, self, attribute="components_", method=method)
         return rows, self._predictor(rows.dtype)
 
@@ -917,12 +1050,16 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         y: Any = None,
         groups: ArrayLike | None = None,
         X_val: ArrayLike | None = None,
+        X_std: ArrayLike | None = None,
+        X_val_std: ArrayLike | None = None,
     ) -> WeightedRows:
         """Checked rows and what is known of them, without those of weight 0 or with no measured value.
 
         Of a new model, they are without the columns in which the others have no measured value.
         """
-        rows = self._checked_rows(X, is_fit=is_fit, reset=reset)
+        if X_val is None and X_val_std is not None:
+            raise ValueError("X_val_std has the errors of X_val, which is None.")
+        rows = self._checked_rows(X, X_std, is_fit=is_fit, reset=reset)
         weight, group = check_sample_weight(sample_weight, len(rows)), check_groups(groups, len(rows))
         held_out = None
         if is_fit and hasattr(self.validation_fraction, "split"):
@@ -939,12 +1076,14 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             raise ValueError(
                 f"X has {kept.sum()} rows with a value that is not NaN and a positive sample_weight; {least}."
             )
-        validation = None if X_val is None else self._validation_rows(X, X_val, rows.columns)
-        has_gaps = has_gaps or (validation is not None and has_missing(validation))
-        data = WeightedRows(rows, weight, has_gaps, group, held_out, validation)
+        validation = None if X_val is None else self._validation_rows(X, X_val, X_val_std, rows.columns)
+        uneven = has_gaps or rows.errors is not None or (validation is not None and is_uneven(validation))
+        data = WeightedRows(rows, weight, uneven, group, held_out, validation)
         return data if kept.all() else data.select(kept)
 
-    def _validation_rows(self, X: ArrayLike, X_val: ArrayLike, columns: NDArray[np.bool_] | None) -> Rows:
+    def _validation_rows(
+        self, X: ArrayLike, X_val: ArrayLike, X_val_std: ArrayLike | None, columns: NDArray[np.bool_] | None
+    ) -> Rows:
         """X_val as checked rows with these of the columns of X, without those that have no measured value."""
         own = BaseEstimator()  # knows the columns of X, which may not be those of an earlier fit
         validate_data(own, values_and_header(X)[1], reset=True, skip_check_array=True)
@@ -953,9 +1092,11 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             validate_data(own, header, reset=False, skip_check_array=True)
             rows = Rows(check_array(X_val, dtype=floating_dtypes(X_val), ensure_all_finite="allow-nan"))
             check_support(lookup(LIKELIHOODS, self.likelihood), rows)
-            rows = rows.with_columns(columns)
         except ValueError as error:
             raise ValueError(f"X_val is not as X is: {error}") from error
+        rows = Rows(rows.X, errors=check_errors(X_val_std, rows.shape, header, "X_val_std", "X_val"))
+        check_takes_errors(lookup(LIKELIHOODS, self.likelihood), rows, X_val_std is not None, "X_val_std", "X_val")
+        rows = rows.with_columns(columns)
         if has_missing(rows):
             rows = rows.select(np.flatnonzero(~all_missing(rows)))
         if not len(rows):
@@ -1031,6 +1172,24 @@ def check_support(likelihood: Any, rows: Rows) -> None:
     """Raise ValueError unless the likelihood has all values of the rows in its support."""
     if likelihood.check is not Likelihood.check:  # which takes all: a pass over a tensor's rows for nothing
         likelihood.check(rows.X if isinstance(rows.X, np.ndarray) else rows.extremes())
+
+
+def check_takes_errors(likelihood: Any, rows: Rows, is_given: bool, name: str = "X_std", of: str = "X") -> None:
+    """Raise ValueError where a likelihood takes no errors and some are given, or needs them and there are none.
+
+    `name` and `of` are those of the arguments that have the errors, if they were given, and the rows.
+    """
+    if is_given and not likelihood.takes_errors:
+        takers = ", ".join(repr(key) for key, kind in LIKELIHOODS.items() if kind.takes_errors)
+        named = next((repr(key) for key, kind in LIKELIHOODS.items() if kind is likelihood), repr(likelihood))
+        raise ValueError(f"likelihood={named} takes no {name}: these likelihoods take errors: {takers}.")
+    if likelihood.has_noise:
+        return
+    if rows.errors is None or any((errors == 0).any() for _, errors in rows.errors.blocks()):
+        raise ValueError(
+            f"likelihood='gaussian_known' has no noise beside the errors of {of}, so that it needs {name}, the standard "
+            "deviation of each value, greater than 0."
+        )
 
 
 def check_n_draws(n_draws: int) -> int:

@@ -12,6 +12,8 @@ from skvae.likelihoods import LIKELIHOODS
 
 torch.set_num_threads(1)
 
+PLAIN_LIKELIHOODS = [name for name, kind in LIKELIHOODS.items() if kind.has_noise]  # that need no X_std
+
 
 def small(**params):
     """Settings under which a fit takes a fraction of a second."""

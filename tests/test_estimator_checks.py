@@ -16,7 +16,7 @@ from skvae._data.rows import Rows
 from skvae.likelihoods import LIKELIHOODS
 from skvae.posteriors import POSTERIORS
 
-from .conftest import takes
+from .conftest import PLAIN_LIKELIHOODS, takes
 
 SETTINGS = {"hidden_layer_sizes": (8,), "max_iter": 2, "n_importance_samples": 4, "random_state": 0}
 
@@ -34,7 +34,7 @@ ANY_SIGN = np.array([-1.0, 1.0])
 ESTIMATORS = [VAETransformer(posterior=name, **SETTINGS) for name in POSTERIORS]
 ESTIMATORS += [
     (VAETransformer if takes(name, ANY_SIGN) else UnitInterval)(likelihood=name, **SETTINGS)
-    for name in LIKELIHOODS
+    for name in PLAIN_LIKELIHOODS
     if name != "gaussian"
 ]
 

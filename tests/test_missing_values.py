@@ -11,15 +11,16 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-import skvae._linear.missing_values
+import skvae._linear.value_precisions
 import skvae._model.module
 from skvae import VAETransformer
-from skvae._linear.missing_values import em_with_missing_values
-from skvae._model.missing_values import MissingValueConditional, TemperedPosterior, WidenedPosterior
+from skvae._data.rows import Rows, UnevenRows, values_and_errors
+from skvae._linear.value_precisions import em_with_precisions
+from skvae._model.value_precisions import LinearConditional, TemperedPosterior, WidenedPosterior
 from skvae.likelihoods import LIKELIHOODS
 from skvae.posteriors import POSTERIORS
 
-from .conftest import curved_spectra, in_support, small
+from .conftest import PLAIN_LIKELIHOODS, curved_spectra, in_support, small
 
 EXACT = [name for name in POSTERIORS if name != "rho"]  # those that can have the linear model's posterior
 
@@ -29,6 +30,11 @@ def with_gaps(X, share=0.3, seed=0):
     missing = np.random.RandomState(seed).uniform(size=X.shape) < share
     missing[np.arange(len(X)), np.arange(len(X)) % X.shape[1]] = False
     return np.where(missing, np.nan, X)
+
+
+def as_uneven(u):
+    """Rows u (n, p) with NaN as a tensor (n, 2, p)."""
+    return UnevenRows(Rows(u.numpy()))[:]
 
 
 def linear_rows(n=400, p=8, d=2, seed=0):
@@ -93,9 +99,10 @@ def measured_log_likelihood(u, loadings, mean, noise):
 def test_em_ends_where_the_gradient_vanishes(noise_kind):
     X = with_gaps(linear_rows(n=150, p=6))
     u = torch.tensor((X - np.nanmean(X, 0)) / np.nanstd(X, 0))
+    rows = as_uneven(u)
     shape = None if noise_kind == "feature" else torch.linspace(0.5, 1.5, 6, dtype=torch.float64)
     start = 0.1 * torch.ones(6, 2, dtype=torch.float64).tril(), torch.ones(6, dtype=torch.float64)
-    loadings, noise, mean = em_with_missing_values(u, None, start, shape, False, 1e-6, tol=1e-10, max_iter=5000)
+    loadings, noise, mean, _ = em_with_precisions(rows, None, start, shape, False, 1e-6, tol=1e-10, max_iter=5000)
     factor = noise / (1.0 if shape is None else shape)
     parameters = [tensor.clone().requires_grad_() for tensor in (loadings, mean, factor.log())]
     if noise_kind == "isotropic":
@@ -116,7 +123,8 @@ def test_em_without_gaps_is_the_closed_form():
     closed = vectors[:, 6:] * (values[6:] - noise).sqrt()
     start = 0.1 * torch.ones(8, 2, dtype=torch.float64).tril(), torch.ones(8, dtype=torch.float64)
     options = {"tol": 1e-12, "max_iter": 5000}
-    loadings, variance, mean = em_with_missing_values(u, None, start, torch.ones(8).double(), False, 1e-6, **options)
+    rows, shape = as_uneven(u), torch.ones(8).double()
+    loadings, variance, mean, _ = em_with_precisions(rows, None, start, shape, False, 1e-6, **options)
     torch.testing.assert_close(variance, noise.expand(8), rtol=1e-5, atol=0)
     torch.testing.assert_close(loadings @ loadings.T, closed @ closed.T, rtol=1e-4, atol=1e-4)
     assert mean.abs().max() < 1e-6
@@ -156,7 +164,7 @@ def test_conditional_against_dense_algebra():
     noise, mean = torch.linspace(0.1, 0.6, 6).double(), torch.linspace(-1, 1, 6).double()
     u = torch.randn(3, 6, generator=generator, dtype=torch.float64)
     u[1, 2:5], u[2] = torch.nan, torch.nan
-    given = MissingValueConditional(u, W, mean, noise)
+    given = LinearConditional(*values_and_errors(as_uneven(u)), W, mean, noise)
     eye = torch.eye(2, dtype=torch.float64)
     whole = eye + W.T @ (W / noise[:, None])
     torch.testing.assert_close(given.widening()[0], eye)
@@ -183,13 +191,13 @@ def test_rows_without_gaps_do_not_feel_the_gaps_of_others(spectra, monkeypatch):
     def never(*args):
         raise AssertionError("a matrix without gaps pays for them")
 
-    monkeypatch.setattr(skvae._model.module, "MissingValueConditional", never)
+    monkeypatch.setattr(skvae._model.module, "LinearConditional", never)
     again = VAETransformer(2, posterior="full", **small(max_iter=20)).fit(spectra)
     np.testing.assert_array_equal(again.transform(spectra), vae.transform(spectra))
     np.testing.assert_array_equal(again.impute(spectra), spectra)
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", PLAIN_LIKELIHOODS)
 @pytest.mark.parametrize("posterior", ["rho", "full"])
 def test_every_model_fits_rows_with_gaps(likelihood, posterior):
     """Imputed values have half the squared error of the column means, or 0.95 of it where training starts plainly."""
@@ -222,7 +230,7 @@ def test_training_with_gaps_beats_the_linear_start_on_curved_rows():
 @pytest.mark.parametrize("n_refills", [0, 8])
 def test_models_of_whole_rows_take_gaps_later(n_refills, monkeypatch):
     """Refilling brings the imputed values nearer than the linear model's filling alone, to the noise of 20."""
-    monkeypatch.setattr("skvae._inference.predictor.N_FILL_STEPS", n_refills)
+    monkeypatch.setattr("skvae._inference.predictor.N_REFINING_STEPS", n_refills)
     vae = VAETransformer(3, likelihood="gaussian_isotropic", random_state=0).fit(curved_spectra(300))
     test = curved_spectra(200, seed=1)
     gaps = with_gaps(test, seed=1)
@@ -237,7 +245,7 @@ def test_nothing_measured_is_the_prior():
     np.testing.assert_allclose(vae.posterior_covariance(empty)[0], np.eye(2), atol=1e-4)
     np.testing.assert_allclose(vae.score_samples(empty), 0, atol=1e-4)
     np.testing.assert_allclose(vae.impute(empty)[0], vae.mean_, atol=1e-4)
-    _, std = vae.reconstruct(empty, return_std=True)
+    _, std = vae.reconstruct(empty, return_std=True, with_noise=True)
     np.testing.assert_allclose(std[0] ** 2, vae.get_covariance().diagonal(), rtol=1e-3)
 
 
@@ -312,7 +320,7 @@ def test_the_start_of_many_features_finds_a_missing_block(monkeypatch):
     X[::2, 40:] = np.nan
     settings = {"max_iter": 0, "random_state": 0}
     whole = VAETransformer(3, **settings).fit(X).score(X)
-    monkeypatch.setattr(skvae._linear.missing_values, "FEATURES", 20)
+    monkeypatch.setattr(skvae._linear.value_precisions, "FEATURES", 20)
     assert VAETransformer(3, **settings).fit(X).score(X) == pytest.approx(whole, abs=0.05)
 
 

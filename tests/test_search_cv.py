@@ -22,11 +22,10 @@ from skvae._data.rows import Rows, WeightedRows
 from skvae._search_cv import Handover, Plan, StackedFit, train_side_by_side
 from skvae._training.fit import fit_model, phases
 from skvae._training.stacked_fit import train_stacked
-from skvae.likelihoods import LIKELIHOODS
 from skvae.networks import NETWORKS
 from skvae.posteriors import POSTERIORS
 
-from .conftest import curved_spectra, in_support, small
+from .conftest import PLAIN_LIKELIHOODS, curved_spectra, in_support, small
 
 BASE = small(max_iter=4, n_iter_no_change=2)
 
@@ -47,7 +46,7 @@ def both(estimator, grid, X, y=None, fit_params=None, **options):
 
 
 KINDS = [{"posterior": name} for name in POSTERIORS]
-KINDS += [{"likelihood": name} for name in LIKELIHOODS]
+KINDS += [{"likelihood": name} for name in PLAIN_LIKELIHOODS]
 KINDS += [{"encoder": name, "decoder": name, "input_shape": (1, 6, 8)} for name in NETWORKS]
 KINDS += [
     {"objective": "iwae", "n_draws": 3},

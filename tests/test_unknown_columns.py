@@ -13,9 +13,8 @@ from sklearn.model_selection import GridSearchCV, KFold
 from skorch.callbacks import Callback
 
 from skvae import VAESearchCV, VAETransformer, load
-from skvae.likelihoods import LIKELIHOODS
 
-from .conftest import curved_spectra, in_support, small
+from .conftest import PLAIN_LIKELIHOODS, curved_spectra, in_support, small
 
 UNKNOWN = [2, 7]  # columns
 WARNING = "no value was measured"
@@ -85,7 +84,7 @@ def assert_same(ours, theirs, X):
     assert ours.n_features_in_ == X.shape[1] and len(ours.get_feature_names_out()) == 2
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", PLAIN_LIKELIHOODS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_model_is_that_of_the_other_columns(likelihood, dtype):
     X = rows(likelihood=likelihood, dtype=dtype)

@@ -17,9 +17,9 @@ from skvae._training.step import Step
 from skvae.likelihoods import LIKELIHOODS
 from skvae.objectives import OBJECTIVES
 
-from .conftest import curved_spectra, small
+from .conftest import PLAIN_LIKELIHOODS, curved_spectra, small
 
-LINEAR = [name for name in LIKELIHOODS if LIKELIHOODS[name].linear_noise]
+LINEAR = [name for name in PLAIN_LIKELIHOODS if LIKELIHOODS[name].linear_noise]
 
 
 def counted(X, seed=0):

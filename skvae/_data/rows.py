@@ -44,10 +44,13 @@ class Rows:
         Indices of the rows, in order; None stands for all rows. Reading a file is slow unless most are consecutive.
     columns : ndarray of bool of shape (p,) or None, default=None
         Which columns there are; None stands for all.
+    errors : Rows of shape (n, p) or None, default=None
+        The standard deviations of the values' known errors, of these rows and columns. A value whose error is infinite
+        was not measured, and is NaN. None: all are 0.
     """
 
-    def __init__(self, X, places=None, columns=None):
-        self.X, self.places, self.columns = X, places, columns
+    def __init__(self, X, places=None, columns=None, errors=None):
+        self.X, self.places, self.columns, self.errors = X, places, columns, errors
         n_columns = X.shape[1] if columns is None else int(columns.sum())
         self.shape = X.shape[0] if places is None else len(places), n_columns
         dtype_name = str(X.dtype).rpartition(".")[2]  # torch's dtypes print as "torch.float32"
@@ -59,6 +62,12 @@ class Rows:
 
     def __getitem__(self, rows):
         """The rows of a slice or of indices, as a tensor on their device. It may share X's memory."""
+        block = self._block(rows)
+        if self.errors is None:
+            return block
+        return block.masked_fill(self.errors[rows].isinf().to(block.device), torch.nan)
+
+    def _block(self, rows):
         if self.places is not None:
             rows = self.places[rows]
         if isinstance(rows, np.ndarray) and len(rows) and (np.diff(rows) == 1).all():
@@ -75,11 +84,19 @@ class Rows:
 
     def select(self, places):
         """`Rows` of the rows that have these indices among the present ones."""
-        return Rows(self.X, places if self.places is None else self.places[places], self.columns)
+        errors = None if self.errors is None else self.errors.select(places)
+        return Rows(self.X, places if self.places is None else self.places[places], self.columns, errors)
 
     def with_columns(self, columns):
         """`Rows` of these columns of X (p,) alone, the same object where they are all."""
-        return self if columns is None or columns.all() else Rows(self.X, self.places, columns)
+        if columns is None or columns.all():
+            return self
+        errors = None if self.errors is None else self.errors.with_columns(columns)
+        return Rows(self.X, self.places, columns, errors)
+
+    def with_all_columns(self):
+        """`Rows` with all columns of X, those that a model is without among them."""
+        return Rows(self.X, self.places, None, None if self.errors is None else self.errors.with_all_columns())
 
     def blocks(self):
         """Slices that cover the rows in order, and the rows of each slice."""
@@ -119,7 +136,7 @@ class WeightedRows:
 
     rows: Rows
     weight: NDArray[np.floating] | None = None  # (n,), positive; None where all are one
-    has_missing: bool = False  # in any of the rows, those of `validation` included
+    is_uneven: bool = False  # whether values of the rows, those of `validation` included, are missing or have errors
     groups: NDArray[np.integer] | None = None  # (n,), numbered from 0 in the order of their first rows
     held_out: NDArray[np.integer] | None = None  # places of validation rows; None where they are still to be chosen
     validation: Rows | None = None  # validation rows that are none of `rows`
@@ -160,9 +177,48 @@ class WeightedRows:
         )
 
 
+class UnevenRows:
+    """`Rows` whose values are measured unevenly, as tensors (n, 2, p) of values and of their errors.
+
+    A value is 0 and its error infinite where none was measured. So a tensor (n, p) is of rows that are complete and
+    without errors, and all that follows tells by the number of axes which it has (`values_and_errors`).
+    """
+
+    def __init__(self, rows):
+        self.rows, self.shape = rows, (len(rows), 2, rows.shape[1])
+        self.device, self.to_library_of_X = rows.device, rows.to_library_of_X
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, rows):
+        values = self.rows[rows]
+        errors = torch.zeros_like(values) if self.rows.errors is None else self.rows.errors[rows].to(values)
+        return torch.stack([values.nan_to_num(nan=0.0), torch.where(values.isnan(), torch.inf, errors)], dim=1)
+
+    def select(self, places):
+        return UnevenRows(self.rows.select(places))
+
+
+def values_and_errors(x):
+    """The values (n, p) of rows (n, p) or (n, 2, p), and their errors (n, p), None of rows (n, p)."""
+    return (x, None) if x.ndim == 2 else x.unbind(1)
+
+
+def with_nan(x):
+    """Rows (n, p) or (n, 2, p) as their values (n, p), NaN where none was measured."""
+    values, errors = values_and_errors(x)
+    return values if errors is None else values.masked_fill(errors.isinf(), torch.nan)
+
+
 def as_rows(X):
     """X as `Rows`, unless it already is."""
-    return X if isinstance(X, Rows) else Rows(X)
+    return X if isinstance(X, Rows | UnevenRows) else Rows(X)
+
+
+def is_uneven(rows):
+    """Whether any value of the rows is missing or has an error of its own."""
+    return rows.errors is not None or has_missing(rows)
 
 
 def has_missing(rows):

@@ -4,18 +4,30 @@ import numpy as np
 import torch
 
 from .arrays import to_numpy
+from .rows import values_and_errors
 
 # The greatest means and standard deviations that training accepts: their squares are finite in float64, and their sums
 # and differences in float32.
 LARGEST = {np.dtype(np.float64): 1e100, np.dtype(np.float32): 1e36}
+N_ITERATIONS = 8  # that tell the spread of a column's values from their errors; the first guess is far off at most
 
 
-def column_scaling(rows, weight=None, has_missing=False):
+def standardised(x, shift, scale):
+    """(x - shift) / scale (n, p) or, of rows (n, 2, p), this with the variances of the errors in these units."""
+    values, errors = values_and_errors(x)
+    shift, scale = shift.to(x), scale.to(x)
+    u = (values - shift) / scale
+    if errors is None:
+        return u
+    return torch.stack([u.masked_fill(errors.isinf(), 0.0), (errors / scale).square()], dim=1)
+
+
+def column_scaling(rows, weight=None, is_uneven=False):
     """Mean and standard deviation of each column's values, in float64 and in one pass over blocks of rows.
 
     A constant column takes the root mean square of the other columns' deviations, so that it carries no information
     and its noise has a sensible unit. A column counts as constant if it varies by no more than rounding, or by less
-    than 1 / `LARGEST`. Missing values are left out.
+    than 1 / `LARGEST`. Missing values are left out. Of values with errors it is the spread without these.
 
     Parameters
     ----------
@@ -23,8 +35,8 @@ def column_scaling(rows, weight=None, has_missing=False):
         With a measured value in each column.
     weight : ndarray of shape (n,) or None
         Positive weights of the rows.
-    has_missing : bool, default=False
-        Whether rows have missing values.
+    is_uneven : bool, default=False
+        Whether rows have missing values or errors.
 
     Returns
     -------
@@ -36,7 +48,9 @@ def column_scaling(rows, weight=None, has_missing=False):
         If a mean or a standard deviation exceeds `LARGEST`.
     """
     normalized_weight = None if weight is None else weight / weight.sum()
-    mean, variance = moments(rows, normalized_weight, has_missing)
+    mean, variance = moments(rows, normalized_weight, is_uneven)
+    if rows.errors is not None:
+        mean, variance = moments_beside_errors(rows, normalized_weight, mean, variance)
     return scaling_of(mean, variance, len(rows), rows.dtype)
 
 
@@ -75,3 +89,29 @@ def moments(rows, normalized_weight, has_missing):
         square = square + weight @ deviation.square_() + apart.square() * (total - n) * part
         mean = mean + apart * part
     return to_numpy(mean), to_numpy(square / total)
+
+
+def moments_beside_errors(rows, normalized_weight, mean, variance):
+    """Mean and variance of each column beside its values' errors: of the normal density, from the plain moments.
+
+    x_ij ~ N(m_j, v_j + s_ij^2), with the precisions w_ij = 1 / (v_j + s_ij^2): m <- sum(w x) / sum(w) and
+    v <- v sum(w^2 (x - m)^2) / sum(w) (Zhou et al., MM algorithms for variance components models, 2019). Computed about
+    the mean and in units of the standard deviation, as squares of what X may be have no room.
+    """
+    mean = torch.from_numpy(mean).to(rows.device)
+    unit = torch.from_numpy(np.where(variance > 0, np.sqrt(variance), 1.0)).to(mean)
+    centre, v = torch.zeros_like(mean), torch.ones_like(mean)
+    for _ in range(N_ITERATIONS):
+        total, first, second = torch.zeros(3, rows.shape[1], dtype=torch.float64, device=rows.device)
+        for block, x in rows.blocks():
+            deviation = (x.double() - mean) / unit - centre
+            errors = rows.errors[block].to(deviation) / unit
+            precision = torch.where(deviation.isnan(), 0.0, 1 / (v + errors.square()))
+            if normalized_weight is not None:
+                precision = torch.from_numpy(normalized_weight[block]).to(x.device)[:, None] * precision
+            weighted = precision * deviation.nan_to_num_()
+            total, first = total + precision.sum(0), first + weighted.sum(0)
+            second = second + (weighted * deviation / (v + errors.square())).sum(0)
+        total = total.clamp(min=1e-300)
+        centre, v = centre + first / total, (v * second / total).clamp(min=1e-12)
+    return to_numpy(mean + unit * centre), to_numpy(unit.square() * v)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from .._data.groups import numbered, share_of_group
-from .._data.rows import as_rows, evenly_spread, in_all_columns
+from .._data.rows import Rows, evenly_spread, in_all_columns
 from .._data.weights import bessel_factor, effective_n_rows
 from .._linear.leverage import leverages
 from .control_limits import ScoreStatistics
@@ -49,10 +49,19 @@ def noise_variance(module, columns=None):
 
 
 def evenly_spread_rows(n_rows, weight, *arrays):
-    """Of each array at most n_rows of the rows, the same ones, evenly spread; and their weights, of sum 1."""
+    """Of each array at most n_rows of the rows, the same ones, evenly spread; and their weights, of sum 1.
+
+    None stays None, and `Rows` become such of ndarrays.
+    """
     rows = evenly_spread(len(arrays[0]), n_rows)
     weight = np.ones(len(rows)) if weight is None else weight[rows]
-    return *(as_rows(array).array(rows) for array in arrays), weight / weight.sum()
+    return *(some_of(array, rows) for array in arrays), weight / weight.sum()
+
+
+def some_of(array, rows):
+    if isinstance(array, Rows):
+        return Rows(array.array(rows), errors=some_of(array.errors, rows))
+    return None if array is None else array[rows]
 
 
 @np.errstate(over="ignore", invalid="ignore")  # said at the end
@@ -95,8 +104,10 @@ def component_attributes(module, data, mean, arrange, optimism=None, fewer=1, st
         order, sign = arrangement(module, components, variance * squared_length)
         Z, kl, variance = Z[:, order] * sign.astype(Z.dtype), kl[order], variance[order]
         components = sign[:, None] * components[order]
-    reconstruction = predictor.inverse_transform(Z)
-    explained = evenly_spread_rows(ROWS_EXPLAINED // fewer, w, rows, Z, reconstruction)
+    reconstruction, share, values = predictor.inverse_transform(Z), predictor.value_shares(rows, Z), rows.X
+    if share is not None:
+        values = np.nan_to_num(values)
+    explained = evenly_spread_rows(ROWS_EXPLAINED // fewer, w, values, share, Z, reconstruction)
     means = {"mean": mean, "variance": variance, "slopes": components, "n_averaged": ROWS_AVERAGED // fewer}
     gains, total_variance = variance_gains(predictor, *explained, **means)
     n = n_independent = effective_n_rows(len(X), weight)
@@ -108,9 +119,10 @@ def component_attributes(module, data, mean, arrange, optimism=None, fewer=1, st
         w_independent = w_independent / w_independent.sum()
     if optimism is None:
         optimism = leave_one_out_optimism(Z, w, n, groups)
-    q = optimism * squared_residuals(torch.from_numpy(rows), torch.from_numpy(reconstruction)).numpy()
+    tensors = (None if array is None else torch.from_numpy(array) for array in (values, reconstruction, share))
+    q = optimism * squared_residuals(*tensors).numpy()
     unit = (float(q.max()) or 1.0) if statistics is None else statistics.unit
-    ours = ScoreStatistics(Z, q, w_independent, n_independent, unit)
+    ours = ScoreStatistics(predictor.comparable_scores(rows), q, w_independent, n_independent, unit)
     statistics = ours if statistics is None else statistics + ours
     attributes = {
         "components_": components.astype(X.dtype),
@@ -158,27 +170,27 @@ def leave_one_out_optimism(Z, w, n_rows, groups):
     return float(torch.exp(-2 * (weight @ torch.log1p(-h))))
 
 
-def variance_gains(predictor, X, Z, reconstruction, w, mean, variance, slopes, n_averaged):
+def variance_gains(predictor, X, share, Z, reconstruction, w, mean, variance, slopes, n_averaged):
     """Share of X's variance that the reconstruction gains by each component, and that variance.
 
     The reconstruction from the first k components is E[x | z_1 ... z_k], the mean over the others, whose `variance`
     (d,) is given: at 0, which few rows are near, a curved model is far from the mean of X. (Sobol, Sensitivity
-    estimates for nonlinear mathematical models, 1993.) As this takes many passes, `n_averaged` rows tell how much more
+    estimates for nonlinear mathematical models, 1993.) A value counts in its `share` (n, p); None: all are 1. As this takes many passes, `n_averaged` rows tell how much more
     or less is left than by the linear model with these `slopes` (d, p), and all rows what that leaves.
     """
     d = Z.shape[1]
-    few, few_Z, few_w = evenly_spread_rows(n_averaged, w, X, Z)
+    few, few_share, few_Z, few_w = evenly_spread_rows(n_averaged, w, X, share, Z)
     others = predictor.noise(N_AVERAGED, 0, matched=True).cpu().numpy() * np.sqrt(variance)
     centre = w @ reconstruction - w @ Z @ slopes
-    left, of_all, of_few = [mean_square(X - mean, w)], X - centre, few - centre
+    left, of_all, of_few = [mean_square(X - mean, w, share)], X - centre, few - centre
     for k in range(1, d):
         latents = np.where(np.arange(d) < k, few_Z[:, None], others).astype(Z.dtype)  # (n, draws, d)
         expected = predictor.inverse_transform(latents.reshape(-1, d)).reshape(*latents.shape[:2], -1).mean(axis=1)
         of_all -= np.outer(Z[:, k - 1], slopes[k - 1])
         of_few -= np.outer(few_Z[:, k - 1], slopes[k - 1])
-        curved = mean_square(few - expected, few_w) - mean_square(of_few, few_w)
-        left.append(mean_square(of_all, w) + curved)
-    left.append(mean_square(X - reconstruction, w))
+        curved = mean_square(few - expected, few_w, few_share) - mean_square(of_few, few_w, few_share)
+        left.append(mean_square(of_all, w, share) + curved)
+    left.append(mean_square(X - reconstruction, w, share))
     gains = -np.diff(left)
     varies = left[0] > rounding(predictor.trained, X)
     return gains / left[0] if varies else 0 * gains, left[0]
@@ -189,7 +201,8 @@ def rounding(module, X):
     return float(np.finfo(X.dtype).eps) ** 2 * float((module.scale**2).sum())
 
 
-def mean_square(residual, w):
-    """Sum over the features of the mean square of the values that are not NaN."""
-    measured = w @ ~np.isnan(residual)
-    return np.sum(w @ np.nan_to_num(residual.astype(np.float64)) ** 2 / np.where(measured > 0, measured, 1))
+def mean_square(residual, w, share=None):
+    """Sum over the features of the mean square of the values (n, p), which count in their `share` (n, p)."""
+    squares = residual.astype(np.float64) ** 2
+    total = w @ (np.ones_like(squares) if share is None else share)
+    return np.sum(w @ (squares if share is None else share * squares) / np.where(total > 0, total, 1))

@@ -4,8 +4,7 @@ import numpy as np
 from scipy.special import chdtri, fdtri
 
 from .._data.weights import bessel_factor
-
-ACTIVE = 0.01  # variance of a posterior mean, in units of the prior's, under which a component carries nothing
+from .predictor import ACTIVE
 
 
 class ScoreStatistics:

@@ -8,13 +8,23 @@ import numpy as np
 import torch
 
 from .._data.arrays import to_numpy
-from .._data.rows import all_missing, as_rows, blocks, has_missing, in_all_columns, rows_per_block
+from .._data.rows import (
+    UnevenRows,
+    all_missing,
+    as_rows,
+    blocks,
+    in_all_columns,
+    is_uneven,
+    rows_per_block,
+    values_and_errors,
+)
 from .._model.laplace import LANES, bound, local_mode, mode_variance, normal_draws
 from .._model.torch_defaults import torch_defaults
 from ..networks import decoder_values, last_layer_span
 from ..objectives import importance_bound
 
-N_FILL_STEPS = 8
+ACTIVE = 0.01  # variance of a posterior mean, in units of the prior's, under which a component carries nothing
+N_REFINING_STEPS = 8
 N_SCORING_STEPS = 30  # a step lowers a log rate that is too high by one at most
 
 
@@ -34,10 +44,16 @@ def check_finite(numbers):
     return numbers
 
 
-def squared_residuals(x, reconstruction):
-    """Of each row (n, p): p times the mean over its measured values, float64."""
-    n_measured = (~x.isnan()).sum(1).clamp(min=1)
-    return (x.double() - reconstruction).square().nansum(1) * x.shape[1] / n_measured
+def squared_residuals(values, reconstruction, share=None):
+    """Of each row (n, p): p times the mean over its measured values, float64.
+
+    The square of a value counts in its `share` v / (v + s^2) (n, p), which brings it to the noise v that it would have
+    without its error s; None where all are 1.
+    """
+    squares = (values.double() - reconstruction).square()
+    if share is None:
+        return squares.sum(1)
+    return (share * squares).sum(1) * values.shape[1] / (share > 0).sum(1).clamp(min=1)
 
 
 def warn_of_empty_rows(X):
@@ -55,7 +71,7 @@ def warn_of_empty_rows(X):
 class Predictor:
     """A trained `VAEModule` as functions from rows to arrays of their library, with components in the user's order.
 
-    Rows X, which may have NaN, and Z are Rows, ndarrays or tensors. A predictor that is kept is never stale: it
+    Rows X, which may have NaN and errors, and Z are Rows, ndarrays or tensors. A predictor that is kept is never stale: it
     computes with the module itself or, in float64, with a copy that is compared with the module at each call.
 
     Parameters
@@ -100,7 +116,7 @@ class Predictor:
             block = X[rows].to(self.device)
             n = len(block)
             if n % lanes:
-                block = torch.cat([block, block[:1].expand(-n % lanes, -1)])
+                block = torch.cat([block, block[:1].expand(-n % lanes, *block.shape[1:])])
             yield rows, check_finite(function(block)[:n])
 
     @torch_defaults(grad=False)
@@ -115,35 +131,56 @@ class Predictor:
         return X.to_library_of_X(out)
 
     def _encoding(self, X):
-        """The rows, how the module is to encode them, and how many numbers a row takes for that."""
+        """The rows, how many steps refine what the module sees of them, and how many numbers a row takes for that."""
         module, X = self.trained, as_rows(X)
-        missing = has_missing(X)
-        if missing:
-            warn_of_empty_rows(X)
-        n_values = len(module.shift) + missing * 4 * module.n_components**2
-        return X, {"has_missing": missing, "n_fill_steps": N_FILL_STEPS}, n_values
+        if not is_uneven(X):
+            return X, 0, len(module.shift)
+        warn_of_empty_rows(X)
+        return UnevenRows(X), N_REFINING_STEPS, 2 * len(module.shift) + 4 * module.n_components**2
 
     def transform(self, X):
         """Posterior means (n, d)."""
-        module, (X, options, n_values) = self.module, self._encoding(X)
-        return self._map(lambda x: module.transform(x, **options), X, n_values)
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
+        return self._map(lambda x: module.transform(x, n_steps), X, n_values)
+
+    def comparable_scores(self, X):
+        """Posterior means (n, d), those of rows with errors stretched to the spread of rows without.
+
+        An error shrinks the posterior mean to the prior's, and so Hotelling's T2.
+        """
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
+
+        def scores(x):
+            u = module.standardise(x)
+            return module.to_user_order(module.stretched(module.encode(u, n_steps).mean, u, ACTIVE))
+
+        return self._map(scores, X, n_values)
+
+    @torch_defaults(grad=False)
+    def value_shares(self, X, Z):
+        """`value_shares` (n, p) of Rows X at their latents, an ndarray Z; None if all values are measured alike."""
+        if not is_uneven(X):
+            return None
+        module, X, Z = self.module, UnevenRows(X), as_rows(Z)
+        parts = blocks(len(X), rows_per_block(3 * len(module.shift)))
+        return to_numpy(torch.cat([value_shares(module, *(a[b].to(self.device) for a in (X, Z))).cpu() for b in parts]))
 
     def covariance(self, X):
         """Posterior covariances (n, d, d)."""
-        module, (X, options, n_values) = self.module, self._encoding(X)
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
 
         def covariance(x):
-            rows_ordered = module.to_user_order(module.encode(module.standardise(x), **options).covariance())
+            rows_ordered = module.to_user_order(module.encode(module.standardise(x), n_steps).covariance())
             return module.to_user_order(rows_ordered.mT)
 
         return self._map(covariance, X, n_values + module.n_components**2)
 
     def kl_of_components(self, X):
         """KL(q_j || N(0, 1)) of each component (n, d), nats."""
-        module, (X, options, n_values) = self.module, self._encoding(X)
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
 
         def kl(x):
-            return module.encode(module.standardise(x), **options).kl_of_components()[..., module.order]
+            return module.encode(module.standardise(x), n_steps).kl_of_components()[..., module.order]
 
         return self._map(kl, X, n_values)
 
@@ -188,18 +225,19 @@ class Predictor:
         """
         if self._has_modes:
             return self._laplace_scores(X, n_draws, seed)
-        module, (X, options, n_values) = self.module, self._encoding(X)
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
         eps = self.noise(n_draws, seed).unsqueeze(1)
 
         def bound(x):
-            return importance_bound(*module.importance_terms(module.standardise(x), eps, **options))
+            return importance_bound(*module.importance_terms(module.standardise(x), eps, n_steps))
 
         return self._map(bound, X, n_draws * n_values)
 
     @property
     def _has_modes(self):
         """Whether `local_mode` finds the posterior, so that the encoder's is not needed."""
-        return self.trained.likelihood.has_channel_noise or self.trained.likelihood.is_natural
+        likelihood = self.trained.likelihood
+        return likelihood.has_channel_noise or likelihood.is_natural or not likelihood.has_noise
 
     @property
     def _span(self):
@@ -211,80 +249,83 @@ class Predictor:
             self._seen = copy.deepcopy(decoder), variance, last_layer_span(decoder, 1 / variance)
         return self._seen[2]
 
-    def _local_mode(self, x, has_missing, span=None):
+    def _local_mode(self, x, span=None):
         """Rows x in the module's units and double precision, their modes, and the data."""
         module = self.trained
         u, likelihood = module.standardise(x.double()), module.likelihood
         if likelihood.is_natural:
-            return u, *local_mode(module, u, None, has_missing, n_steps=N_SCORING_STEPS)
-        return u, *local_mode(module, u, likelihood.constant_variance().double(), has_missing, span=span)
+            return u, *local_mode(module, u, None, n_steps=N_SCORING_STEPS)
+        return u, *local_mode(module, u, likelihood.constant_variance().double(), span=span)
 
     def _laplace_scores(self, X, n_draws, seed):
         """`score_samples` with draws from the Laplace posterior (`local_mode`)."""
-        module, (X, options, n_values) = self.trained, self._encoding(X)
+        module, (X, _, n_values) = self.trained, self._encoding(X)
         eps = normal_draws(n_draws, module.n_components, seed).to(self.device)
-        span, log_scale = None if options["has_missing"] else self._span, module.scale.log()
+        span, log_scale = None if isinstance(X, UnevenRows) else self._span, module.scale.log()
         decode = partial(decoder_values, module.decoder if span is None else span.decoder)
 
         def scores(x):
-            u, mode, data = self._local_mode(x, options["has_missing"], span)
-            log_volume = (~u.isnan()).double() @ log_scale if options["has_missing"] else module.log_volume
+            u, mode, data = self._local_mode(x, span)
+            errors = values_and_errors(u)[1]
+            log_volume = module.log_volume if errors is None else (~errors.isinf()).double() @ log_scale
             return (bound(decode, mode.posterior(), data, eps) - log_volume).to(x.dtype)
 
         n_seen = n_values if span is None else span.basis.shape[1]
         return self._map(scores, X, max(n_values, n_seen * max(1 + module.n_components, n_draws)))
 
-    def _laplace_moments(self, X, n_draws, seed, weighted, with_std):
+    def _laplace_moments(self, X, n_draws, seed, weighted, **options):
         """`predictive` with draws from the Laplace posterior of what the measured values say."""
-        module, (X, options, n_values) = self.trained, self._encoding(X)
+        module, (X, _, n_values) = self.trained, self._encoding(X)
         eps = self.noise(n_draws, seed, matched=True).double().unsqueeze(1)
 
         def moments(x):
-            _, mode, data = self._local_mode(x, options["has_missing"])
+            _, mode, data = self._local_mode(x)
             q = mode.posterior()
             z = q.rsample(eps)
             raw = decoder_values(module.decoder, z.flatten(0, 1)).unflatten(0, z.shape[:2])
             log_weight = data.log_likelihood(raw.clone()) + q.log_prior_ratio(z, eps) if weighted else None
-            return torch.stack(mixture_moments(module, raw, log_weight, with_std), dim=1).to(x.dtype)
+            return torch.stack(mixture_moments(module, raw, log_weight, **options), dim=1).to(x.dtype)
 
         return self._map(moments, X, n_draws * n_values, self.columns)
 
-    def _channel_reconstruction(self, X, with_std):
+    def _channel_reconstruction(self, X, with_std, with_noise):
         """The unweighted `predictive` under a noise per channel: Laplace's, the decoder taken as linear within it."""
-        module, (X, options, n_values) = self.trained, self._encoding(X)
-        variance = module.likelihood.constant_variance().double()
+        module, (X, _, n_values) = self.trained, self._encoding(X)
+        noise = with_noise * module.likelihood.constant_variance().double()
 
         def moments(x):
-            _, mode, _ = self._local_mode(x, options["has_missing"])
+            _, mode, _ = self._local_mode(x)
             results = [module.restore(mode.values)]
             if with_std:
-                results.append((variance + mode_variance(mode)).sqrt() * module.scale)
+                results.append((noise + mode_variance(mode)).sqrt() * module.scale)
             return torch.stack(results, dim=1).to(x.dtype)
 
         return self._map(moments, X, n_values * (1 + module.n_components), self.columns)
 
-    def predictive(self, X, n_draws, seed, weighted, with_std=True):
+    def predictive(self, X, n_draws, seed, weighted, with_std=True, with_noise=True):
         """Mean and, if asked for, standard deviation (n, 1 or 2, p) of p(x' | z) over draws of z given x.
+
+        With noise, the standard deviation is that of a row x' without errors, else that of its mean E[x' | z].
 
         The draws are those of q(z | x), the encoder's or Laplace's; weighted, by p(x, z) / q(z | x), they stand for the
         model's own posterior.
         """
         if self.trained.likelihood.has_channel_noise and not weighted:
-            return self._channel_reconstruction(X, with_std)
+            return self._channel_reconstruction(X, with_std, with_noise)
         if self._has_modes:
-            return self._laplace_moments(X, n_draws, seed, weighted, with_std)
-        module, (X, options, n_values) = self.module, self._encoding(X)
+            return self._laplace_moments(X, n_draws, seed, weighted, with_std=with_std, with_noise=with_noise)
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
         eps = self.noise(n_draws, seed, matched=True).unsqueeze(1)
 
         def moments(x):
             u = module.standardise(x)
-            q = module.encode(u, **options)
+            q = module.encode(u, n_steps)
             z = q.rsample(eps)  # (K, n, d)
             raw = module.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
             log_weight = None
             if weighted:
-                log_weight = module.log_likelihood(raw, u, options["has_missing"]) + q.log_prior_ratio(z, eps)
-            return torch.stack(mixture_moments(module, raw, log_weight, with_std), dim=1)
+                log_weight = module.log_likelihood(raw, u) + q.log_prior_ratio(z, eps)
+            return torch.stack(mixture_moments(module, raw, log_weight, with_std, with_noise), dim=1)
 
         return self._map(moments, X, n_draws * n_values, self.columns)
 
@@ -306,10 +347,11 @@ class Predictor:
 
     def squared_residuals(self, X):
         """Squared distances (n,) of rows from their reconstructions, float64."""
-        module, (X, options, n_values) = self.module, self._encoding(X)
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
 
         def squares(x):
-            return squared_residuals(x, module.inverse_transform(module.transform(x, **options)))
+            z = module.transform(x, n_steps)
+            return squared_residuals(values_and_errors(x)[0], module.inverse_transform(z), value_shares(module, x, z))
 
         return self._map(squares, X, n_values)
 
@@ -327,7 +369,25 @@ class Predictor:
         return self._map(draw, z.cpu(), len(module.shift), self.columns)
 
 
-def mixture_moments(module, raw, log_weight, with_std):
+def value_shares(module, x, z):
+    """v / (v + s^2) of each value of rows x (n, 2, p), for its error s and its noise v at z (n, d); None of rows (n, p).
+
+    Without noise beside the errors, v is what takes the noise's place in the linear model.
+    """
+    values, errors = values_and_errors(x)
+    if errors is None:
+        return None
+    exact = (errors == 0).double()
+    if not module.likelihood.takes_errors:
+        return exact
+    noise = module.fill_noise
+    if module.likelihood.has_noise:
+        noise = module.likelihood.variance(module.decoder(module.to_model_order(z)))
+    noise = noise.double() * module.scale.double().square()
+    return torch.where(errors > 0, noise / (noise + errors.double().square()), exact)
+
+
+def mixture_moments(module, raw, log_weight, with_std, with_noise=True):
     """Mean and, `with_std`, standard deviation (n, p) in X's units of the mixture of p(x | z_k) over draws z_k.
 
     Parameters
@@ -338,6 +398,8 @@ def mixture_moments(module, raw, log_weight, with_std):
     log_weight : Tensor of shape (K, n) or None
         None if the draws weigh alike.
     with_std : bool
+    with_noise : bool, default=True
+        Whether the standard deviation is that of x, or that of E[x | z].
     """
     mean = module.likelihood.mean(raw)
     if log_weight is None:
@@ -346,7 +408,9 @@ def mixture_moments(module, raw, log_weight, with_std):
     expected = torch.einsum("kn, knp -> np", weight, mean)
     results = [module.restore(expected)]
     if with_std:
-        variance = module.likelihood.variance(raw) + (mean - expected).square()
+        variance = (mean - expected).square()
+        if with_noise:
+            variance = module.likelihood.variance(raw) + variance
         total_variance = torch.einsum("kn, knp -> np", weight, variance)
         results.append(total_variance.sqrt() * module.scale.to(total_variance.dtype))
     return results

@@ -99,10 +99,11 @@ def fit_identity(params, data, previous=None):
     """
     digest = hashlib.sha256()
     for rows in (data.rows, data.validation):
-        if rows is not None:
-            digest.update(f"{rows.dtype.str} {rows.shape}".encode())
-            for _, block in rows.blocks():
-                digest.update(np.asarray(to_numpy(block), order="C").data)
+        for of_values in (rows, None if rows is None else rows.errors):
+            if of_values is not None:
+                digest.update(f"{of_values.dtype.str} {of_values.shape}".encode())
+                for _, block in of_values.blocks():
+                    digest.update(np.asarray(to_numpy(block), order="C").data)
     for name in ("weight", "groups", "held_out"):
         if getattr(data, name) is not None:
             digest.update(name.encode())

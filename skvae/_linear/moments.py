@@ -7,9 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from .._data.arrays import to_numpy
-from .._data.rows import blocks, rows_per_block
+from .._data.rows import UnevenRows, blocks, rows_per_block, values_and_errors, with_nan
 from .._data.weights import effective_n_rows
-from .._model.missing_values import MissingValueConditional
 from .scatter import Scatter
 
 
@@ -29,17 +28,19 @@ class Moments:
     def of(cls, data, module, with_products):
         """Moments of weighted rows.
 
-        With products, a row's missing values are those that the module's linear model expects, and their covariance is
-        added: the expectation step of EM (Cappe and Moulines, Online expectation-maximization algorithm, 2009).
+        With products, a row's values are what the module's linear model expects them to be without their errors, and
+        the covariance that these leave is added: the expectation step of EM (Cappe and Moulines, Online
+        expectation-maximization algorithm, 2009).
         """
         weight = np.ones(len(data)) if data.weight is None else data.weight
         weight = weight * (effective_n_rows(len(data), data.weight) / weight.sum())
-        fills = with_products and data.has_missing
+        rows = UnevenRows(data.rows) if data.is_uneven else data.rows
+        n_values = data.rows.shape[1] * (1 + (with_products and data.is_uneven) * module.n_components)
         total = None
-        for block in blocks(len(data), rows_per_block(data.rows.shape[1] * (1 + fills * module.n_components))):
-            x = data.rows[block].to(module.shift.device).double()
+        for block in blocks(len(data), rows_per_block(n_values)):
+            x = rows[block].to(module.shift.device).double()
             w = torch.from_numpy(weight[block]).to(x)
-            sums = of_block(x, w, module if fills else None) if with_products else of_columns(x, w)
+            sums = of_block(x, w, module) if with_products else of_columns(with_nan(x), w)
             part = cls(*map(to_numpy, sums))
             total = part if total is None else total + part
         return total
@@ -73,15 +74,15 @@ def of_columns(x, w):
     return n, mean, w @ (x - mean).nan_to_num_().square_()
 
 
-def of_block(x, w, module=None):
-    """Number, mean and sums of products of rows x (b, p) of weights w. With a module, they may have NaN."""
+def of_block(x, w, module):
+    """Number, mean and sums of products of rows x (b, p) or (b, 2, p) of weights w."""
     within = 0.0
-    if module is not None:
-        u, scale = module.standardise(x), module.scale
-        given = MissingValueConditional(u, module.fill_loadings, module.fill_mean, module.fill_noise)
-        x = torch.where(given.measured, x, module.restore(module.fill_linearly(u)))
-        spread = (w.sqrt()[:, None, None] * given.spread(module.fill_loadings) * scale).flatten(0, 1)
-        noise = (w @ (~given.measured).double()) * module.fill_noise.double() * scale.square()
+    if x.ndim == 3:
+        values, errors = values_and_errors(module.standardise(x))
+        given = module.linear_conditional(values, errors)
+        x = module.restore(module.linear_values(torch.stack([values, errors], dim=1)))
+        spread = (w.sqrt()[:, None, None] * given.spread(module.fill_loadings) * module.scale).flatten(0, 1)
+        noise = (w @ (1 - given.share)) * module.fill_noise.double() * module.scale.square()
         within = spread.T @ spread + noise.diag()
     n = w.sum().expand_as(x[0])
     mean = w @ x / n

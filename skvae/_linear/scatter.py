@@ -2,7 +2,7 @@
 
 import torch
 
-from .._data.rows import blocks, rows_per_block
+from .._data.rows import blocks, rows_per_block, values_and_errors
 from .eigenvectors import largest_eigenvectors
 
 
@@ -14,18 +14,18 @@ class Scatter:
 
     @classmethod
     def of(cls, u, weight=None):
-        """Compute it from rows u (n, p) with weights (n,), in one pass over blocks. Missing values count as 0."""
-        n, p = u.shape
+        """Compute it from rows u with weights (n,), in one pass over blocks, of values as `expected` of their own."""
+        n, p = u.shape[0], u.shape[-1]
         total_weight = n if weight is None else weight.double().sum().item()
         if n < p:
-            rows = u[:].cpu().double().nan_to_num(0.0)
+            rows = expected(u[:].cpu().double())
             if weight is None:
                 return cls(rows=(rows - rows.mean(0)) / n**0.5)
             normalized_weight = weight.cpu().double() / total_weight
             return cls(rows=(rows - normalized_weight @ rows) * normalized_weight.sqrt().unsqueeze(1))
         dense, total = (torch.zeros(shape, dtype=torch.float64, device=u.device) for shape in ((p, p), p))
         for block in blocks(n, rows_per_block(p)):
-            rows = u[block].double().nan_to_num(0.0)
+            rows = expected(u[block].double())
             weighted = rows if weight is None else weight[block].double().unsqueeze(1) * rows
             dense.addmm_(rows.T, weighted)
             total += weighted.sum(0)
@@ -56,3 +56,12 @@ class Scatter:
             vectors = torch.where(values > 1e-14 * values[0], self.rows.T @ vectors / values.sqrt(), 0)
         missing = k - len(values)
         return torch.nn.functional.pad(values, (0, missing)), torch.nn.functional.pad(vectors, (0, missing))
+
+
+def expected(u):
+    """The values of rows u (n, p) or (n, 2, p) of mean 0 and variance 1 without errors, given them with errors: (n, p).
+
+    A missing value counts as 0.
+    """
+    values, errors = values_and_errors(u)
+    return values if errors is None else values / (1 + errors)

@@ -15,9 +15,9 @@ import torch
 
 from .._data.weights import bessel_factor, effective_n_rows
 from .factor_analysis import factor_analysis
-from .missing_values import em_with_missing_values
 from .probabilistic_pca import probabilistic_pca
 from .scatter import Scatter
+from .value_precisions import em_with_precisions
 
 
 @dataclass(frozen=True)
@@ -25,31 +25,30 @@ class LinearStart:
     """A linear-Gaussian model and its posterior, as plain tensors."""
 
     loadings: torch.Tensor  # (p, d), W
-    mean: torch.Tensor  # (p,), m, which is 0 if no value is missing
-    noise_variance: torch.Tensor  # (p,), Psi
+    mean: torch.Tensor  # (p,), m, which is 0 if no value is missing or has an error
+    noise_variance: torch.Tensor  # (p,), Psi or, where there is none beside the errors, what the encoder takes for it
+    unit_variance: torch.Tensor  # (p,), of noise and errors together: the harmonic mean over the rows
     encoder_weight: torch.Tensor  # (d, p), the posterior mean is encoder_weight @ (u - mean)
-    posterior_std: torch.Tensor  # (d,), of each component
+    posterior_std: torch.Tensor  # (d,), of each component, with such errors
     posterior_raw: torch.Tensor  # the posterior's raw numbers after its mean
 
 
-def linear_start(u, n_components, posterior, linear_noise, scale, floor, weight=None, has_missing=False):
+def linear_start(u, n_components, posterior, linear_noise, scale, floor, weight=None):
     """Return the linear model that is optimal for the rows u.
 
     Parameters
     ----------
-    u : Tensor of shape (n, p), or StreamedRows
-        NaN where a value is missing.
+    u : Tensor of shape (n, p) or (n, 2, p), or StreamedRows
+        The latter with the variances of the values' errors.
     n_components : int
     posterior : Posterior class
-    linear_noise : {"feature", "isotropic", "unit"}
+    linear_noise : {"feature", "isotropic", "unit", "known"}
     scale : Tensor of shape (p,), float64
         X's units per unit of u.
     floor : float
         Least noise variance, as a share of the feature's (or the mean) variance.
     weight : Tensor of shape (n,) or None, default=None
         Positive weights of the rows: how often each row counts.
-    has_missing : bool, default=False
-        Whether u has missing values.
 
     Returns
     -------
@@ -57,14 +56,14 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor, weight=
     """
     scale, n = scale.cpu(), effective_n_rows(len(u), weight)
     loadings, noise = linear_model(Scatter.of(u, weight), n, n_components, linear_noise, scale, floor)
-    mean = torch.zeros_like(noise)
-    if has_missing:
-        shape, unit = noise_shape(linear_noise, scale), linear_noise == "unit"
-        loadings, noise, mean = em_with_missing_values(u, weight, (loadings, noise), shape, unit, floor)
-        if linear_noise == "isotropic":
-            correction = bessel_factor(n)
-            loadings, noise = correction**0.5 * loadings, correction * noise
-    return with_posterior(loadings, mean, noise, posterior, scale)
+    if len(u.shape) == 2:
+        return with_posterior(loadings, torch.zeros_like(noise), noise, posterior, scale)
+    shape, is_given = noise_shape(linear_noise, scale), linear_noise in ("unit", "known")
+    loadings, noise, mean, effective = em_with_precisions(u, weight, (loadings, noise), shape, is_given, floor)
+    if linear_noise == "isotropic":
+        correction = bessel_factor(n)
+        loadings, noise = correction**0.5 * loadings, correction * noise
+    return with_posterior(loadings, mean, effective if linear_noise == "known" else noise, posterior, scale, effective)
 
 
 def start_of_moments(scatter, n, n_components, posterior, linear_noise, scale, floor):
@@ -76,19 +75,23 @@ def start_of_moments(scatter, n, n_components, posterior, linear_noise, scale, f
 
 def noise_shape(linear_noise, scale):
     """Noise variances (p,) in units of u up to a common factor, or None where each of them is free."""
-    return {"feature": None, "unit": scale**-2, "isotropic": scale.square().mean() / scale.square()}[linear_noise]
+    isotropic = scale.square().mean() / scale.square()
+    return {"feature": None, "unit": scale**-2, "isotropic": isotropic, "known": 0 * isotropic}[linear_noise]
 
 
 def linear_model(scatter, n, n_components, linear_noise, scale, floor):
     """Loadings (p, d) and noise variances (p,) that are optimal for n rows with this covariance."""
-    shape = noise_shape(linear_noise, scale)
+    shape = noise_shape("isotropic" if linear_noise == "known" else linear_noise, scale)
     if shape is None:
         return factor_analysis(scatter, n_components, scale, floor)
     return probabilistic_pca(scatter, n, n_components, shape, 1.0 if linear_noise == "unit" else None, floor)
 
 
-def with_posterior(loadings, mean, noise, posterior, scale):
-    """The `LinearStart` of a linear model, rotated as the posterior family asks."""
+def with_posterior(loadings, mean, noise, posterior, scale, effective=None):
+    """The `LinearStart` of a linear model, rotated as the posterior family asks.
+
+    `effective` (p,) is the harmonic mean of the variances of noise and errors; None stands for the noise alone.
+    """
     weighted = loadings / noise[:, None]
     gain, basis = torch.linalg.eigh(loadings.T @ weighted)
     exact, basis = 1 + gain.flip(0).clamp(min=0), basis.flip(1)  # descending
@@ -99,5 +102,10 @@ def with_posterior(loadings, mean, noise, posterior, scale):
     rotation, precision, raw = posterior.init_from_precision(exact)
     basis = basis * torch.where(exact > 1, ((precision - 1) / (exact - 1)).sqrt(), 0.0)
     mean_map = (weighted @ basis / precision) @ rotation.T  # (p, d)
-    std = (rotation.square() / precision).sum(1).sqrt()
-    return LinearStart(loadings @ basis @ rotation.T, mean, noise, mean_map.T, std, raw)
+    loadings = loadings @ basis @ rotation.T
+    if effective is None:
+        effective, std = noise, (rotation.square() / precision).sum(1).sqrt()
+    else:
+        eye = torch.eye(loadings.shape[1], dtype=loadings.dtype)
+        std = torch.linalg.inv(eye + loadings.T @ (loadings / effective[:, None])).diagonal().sqrt()
+    return LinearStart(loadings, mean, noise, effective, mean_map.T, std, raw)

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .._data.rows import values_and_errors
 from ..networks import Span, by_columns, decoder_jacobian, decoder_values
 from ..posteriors import Posterior
 from .torch_defaults import float32_by_default
@@ -342,12 +343,11 @@ def local_mode(
     module: Any,
     u: Tensor,
     variance: Tensor | None,
-    has_missing: bool = False,
     start: Mode | None = None,
     span: Span | None = None,
     **options: Any,
 ) -> tuple[Mode, Data]:
-    """The modes of log p(x, z) for rows u (n, p), from the encoder's means, and the data.
+    """The modes of log p(x, z) for rows u, from the encoder's means, and the data.
 
     Rows are computed in double precision, the networks in the precision of their weights.
 
@@ -355,31 +355,29 @@ def local_mode(
     ----------
     module : VAEModule
         With a Gaussian likelihood, whose decoder gives the mean of u, or one that `is_natural`.
-    u : Tensor of shape (n, p), float64
+    u : Tensor of shape (n, p) or (n, 2, p), float64
     variance : Tensor of shape (p,), float64, or None
         Of the Gaussian noise, in units of u.
-    has_missing : bool, default=False
-        Whether u may have NaN.
     start : Mode or None, default=None
         The same rows' modes under another variance, to begin there and not at the encoder's means.
     span : Span or None, default=None
-        Of the decoder's last layer under the precisions 1 / variance, if all is to be seen through it; without NaN.
+        Of the decoder's last layer under the precisions 1 / variance, if all is to be seen through it; without errors.
     **options : dict
         Of `gauss_newton`.
     """
     decoder = module.decoder if span is None else span.decoder
+    values, errors = values_and_errors(u)
     data: Data
     if span is not None:
-        data = data_in_span(u, span)
+        data = data_in_span(values, span)
     elif variance is None:
-        data = NaturalData(module.likelihood, u.nan_to_num(), ~u.isnan() if has_missing else None)
+        data = NaturalData(module.likelihood, values, None if errors is None else ~errors.isinf())
     else:
-        data = GaussianData(u.nan_to_num(), ~u.isnan() / variance) if has_missing else GaussianData(u, 1 / variance)
+        data = GaussianData(values, 1 / variance if errors is None else 1 / (variance + errors))
     decode, differentiate = partial(decoder_values, decoder), partial(decoder_jacobian, decoder)
     if start is not None:
         return gauss_newton(decode, differentiate, start, data, **options), data
-    filled = module.fill_linearly(u) if has_missing else u
-    raw = decoder_values(module.encoder, module.likelihood.inputs(filled))
+    raw = decoder_values(module.encoder, module.likelihood.inputs(module.linear_values(u)))
     z = module.posterior(raw, module.n_components).mean
     if isinstance(data, NaturalData):
         z = best_start(decode, z, data)

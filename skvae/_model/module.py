@@ -3,14 +3,17 @@
 import torch
 from torch import nn
 
-from .missing_values import MissingValueConditional, TemperedPosterior, WidenedPosterior, refine_fill
+from .._data.rows import values_and_errors
+from .._data.scaling import standardised
+from .value_precisions import LinearConditional, TemperedPosterior, WidenedPosterior, refined_values
 
 
 class VAEModule(nn.Module):
     """p(z) = N(0, I_d), p(x | z) a likelihood of the decoder's output, q(z | x) a posterior of the encoder's.
 
-    The networks see u = (x - shift) / scale; densities are of x, in nats. Where a method takes `has_missing`, rows may
-    have NaN for values that were not measured; without it, no time is spent on them.
+    The networks see u = (x - shift) / scale; densities are of x, in nats. Rows u are a tensor (n, p) or, where values are
+    missing or have errors of their own, (n, 2, p), with the variances of the errors (`standardised`). On rows (n, p) no
+    time is spent on errors.
 
     Parameters
     ----------
@@ -52,7 +55,7 @@ class VAEModule(nn.Module):
         self.register_buffer("order", torch.arange(n_components))
         self.register_buffer("sign", torch.ones(n_components))
         centre = torch.zeros_like(shift) if likelihood.standardises else likelihood.column_mean
-        self.register_buffer("fill_mean", centre.float())  # without a linear start, gaps are filled with means
+        self.register_buffer("fill_mean", centre.float())  # without a linear start, rows are their means and noise
         self.register_buffer("fill_loadings", torch.zeros(len(shift), n_components))
         self.register_buffer("fill_noise", torch.ones(len(shift)))
         self._derive_constants()
@@ -65,7 +68,7 @@ class VAEModule(nn.Module):
         self.has_linear_start = bool(self.fill_loadings.any())
 
     def standardise(self, x):
-        return (x - self.shift.to(x.dtype)) / self.scale.to(x.dtype)
+        return standardised(x, self.shift, self.scale)
 
     def restore(self, u):
         return u * self.scale.to(u.dtype) + self.shift.to(u.dtype)
@@ -78,60 +81,79 @@ class VAEModule(nn.Module):
         """The user's z (..., d) with the components as the module has them."""
         return (z * self.sign.to(z.dtype)).index_select(-1, self.order.argsort())
 
-    def transform(self, x, has_missing=False, n_fill_steps=0):
+    def transform(self, x, n_refining_steps=0):
         """Posterior means (n, d) of rows x, as the user sees them."""
-        return self.to_user_order(self.encode(self.standardise(x), has_missing, n_fill_steps).mean)
+        return self.to_user_order(self.encode(self.standardise(x), n_refining_steps).mean)
 
     def inverse_transform(self, z):
         """Means (n, p) of p(x | z), in X's units, of the user's z."""
         return self.restore(self.likelihood.mean(self.decoder(self.to_model_order(z))))
 
-    def encode(self, u, has_missing=False, n_fill_steps=0):
-        """q(z | x) of each row of u (n, p).
+    def encode(self, u, n_refining_steps=0):
+        """q(z | x) of each row u.
 
-        Gaps are filled from the linear model and, in `n_fill_steps` steps, by the decoder.
+        What the values would be without their errors comes from the linear model and, in `n_refining_steps` steps, from
+        the decoder.
         """
-        if not has_missing:
-            return self._encode_complete(u)
-        conditional = MissingValueConditional(u, self.fill_loadings, self.fill_mean, self.fill_noise)
-        if n_fill_steps:
-            values = refine_fill(
+        values, errors = values_and_errors(u)
+        if errors is None:
+            return self._encode_whole(values)
+        conditional = self.linear_conditional(values, errors)
+        if n_refining_steps:
+            seen = refined_values(
                 conditional,
-                u,
-                n_fill_steps,
-                encode_mean=lambda filled: self._encode_complete(filled).mean,
+                values,
+                n_refining_steps,
+                encode_mean=lambda whole: self._encode_whole(whole).mean,
                 decode=lambda z: self._log_likelihood_and_mean(self.decoder(z), u),
             )
         else:
-            values = self._linear_values(conditional)
-        q = self._encode_complete(conditional.fill(u, values))
+            seen = self._linear_values(conditional, values)
+        q = self._encode_whole(seen)
         if self.has_linear_start:
             return WidenedPosterior(q, conditional.widening())
-        return TemperedPosterior(q, conditional.measured.double().mean(1))
+        return TemperedPosterior(q, conditional.share.double().mean(1))
 
-    def fill_linearly(self, u):
-        """u (n, p) with the linear model's values where one is missing."""
-        conditional = MissingValueConditional(u, self.fill_loadings, self.fill_mean, self.fill_noise)
-        return conditional.fill(u, self._linear_values(conditional))
+    def linear_conditional(self, values, errors):
+        """What the linear model says of z, given values (n, p) with errors of these variances (n, p)."""
+        noise = self.fill_noise if self.likelihood.has_noise else torch.zeros_like(self.fill_noise)
+        return LinearConditional(values, errors, self.fill_loadings, self.fill_mean, noise, self.fill_noise)
 
-    def _linear_values(self, conditional):
-        return self.fill_mean + conditional.mean @ self.fill_loadings.T.to(conditional.dtype)
+    def stretched(self, z, u, least):
+        """Posterior means z (n, d) of rows u, stretched to the spread of those of rows without errors."""
+        values, errors = values_and_errors(u)
+        if errors is None or not self.has_linear_start:
+            return z
+        stretch = self.linear_conditional(values, errors).stretch(least)
+        return (stretch @ z.double().unsqueeze(-1)).squeeze(-1).to(z.dtype)
 
-    def _encode_complete(self, u):
+    def linear_values(self, u):
+        """The values (n, p) of rows u without their errors, as the linear model has them."""
+        values, errors = values_and_errors(u)
+        return values if errors is None else self._linear_values(self.linear_conditional(values, errors), values)
+
+    def _linear_values(self, conditional, values):
+        expected = self.fill_mean + conditional.mean @ self.fill_loadings.T.to(conditional.dtype)
+        return conditional.without_errors(values, expected.to(values.dtype))
+
+    def _encode_whole(self, u):
         return self.posterior(self.encoder(self.likelihood.inputs(u)), self.n_components)
 
     def _log_likelihood_and_mean(self, raw, u):
-        return self.log_likelihood(raw, u, has_missing=True), self.likelihood.mean(raw)
+        return self.log_likelihood(raw, u), self.likelihood.mean(raw)
 
-    def log_likelihood(self, raw, u, has_missing=False):
+    def log_likelihood(self, raw, u):
         """log p(u | z), shape (...), of the measured values; a missing one counts as its part of `log_volume`."""
-        if not has_missing:
-            return self.likelihood.log_prob(raw, u)
-        missing = u.isnan()
-        density = self.likelihood.log_density(raw, torch.where(missing, self.fill_mean, u))
-        return torch.where(missing, self.scale.log().to(u.dtype), density).sum(-1)
+        values, errors = values_and_errors(u)
+        if errors is None:
+            return self.likelihood.log_prob(raw, values)
+        missing = errors.isinf()
+        values = torch.where(missing, self.fill_mean.to(values.dtype), values)
+        with_errors = (errors.masked_fill(missing, 1.0),) if self.likelihood.takes_errors else ()
+        density = self.likelihood.log_density(raw, values, *with_errors)
+        return torch.where(missing, self.scale.log().to(values.dtype), density).sum(-1)
 
-    def forward(self, u, eps, has_missing=False, n_fill_steps=0):
+    def forward(self, u, eps, n_refining_steps=0):
         """One reparametrised draw for each eps (..., n, d); (n, d), with no draws to sum over, is the fastest.
 
         Returns
@@ -141,14 +163,14 @@ class VAEModule(nn.Module):
         q : Posterior
         z : Tensor of shape (..., n, d)
         """
-        q = self.encode(u, has_missing, n_fill_steps)
+        q = self.encode(u, n_refining_steps)
         z = q.rsample(eps)
         raw = self.decoder(z.flatten(0, -2)).unflatten(0, z.shape[:-1]) if z.ndim > 2 else self.decoder(z)
-        return self.log_likelihood(raw, u, has_missing), q, z
+        return self.log_likelihood(raw, u), q, z
 
-    def importance_terms(self, u, eps, has_missing=False, n_fill_steps=0):
+    def importance_terms(self, u, eps, n_refining_steps=0):
         """log p(x | z_k) and log p(z_k) / q(z_k | x) in nats, each (K, n), for eps broadcasting to (K, n, d)."""
-        log_likelihood, q, z = self(u, eps, has_missing, n_fill_steps)
+        log_likelihood, q, z = self(u, eps, n_refining_steps)
         return log_likelihood - self.log_volume, q.log_prior_ratio(z, eps)
 
     @torch.no_grad()
@@ -163,7 +185,7 @@ class VAEModule(nn.Module):
         decoder.start_weight.copy_(linear.loadings)
         decoder.start_bias[:p].copy_(linear.mean)
         decoder.start_bias[p:].copy_(self.likelihood.init_noise(linear.noise_variance.to(self.shift.device)))
-        decoder.unit[:p].copy_(linear.noise_variance.sqrt())
+        decoder.unit[:p].copy_(linear.unit_variance.sqrt())
         self.fill_mean.copy_(linear.mean)
         self.fill_loadings.copy_(linear.loadings)
         self.fill_noise.copy_(linear.noise_variance)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from .._data.rows import blocks, rows_per_block
+from .._data.scaling import standardised
 
 PIECE = 250_000  # numbers that are read from a file at one place: 1 MB as float32
 CHUNK = 32  # pieces, from all over the file, that are shuffled together
@@ -16,7 +17,7 @@ class BatchLoader:
 
     Parameters
     ----------
-    u : Tensor of shape (n, p), on the device, or StreamedRows
+    u : Tensor of shape (n, p) or (n, 2, p), on the device, or StreamedRows
         Streamed rows are shuffled in chunks of `CHUNK` pieces of neighbouring rows, drawn from all over.
     batch_size : int
     n_draws, n_components : int
@@ -57,7 +58,7 @@ class StreamedRows:
 
     Parameters
     ----------
-    rows : Rows of shape (n, p)
+    rows : Rows of shape (n, p) or UnevenRows of shape (n, 2, p)
     shift, scale : Tensor of shape (p,), float64
     device : str
     """
@@ -65,14 +66,14 @@ class StreamedRows:
     def __init__(self, rows, shift, scale, device):
         self.rows, self.device = rows, torch.device(device)
         self.shift, self.scale = (of_columns.to(rows[:0]) for of_columns in (shift, scale))
-        self.shape = rows.shape
+        self.shape = torch.Size(rows.shape)
 
     def __len__(self):
         return len(self.rows)
 
     def __getitem__(self, block):
         """The rows of a slice as a float32 tensor on the device."""
-        return ((self.rows[block] - self.shift) / self.scale).to(self.device, torch.float32)
+        return standardised(self.rows[block], self.shift, self.scale).to(self.device, torch.float32)
 
     def split(self, sizes):
         """Parts of these numbers of rows, as Tensor.split gives them."""
@@ -85,7 +86,7 @@ class StreamedRows:
     def resident(self):
         """All rows as one tensor on the device, made block by block: there is no other copy."""
         u = torch.empty(self.shape, dtype=torch.float32, device=self.device)
-        for block in blocks(len(u), rows_per_block(self.shape[1])):
+        for block in blocks(len(u), rows_per_block(self.shape[1:].numel())):
             u[block] = self[block]
         return u
 
@@ -96,11 +97,11 @@ class StreamedRows:
         last. A chunk is valid until the next is asked for: two buffers take turns, as the heap would not shrink when
         many were freed.
         """
-        size = max(1, PIECE // self.shape[1] // multiple) * multiple
+        size = max(1, PIECE // self.shape[1:].numel() // multiple) * multiple
         pieces = blocks(len(self), size)
         order = torch.randperm(len(pieces), generator=generator, device=generator.device).tolist()
 
-        shape = min(CHUNK * size, len(self)), self.shape[1]
+        shape = min(CHUNK * size, len(self)), *self.shape[1:]
         buffers = [torch.empty(shape, dtype=torch.float32, device=self.device) for _ in range(2)]
 
         def read(turn, block):

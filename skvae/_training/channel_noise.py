@@ -5,8 +5,10 @@ likelihood by EM under the Laplace posterior N(z_i, C_i) of `gauss_newton`:
 
     v_j <- mean_i E[(x_ij - f_j(z))^2 | x_i] = mean_i [ (x_ij - f_j(z_i))^2 + (J_i C_i J_i^T)_jj ]
 
-over the rows in which j was measured. This is factor analysis's step where f is linear (Rubin and Thayer, 1982). The
-rows that f was trained on give EM's v_j. A channel that is quiet in these rows may be loud in others, as is the rule
+over the rows in which j was measured. This is factor analysis's step where f is linear (Rubin and Thayer, 1982). Where
+values have errors of their own, with precisions w_ij = 1 / (v_j + s_ij^2), the step is that of the linear model's start,
+v_j <- v_j sum_i w_ij^2 E[(x_ij - f_j(z))^2 | x_i] / sum_i w_ij: a square then stands for v_j w_ij of itself, and counts
+for as much of a value. The rows that f was trained on give EM's v_j. A channel that is quiet in these rows may be loud in others, as is the rule
 where values have heavy tails, and one noise for all channels then has the higher likelihood. So v_j is drawn to
 the isotropic noise s,
 
@@ -33,7 +35,7 @@ import math
 
 import torch
 
-from .._data.rows import evenly_spread
+from .._data.rows import evenly_spread, values_and_errors, with_nan
 from .._linear.leverage import leverages, sums_of_groups
 from .._model.laplace import expected_squares, local_mode
 from .parts import Part
@@ -50,7 +52,7 @@ FIRST_STEPS, FURTHER_STEPS = 6, 2  # of the modes: an iteration goes on where th
 MOST_REMEMBERED = 2048  # rows that the variances of earlier passes count for
 
 
-def fit_channel_noise(module, selection, training, validation, has_missing):
+def fit_channel_noise(module, selection, training, validation):
     """Give a trained module its noise variances.
 
     Parameters
@@ -62,19 +64,21 @@ def fit_channel_noise(module, selection, training, validation, has_missing):
         Rows that `selection` was trained on.
     validation : Part or None
         Rows that `selection` was not trained on, in the order of their blocks.
-    has_missing : bool
     """
     training = some_rows(training)
-    variance, squares, mode = training_noise(selection, training, has_missing)
+    variance, squares, mode = training_noise(selection, training)
     constant = is_constant(selection, own_variance(training.u))
     shape = variance.clone()
     shape[~constant] = drawn_to_isotropic(
-        variance[~constant], squares[:, ~constant], training, isotropic_noise(selection)[~constant]
+        variance[~constant],
+        *without(constant, *counted(squares, variance, training)),
+        blocks_of_rows(training),
+        isotropic_noise(selection)[~constant],
     )
     if validation is None:
         ratio = torch.where(constant, 1.0, leave_one_out_factor(shape, mode, training))
     else:
-        ratio = calibration(selection, shape, some_rows(validation), constant, has_missing)
+        ratio = calibration(selection, shape, some_rows(validation), constant)
     module.likelihood.set_channel_variance(ratio * shape, len(training))
 
 
@@ -97,7 +101,7 @@ def start_channel_noise(module, scatter, n):
     module.likelihood.set_channel_variance(torch.where(constant, variance, variance / (1 - leverage) ** 2), n)
 
 
-def updated_channel_noise(module, training, has_missing):
+def updated_channel_noise(module, training):
     """The noise variances, and how many rows they rest on, with the expected squares of further rows merged.
 
     The module was not trained on these rows yet.
@@ -105,8 +109,8 @@ def updated_channel_noise(module, training, has_missing):
     part, likelihood = some_rows(training), module.likelihood
     before = likelihood.channel_variance.double()
     n, n_before = len(part), min(likelihood.n_channel_rows, MOST_REMEMBERED)
-    squares, _ = squares_of_rows(module, part.u, before, has_missing)
-    here = row_mean(squares, part.weight)
+    squares, _ = squares_of_rows(module, part.u, before)
+    here = row_mean(*counted(squares, before, part))
     variance = torch.where(here.isnan(), before, (n_before * before + n * here) / (n_before + n))
     return torch.maximum(variance, LEAST * isotropic_noise(module)), n_before + n
 
@@ -127,15 +131,42 @@ def isotropic_noise(module):
 
 
 def row_mean(squares, weight):
-    """Mean over the rows of squares (n, p) that are not NaN; NaN where none is."""
+    """Mean over the rows of squares (n, p) that are not NaN, weighted as `counted` has it; NaN where none is."""
     if weight is None:
         return squares.nanmean(0)
+    if weight.ndim == 2:
+        return (weight * squares).nansum(0) / weight.sum(0)
     measured = ~squares.isnan()
     return (weight @ squares.nan_to_num()) / (weight @ measured.double())
 
 
+def counted(squares, variance, part):
+    """Squares (n, p) of rows as large as they would be without the values' errors, and their weights.
+
+    The weights are those of the rows (n,) or, where values have errors, (n, p): a square counts for what it tells.
+    """
+    errors = values_and_errors(part.u)[1]
+    if errors is None:
+        return squares, part.weight
+    share = variance / (variance + errors)
+    return share * squares, share if part.weight is None else share * part.weight.unsqueeze(1)
+
+
+def without(channels, squares, weight):
+    """Squares (n, p) and their weights without these channels, a mask (p,)."""
+    return squares[:, ~channels], weight if weight is None or weight.ndim == 1 else weight[:, ~channels]
+
+
+def channel_mean(squares, weight):
+    """Mean (n,) over the channels of squares (n, p), weighted as `counted` has it; NaN where none was measured."""
+    if weight is None or weight.ndim == 1:
+        return squares.nanmean(1)
+    return (weight * squares).nansum(1) / weight.sum(1)
+
+
 def own_variance(u):
     """Variance (p,) of each channel's values in the rows u."""
+    u = with_nan(u)
     return (u - u.nanmean(0)).square().nanmean(0)
 
 
@@ -160,30 +191,32 @@ def least_noise(module, own):
     return torch.where(is_constant(module, own), isotropic, least)
 
 
-def squares_of_rows(module, u, variance, has_missing, start=None):
+def squares_of_rows(module, u, variance, start=None):
     """Expected squares (n, p) of rows u under a noise variance, NaN where a value is missing; and the modes."""
     n_steps = FIRST_STEPS if start is None else FURTHER_STEPS
-    mode, data = local_mode(module, u, variance, has_missing, start, n_steps=n_steps)
-    squares = expected_squares(mode, data.x)
-    return squares.masked_fill_(u.isnan(), torch.nan) if has_missing else squares, mode
+    mode, data = local_mode(module, u, variance, start, n_steps=n_steps)
+    errors, squares = values_and_errors(u)[1], expected_squares(mode, data.x)
+    return squares if errors is None else squares.masked_fill_(errors.isinf(), torch.nan), mode
 
 
-def training_noise(module, part, has_missing):
+def training_noise(module, part):
     """EM's variances (p,) for rows that the module was trained on, and the rows' expected squares (n, p) and modes."""
     least = least_noise(module, own_variance(part.u))
     variance, mode = isotropic_noise(module), None
     for _ in range(N_ITERATIONS):
-        squares, mode = squares_of_rows(module, part.u, variance, has_missing, mode)
-        variance = torch.fmax(row_mean(squares, part.weight), least)
+        squares, mode = squares_of_rows(module, part.u, variance, mode)
+        variance = torch.fmax(row_mean(*counted(squares, variance, part)), least)
     return variance, squares, mode
 
 
-def drawn_to_isotropic(variance, squares, part, isotropic):
-    """The variances (p,) of the mean expected squares (n, p) of rows, drawn to the isotropic noise: t above."""
-    weight = squares.new_ones(len(squares)) if part.weight is None else part.weight
-    block = blocks_of_rows(part)
-    sums = squares.new_zeros(N_BLOCKS, squares.shape[1]).index_add_(0, block, weight[:, None] * squares.nan_to_num())
-    counts = torch.zeros_like(sums).index_add_(0, block, weight[:, None] * ~squares.isnan())
+def drawn_to_isotropic(variance, squares, weight, block, isotropic):
+    """The variances (p,) of the mean expected squares (n, p) of rows, drawn to the isotropic noise: t above.
+
+    The squares have weights as `counted` has them, the rows blocks (n,).
+    """
+    weight = squares.new_ones(1, 1) if weight is None else weight.reshape(len(squares), -1)
+    sums = squares.new_zeros(N_BLOCKS, squares.shape[1]).index_add_(0, block, weight * squares.nan_to_num())
+    counts = torch.zeros_like(sums).index_add_(0, block, weight * ~squares.isnan())
     others = (sums.sum(0) - sums) / (counts.sum(0) - counts)  # (blocks, p), of the rows that are not in the block
     others = torch.maximum(others, LEAST * variance)
     loss = [
@@ -205,13 +238,14 @@ def blocks_of_rows(part):
     return place * N_BLOCKS // (place.max() + 1)
 
 
-def calibration(module, shape, part, constant, has_missing):
+def calibration(module, shape, part, constant):
     """v / t (p,), from rows that the module was not trained on and the shape t of its noise."""
     variance, mode = shape, None
     for _ in range(3):
-        squares, mode = squares_of_rows(module, part.u, variance, has_missing, mode)
+        squares, mode = squares_of_rows(module, part.u, variance, mode)
+        squares, weight = counted(squares, variance, part)
         relative = squares / shape
-        q = relative[:, ~constant].nanmean(1)  # (n,)
+        q = channel_mean(*without(constant, relative, weight))  # (n,)
         if part.groups is not None:  # copies say one thing
             measured = ~q.isnan()
             q = sums_of_groups(q.nan_to_num(), part.groups) / sums_of_groups(measured.double(), part.groups)
@@ -220,7 +254,7 @@ def calibration(module, shape, part, constant, has_missing):
             return torch.ones_like(shape)
         nu, mean, median = degrees_of_freedom(q), q.mean(), q.median().clamp(min=1e-300)
         factor = torch.exp((nu * mean.log() + PRIOR_FACTOR * median.log()) / (nu + PRIOR_FACTOR)).clamp(min=1)
-        own, n_own = row_mean(relative, part.weight) * (factor / mean), min(nu, len(q))
+        own, n_own = row_mean(relative, weight) * (factor / mean), min(nu, len(q))
         ratio = (PRIOR_SHAPE * factor + n_own * own) / (PRIOR_SHAPE + n_own)
         ratio = torch.where(constant | ratio.isnan(), 1.0, ratio)
         variance = ratio * shape
@@ -238,7 +272,8 @@ def degrees_of_freedom(q):
 
 def leave_one_out_factor(shape, mode, part):
     """How much larger squares are when a row, with its copies, is left out of a linear model with these latents."""
-    q = ((part.u - mode.values).square() / shape).nanmean(1)
+    squares, weight = counted((with_nan(part.u) - mode.values).square(), shape, part)
+    q = channel_mean(squares / shape, weight)
     if part.weight is not None:
         q = part.weight * q
     total = q.sum()

@@ -47,9 +47,9 @@ class DistributedStep(Step):
         super().__init__(*args)
         self.n_processes = n_processes
 
-    def gradients(self, u, eps, weight=None, n_rows=None, *, has_missing=False):
+    def gradients(self, u, eps, weight=None, n_rows=None):
         n_rows = n_rows / self.n_processes  # the processes' gradients are averaged
-        return super().gradients(u, eps, weight, n_rows, has_missing=has_missing)
+        return super().gradients(u, eps, weight, n_rows)
 
 
 class DistributedNet(VAENet):

@@ -9,7 +9,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from .._data.devices import resolve_device
-from .._data.rows import WeightedRows
+from .._data.rows import WeightedRows, with_nan
 from .._data.scaling import column_scaling
 from .._io.checkpoint import fit_identity
 from .._io.state import restore, state_of
@@ -40,7 +40,6 @@ class TrainingPhase:
     net: VAENet
     training: Part
     validation: Part | None
-    has_missing: bool
     epochs: int
     peak: float = 1.0  # share of the greatest learning rate
 
@@ -76,7 +75,6 @@ class TrainingPhase:
                 peak=self.peak,
                 weights=self.weights,
                 groups=self.groups,
-                has_missing=self.has_missing,
                 checkpoint=None if checkpoint is None else checkpoint.phase(self.name),
             )
         finally:
@@ -91,7 +89,6 @@ class NoisePhase:
     selection: VAENet
     training: Part
     validation: Part | None
-    has_missing: bool
 
     def run(self, params=None, checkpoint=None, task=None):
         """Fit the noise. It takes little time, so that it is in no checkpoint."""
@@ -99,7 +96,7 @@ class NoisePhase:
         if told is not None:
             told.on_train_begin(self.net)
         modules = self.net.module_, self.selection.module_
-        fit_channel_noise(*modules, self.training, self.validation, self.has_missing)
+        fit_channel_noise(*modules, self.training, self.validation)
         if told is not None:
             told.on_train_end(self.net)
 
@@ -192,29 +189,29 @@ def phases(params, data, seed, previous=None):
     data = with_validation_rows(net, params, data, seed)
     every, training, validation = parts_of(net, data)
     if previous is None:
-        start_linear(net, params, training.u, training.weight, data.has_missing)
+        start_linear(net, params, training.u, training.weight)
     report = begun_report(data, validation)
     groups_found = data.groups if groups_given is None else None
     warn_of_rows(report, params, net.module_, training, groups_found, data.rows.columns)
     if validation is not None:
-        report.r2_of_start = r2(net.module_, validation.u, data.has_missing)
-    yield TrainingPhase("fit", net, training, validation, data.has_missing, params.max_iter)
+        report.r2_of_start = r2(net.module_, validation.u)
+    yield TrainingPhase("fit", net, training, validation, params.max_iter)
 
     if validation is not None:
-        report.r2 = r2(net.module_, validation.u, data.has_missing)
+        report.r2 = r2(net.module_, validation.u)
     chosen = net
     if should_refit(params, data, previous) and not net.interrupted_:
         again = net_for_refit(params, data, seed, net, every)
         epochs = -(-net.best_epoch_ // REFIT_SHARE)
-        yield TrainingPhase("refit", again, every, None, data.has_missing, epochs, REFIT_PEAK)
+        yield TrainingPhase("refit", again, every, None, epochs, REFIT_PEAK)
         net.interrupted_, report.n_refit_epochs = again.interrupted_, epochs
         chosen = net if again.diverged_ or again.interrupted_ else again
     is_trained = previous is None or params.max_iter > 0
     if net.module_.likelihood.has_channel_noise and is_trained:
         if data.has_enough_validation_rows:
-            yield NoisePhase(chosen, net, training, validation, data.has_missing)
+            yield NoisePhase(chosen, net, training, validation)
         else:
-            yield NoisePhase(chosen, chosen, every, None, data.has_missing)
+            yield NoisePhase(chosen, chosen, every, None)
     return FitResult(chosen, net, data, report)
 
 
@@ -230,7 +227,7 @@ def with_validation_rows(net, params, data, seed):
         return data
     groups = data.groups
     if groups is None and not data.rows.is_streamed:
-        groups = near_copies(to_device(net, data.rows))
+        groups = near_copies(with_nan(to_device(net, data.rows, data.is_uneven)))
     return replace(data, groups=groups, held_out=held_out_blocks(len(data), params.validation_fraction, seed, groups))
 
 
@@ -241,7 +238,7 @@ def net_for_refit(params, data, seed, net, every):
     if net.best_epoch_:
         again.module_.load_state_dict(net.module_.state_dict())
     else:
-        start_linear(again, params, every.u, every.weight, data.has_missing)
+        start_linear(again, params, every.u, every.weight)
     return again
 
 
@@ -302,7 +299,7 @@ def weight_decay(params, n_rows):
 
 def new_net(params, data, seed):
     """An initialised net with the scaling of the rows, without the linear start."""
-    mean, scale = column_scaling(data.rows, data.weight, data.has_missing)
+    mean, scale = column_scaling(data.rows, data.weight, data.is_uneven)
     return net_of(params, mean, scale, batch_size(params, len(data)), weight_decay(params, len(data)), seed)
 
 
@@ -364,10 +361,10 @@ def starts_linear(net, params):
     return params.init == "linear" and net.module_.likelihood.linear_noise is not None
 
 
-def start_linear(net, params, u, weight=None, has_missing=False):
+def start_linear(net, params, u, weight=None):
     """Move a net to the linear optimum of the rows u, where its likelihood has one."""
     if starts_linear(net, params):
-        net.module_.start_at(linear_start(u, **start_options(net.module_), weight=weight, has_missing=has_missing))
+        net.module_.start_at(linear_start(u, **start_options(net.module_), weight=weight))
 
 
 def start_options(module):

@@ -116,11 +116,11 @@ class VAENet(NeuralNet):
     def get_iterator(self, dataset, training=False, weight=None):
         return BatchLoader(dataset, self.batch_size, self.n_draws, self.module_.n_components, self.generator_, weight)
 
-    def infer(self, x, eps, has_missing=False):
-        return model_output(self.module_, x, eps, has_missing)
+    def infer(self, x, eps):
+        return model_output(self.module_, x, eps)
 
-    def train_step_single(self, batch, has_missing=False, **fit_params):
-        objective, kl = self.training_step_.gradients(*batch, has_missing=has_missing)
+    def train_step_single(self, batch, **fit_params):
+        objective, kl = self.training_step_.gradients(*batch)
         return {"loss": self.module_.log_volume - objective.mean(), "y_pred": (objective, kl)}
 
     def _step_optimizer(self, step_fn):
@@ -141,7 +141,7 @@ class VAENet(NeuralNet):
         closure = optimizer_arguments(self.optimizer_).get("closure")
         return is_hooked or (closure is not None and closure.default is inspect.Parameter.empty)
 
-    def run_single_epoch(self, iterator, training, prefix, step_fn, has_missing=False, **fit_params):
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """One pass; records the mean loss and the mean KL per row, read from the device once."""
         self._set_training(training)
         needs_closure, epoch = self._needs_closure(), len(self.history) - 1  # the history's first row is the start
@@ -155,11 +155,11 @@ class VAENet(NeuralNet):
                 self._set_learning_rate(self.peak_ * self.lr_scheduler(self.n_taken_ / self.n_steps_))
             if needs_closure:
                 self.notify("on_batch_begin", batch=batch, training=training)
-                step = step_fn(batch, has_missing=has_missing)
+                step = step_fn(batch)
                 self.notify("on_batch_end", batch=batch, training=training, **step)
                 terms.append(step["y_pred"])
             else:
-                terms.append(self.training_step_(*batch, has_missing=has_missing))
+                terms.append(self.training_step_(*batch))
             n_rows += len(terms[-1][0])
             if len(terms) == KEPT:
                 totals, terms = totals + summed(terms), []
@@ -189,16 +189,16 @@ class VAENet(NeuralNet):
                 group["lr"] = rate
 
     @torch.no_grad()
-    def score_rows(self, u, eps, has_missing=False):
+    def score_rows(self, u, eps):
         """Objective of each of the rows u in nats at full beta and without free bits, for noise eps (..., n, d).
 
         The objective's penalty, which is of all rows together, is taken off each.
         """
         self._set_training(False)
-        size = rows_per_block(u.shape[1] * eps.shape[:-2].numel())
+        size = rows_per_block(u.shape[-1] * eps.shape[:-2].numel())
         objective, z = [], []
         for rows in blocks(len(u), size):
-            output = self.infer(u[rows], eps[..., rows, :], has_missing)
+            output = self.infer(u[rows], eps[..., rows, :])
             objective.append(self.criterion_.rows(output))
             z.append(output.z)
         penalty = self.criterion_.penalty(torch.cat(z, dim=-2))
@@ -214,7 +214,6 @@ class VAENet(NeuralNet):
         peak=1.0,
         weights=(None, None),
         groups=None,
-        has_missing=False,
         checkpoint=None,
         **fit_params,
     ):
@@ -234,8 +233,6 @@ class VAENet(NeuralNet):
             Those of the training rows, of mean 1, and of the validation rows, or None for these.
         groups : Tensor or None
             Of the validation rows.
-        has_missing : bool
-            Whether rows may have NaN.
         checkpoint : PhaseCheckpoint or None
             To go on from, and to write.
         """
@@ -245,7 +242,7 @@ class VAENet(NeuralNet):
         self.n_taken_, self.n_steps_, self.peak_ = 0, cycle and cycle * len(iterator), peak
         self._set_learning_rate(peak)
         scored = scored_rows(self, train, valid, weights, groups)
-        start = self.score_rows(scored.u, scored.noise, has_missing)
+        start = self.score_rows(scored.u, scored.noise)
         if not self.history:
             self.history.new_epoch()
             self.history.record("epoch", 0)
@@ -258,7 +255,7 @@ class VAENet(NeuralNet):
             early_stopping.note_loss(self.history[-1].get("train_loss", 0.0))
 
         def score():
-            scores = self.score_rows(scored.u, scored.noise, has_missing)
+            scores = self.score_rows(scored.u, scored.noise)
             early_stopping.update(len(self.history) - 1, scores, self.state_tensors)
             self.history.record(scored.name, early_stopping.score)
 
@@ -272,9 +269,7 @@ class VAENet(NeuralNet):
                 self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
                 epoch = len(self.history) - 1
                 self.history.record("epoch", epoch)
-                self.run_single_epoch(
-                    iterator, training=True, prefix="train", step_fn=self.train_step, has_missing=has_missing
-                )
+                self.run_single_epoch(iterator, training=True, prefix="train", step_fn=self.train_step)
                 early_stopping.note_loss(self.history[-1, "train_loss"])
                 if early_stopping.is_due(epoch, last):
                     score()

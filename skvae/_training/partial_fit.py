@@ -92,8 +92,8 @@ def pass_once(params, data, seed, net=None, moments=None):
         net, moments, is_start = best_of_starts(params, data, seed, net, moments)
     (u, w), likelihood = rows_on_device(net, data), net.module_.likelihood
     is_updated = likelihood.has_channel_noise and not is_start
-    noise = updated_channel_noise(net.module_, Part(u, w), data.has_missing) if is_updated else None
-    run_net(net, (u, None), epochs=1, peak=RATE, weights=(with_mean_one(w), None), has_missing=data.has_missing)
+    noise = updated_channel_noise(net.module_, Part(u, w)) if is_updated else None
+    run_net(net, (u, None), epochs=1, peak=RATE, weights=(with_mean_one(w), None))
     if net.interrupted_:
         raise KeyboardInterrupt("Interrupted: the estimator is as it was before this call of partial_fit.")
     if noise is not None:
@@ -103,7 +103,7 @@ def pass_once(params, data, seed, net=None, moments=None):
 
 def rows_on_device(net, data):
     """The rows, standardised, and their weights, on the net's device."""
-    return to_device(net, data.rows), known(net, data.weight)
+    return to_device(net, data.rows, data.is_uneven), known(net, data.weight)
 
 
 def first_start(params, data, seed):
@@ -118,9 +118,9 @@ def first_start(params, data, seed):
             f"(n_components + 2) where X has more than {MOST_COLUMNS} columns: the linear start is taken from them."
         )
     u, w = rows_on_device(net, data)
-    start_linear(net, params, u, w, data.has_missing)
+    start_linear(net, params, u, w)
     if net.module_.likelihood.has_channel_noise:
-        fit_channel_noise(net.module_, net.module_, Part(u, w), None, data.has_missing)
+        fit_channel_noise(net.module_, net.module_, Part(u, w), None)
     return net, None if is_wide else few(Moments.of(data, net.module_, is_linear))
 
 
@@ -148,7 +148,7 @@ def best_of_starts(params, data, seed, net, moments):
     nets = start, learned, net
     scores = []
     for each in nets:
-        scores.append(scored.mean(each.score_rows(rows_on_device(each, rows)[0], scored.noise, data.has_missing)))
+        scores.append(scored.mean(each.score_rows(rows_on_device(each, rows)[0], scored.noise)))
     check_score(scores[-1])
     handicap = TIE * data.rows.shape[1]  # where nothing was learned, the start is taken
     best = max(range(3), key=lambda i: scores[i] - i * handicap if isfinite(scores[i]) else -inf)
@@ -167,7 +167,7 @@ def start_anew(params, data, seed, net, moments):
         if module.likelihood.has_channel_noise:
             start_channel_noise(module, scatter, moments.n_rows)
     elif module.likelihood.has_channel_noise:
-        fit_channel_noise(module, module, Part(*rows_on_device(anew, data)), None, data.has_missing)
+        fit_channel_noise(module, module, Part(*rows_on_device(anew, data)), None)
     anew.history_ = net.history
     anew.generator_.set_state(net.generator_.get_state())
     return anew

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from .._data.groups import share_of_group
+from .._data.rows import UnevenRows
 from .batches import StreamedRows
 
 
@@ -14,7 +15,7 @@ from .batches import StreamedRows
 class Part:
     """Some rows on the device, with their weights and groups."""
 
-    u: Any  # Tensor (n, p) or StreamedRows, standardised
+    u: Any  # Tensor (n, p) or (n, 2, p), or StreamedRows, standardised
     weight: torch.Tensor | None = None  # (n,)
     groups: torch.Tensor | None = None  # (n,), numbered from 0
 
@@ -46,19 +47,19 @@ def parts_of(net, data):
     n_held_out = 0 if held_out is None else len(held_out)
     order = None if held_out is None else np.append(np.setdiff1d(np.arange(len(data)), held_out), held_out)
     every = Part(
-        to_device(net, data.rows, order), *(known(net, values, order) for values in (data.weight, data.groups))
+        to_device(net, data.rows, data.is_uneven, order), *(known(net, values, order) for values in (data.weight, data.groups))
     )
     if data.validation is not None:
-        return every, every, Part(to_device(net, data.validation))
+        return every, every, Part(to_device(net, data.validation, data.is_uneven))
     if held_out is None:
         return every, every, None
     return every, *every.split([len(data) - n_held_out, n_held_out])
 
 
-def to_device(net, rows, order=None):
+def to_device(net, rows, is_uneven, order=None):
     """The rows, standardised, in this order: a tensor on the net's device, or StreamedRows."""
-    module = net.module_
-    u = StreamedRows(rows if order is None else rows.select(order), module.shift, module.scale, net.device)
+    module, ordered = net.module_, rows if order is None else rows.select(order)
+    u = StreamedRows(UnevenRows(ordered) if is_uneven else ordered, module.shift, module.scale, net.device)
     return u if rows.is_streamed else u.resident()
 
 

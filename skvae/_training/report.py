@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from .._data.rows import blocks, rows_per_block
+from .._data.rows import blocks, rows_per_block, values_and_errors
 from .channel_noise import constant_channels
 
 SHOWN = 20  # columns that a remark names
@@ -54,7 +54,7 @@ def begun_report(data, validation):
 def warn_of_rows(report, params, module, training, groups_found, columns=None):
     """Warn of what the rows cannot tell a model of this kind, which knows these of X's columns (p,), or all."""
     warn_of_unknown_columns(report, columns)
-    n, p = training.u.shape
+    n, p = len(training), training.u.shape[-1]
     if groups_found is not None:
         report.warn(
             f"X seems to hold repeated measurements: its {len(groups_found)} rows form {groups_found.max() + 1} groups "
@@ -91,18 +91,20 @@ def listed(places):
 
 
 @torch.no_grad()
-def r2(module, u, has_missing):
+def r2(module, u):
     """Share of the squared distances from the column means that the reconstruction of rows u takes away, in X's units.
 
-    NaN where the rows do not differ.
+    Values count by their precisions. NaN where the rows do not differ.
     """
     module.eval()
     left, total = 0.0, 0.0
-    for rows in blocks(len(u), rows_per_block(u.shape[1])):
-        x = u[rows]
-        back = module.likelihood.mean(module.decoder(module.encode(x, has_missing).mean))
-        left += float((module.scale * (x - back)).square().nansum())
-        total += float((module.scale * (x - module.fill_mean)).square().nansum())
+    for rows in blocks(len(u), rows_per_block(u.shape[-1])):
+        (x, errors), root = values_and_errors(u[rows]), module.scale
+        if errors is not None:
+            root = root * module.linear_conditional(x, errors).share.sqrt()
+        back = module.likelihood.mean(module.decoder(module.encode(u[rows]).mean))
+        left += float((root * (x - back)).square().sum())
+        total += float((root * (x - module.fill_mean)).square().sum())
     return 1 - left / total if total > 0 else float("nan")
 
 

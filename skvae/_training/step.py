@@ -12,15 +12,15 @@ from .torch_private import clear_cublas_workspaces
 CAPTURING = threading.Lock()  # estimators that are fitted in two threads take turns
 
 
-def model_output(module, u, eps, has_missing=False):
-    """What the module says of the rows u (n, p) for noise eps (..., n, d); log-likelihoods up to its `log_volume`."""
-    log_likelihood, q, z = module(u, eps, has_missing)
+def model_output(module, u, eps):
+    """What the module says of the rows u for noise eps (..., n, d); log-likelihoods up to its `log_volume`."""
+    log_likelihood, q, z = module(u, eps)
     return ModelOutput(log_likelihood, q, q.kl(), z, eps)
 
 
-def objective_and_kl(module, objective, u, eps, kl_scale, has_missing):
+def objective_and_kl(module, objective, u, eps, kl_scale):
     """Objective and KL of each row, both (n,)."""
-    output = model_output(module, u, eps, has_missing)
+    output = model_output(module, u, eps)
     return objective(output, kl_scale), output.kl
 
 
@@ -46,22 +46,22 @@ class Step:
         self.precision = precision
         self.kl_scale = kl_scale
 
-    def gradients(self, u, eps, weight=None, n_rows=None, *, has_missing=False):
+    def gradients(self, u, eps, weight=None, n_rows=None):
         """Fill the parameters' gradients; return objective and KL of each row, times its weight.
 
-        The mean is the sum over `n_rows`, by default the batch's. `has_missing` says whether u may have NaN.
+        The mean is the sum over `n_rows`, by default the batch's.
         """
         with training_products(self.precision):
-            objective, kl = self.objective_and_kl(self.module, self.objective, u, eps, self.kl_scale, has_missing)
+            objective, kl = self.objective_and_kl(self.module, self.objective, u, eps, self.kl_scale)
             n = len(objective) if n_rows is None else n_rows
             row_weight = torch.full_like(objective, -1 / n) if weight is None else -weight / n
             objective.backward(row_weight)  # of minus the mean, with no mean to undo
         objective, kl = objective.detach(), kl.detach()
         return (objective, kl) if weight is None else (objective * weight, kl * weight)
 
-    def __call__(self, *batch, has_missing=False):
+    def __call__(self, *batch):
         """Take the step; return what `gradients` does, before it."""
-        objective, kl = self.gradients(*batch, has_missing=has_missing)
+        objective, kl = self.gradients(*batch)
         if isinstance(self.optimizer, AdamW):
             self.optimizer.update()
         else:
@@ -92,12 +92,12 @@ class CUDAGraphStep(Step):
         self.read: list[torch.Tensor] = []  # what the graph reads beside its inputs
         self.graph, self.n_warm = None, 0
 
-    def __call__(self, *batch, has_missing=False):
+    def __call__(self, *batch):
         read = [tensor for group in self.optimizer.param_groups for tensor in (group["lr"], group["step"])]
         if not all(isinstance(tensor, torch.Tensor) for tensor in read):
-            return super().__call__(*batch, has_missing=has_missing)  # a graph could not follow a rate on the host
-        if has_missing:
-            return super().__call__(*batch, has_missing=True)  # factorisations read from the device
+            return super().__call__(*batch)  # a graph could not follow a rate on the host
+        if batch[0].ndim == 3:
+            return super().__call__(*batch)  # rows with errors: factorisations read from the device
         stale = self.graph is not None and any(a is not b for a, b in zip(read, self.read, strict=True))
         n = len(batch[0])
         if stale or len(batch) != len(self.inputs) or n > len(self.inputs[0]):

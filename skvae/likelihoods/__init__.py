@@ -8,6 +8,7 @@ from ._gaussian import (
     GaussianLikelihood,
     HeteroscedasticGaussianLikelihood,
     IsotropicGaussianLikelihood,
+    KnownGaussianLikelihood,
     UnitGaussianLikelihood,
 )
 from ._poisson import PoissonLikelihood
@@ -17,6 +18,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian_diag": DiagonalGaussianLikelihood,
     "gaussian_isotropic": IsotropicGaussianLikelihood,
     "gaussian_unit": UnitGaussianLikelihood,
+    "gaussian_known": KnownGaussianLikelihood,
     "gaussian_heteroscedastic": HeteroscedasticGaussianLikelihood,
     "bernoulli": BernoulliLikelihood,
     "continuous_bernoulli": ContinuousBernoulliLikelihood,
@@ -32,6 +34,7 @@ __all__ = [
     "GaussianLikelihood",
     "HeteroscedasticGaussianLikelihood",
     "IsotropicGaussianLikelihood",
+    "KnownGaussianLikelihood",
     "Likelihood",
     "PoissonLikelihood",
     "UnitGaussianLikelihood",

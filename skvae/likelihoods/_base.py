@@ -24,10 +24,14 @@ class Likelihood(nn.Module):
     ----------
     standardises : bool, class attribute
         Whether u = (x - mean) / scale. Otherwise u is x.
-    linear_noise : {"feature", "isotropic", "unit"} or None, class attribute
-        The linear-Gaussian model whose optimum training starts from: factor analysis, probabilistic PCA, or
-        PCA with noise variance one in X's units. With None there is no such optimum, and the decoder starts
-        at `init_without_linear_model`.
+    linear_noise : {"feature", "isotropic", "unit", "known"} or None, class attribute
+        The linear-Gaussian model whose optimum training starts from: factor analysis, probabilistic PCA,
+        PCA with noise variance one in X's units, or without noise beside the values' known errors. With None there is
+        no such optimum, and the decoder starts at `init_without_linear_model`.
+    has_noise : bool, class attribute
+        Whether x | z has noise of its own beside the values' known errors.
+    takes_errors : bool, class attribute
+        Whether `log_density` takes the variances of the values' known errors.
     has_channel_noise : bool, class attribute
         Whether a noise variance per feature is fitted when training is over, by `set_channel_variance`, under which
         rows are then scored.
@@ -57,7 +61,9 @@ class Likelihood(nn.Module):
     """
 
     standardises: ClassVar[bool] = False
-    linear_noise: ClassVar[Literal["feature", "isotropic", "unit"] | None] = None
+    linear_noise: ClassVar[Literal["feature", "isotropic", "unit", "known"] | None] = None
+    has_noise: ClassVar[bool] = True
+    takes_errors: ClassVar[bool] = False
     has_channel_noise: ClassVar[bool] = False
     is_natural: ClassVar[bool] = False
 
@@ -90,7 +96,10 @@ class Likelihood(nn.Module):
         return u
 
     def log_density(self, raw: Tensor, u: Tensor) -> Tensor:
-        """log p(u_k | z) of each feature in nats, for raw (..., n_raw) and u broadcasting to (..., n_features)."""
+        """log p(u_k | z) of each feature in nats, for raw (..., n_raw) and u broadcasting to (..., n_features).
+
+        Where the likelihood `takes_errors`, a third argument has the variances of the errors of u, in its shape.
+        """
         raise NotImplementedError(f"{type(self).__name__} lacks log_density, which training and missing values need.")
 
     def log_prob(self, raw: Tensor, u: Tensor) -> Tensor:

@@ -14,13 +14,16 @@ class _ConstantNoise(Likelihood):
     """x | z ~ N(decoder(z), diag(v)); a subclass defines log v, in units of u."""
 
     standardises = True
+    takes_errors = True
 
     def log_variance(self) -> Tensor:
         """log v, shape (n_features,), in units of u."""
         raise NotImplementedError
 
-    def log_density(self, raw: Tensor, u: Tensor) -> Tensor:
+    def log_density(self, raw: Tensor, u: Tensor, errors: Tensor | None = None) -> Tensor:
         log_v = self.log_variance()
+        if errors is not None:
+            return normal_log_density(raw, u, log_v.exp() + errors)
         return -0.5 * ((u - raw).square() * torch.exp(-log_v) + log_v + LOG_2PI)
 
     def log_prob(self, raw: Tensor, u: Tensor) -> Tensor:
@@ -199,6 +202,33 @@ class UnitGaussianLikelihood(_ConstantNoise):
         return self.log_v
 
 
+class KnownGaussianLikelihood(_ConstantNoise):
+    """No noise beside the known errors of the values, which every method is told as `X_std`.
+
+    What the rows differ by beyond these errors is then the components'. `sample` draws without errors.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skvae import VAETransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vae = VAETransformer(2, likelihood="gaussian_known", max_iter=2, random_state=0).fit(X, X_std=[0.1] * 4)
+    >>> vae.transform(X, X_std=[0.1] * 4).shape
+    (150, 2)
+    """
+
+    linear_noise = "known"
+    has_noise = False
+    log_v: Tensor
+
+    def __init__(self, mean: Tensor, scale: Tensor) -> None:
+        super().__init__(mean, scale)
+        self.register_buffer("log_v", torch.full((len(scale),), -torch.inf), persistent=False)
+
+    def log_variance(self) -> Tensor:
+        return self.log_v
+
+
 class HeteroscedasticGaussianLikelihood(Likelihood):
     """x | z ~ N(mean(z), diag(v(z))), with a noise variance per row and feature from the decoder.
 
@@ -222,6 +252,7 @@ class HeteroscedasticGaussianLikelihood(Likelihood):
     """
 
     standardises = True
+    takes_errors = True
     linear_noise = "feature"
     least: Tensor
 
@@ -237,10 +268,10 @@ class HeteroscedasticGaussianLikelihood(Likelihood):
     def variance(self, raw: Tensor) -> Tensor:
         return self.least + raw.tensor_split(2, dim=-1)[1].exp()
 
-    def log_density(self, raw: Tensor, u: Tensor) -> Tensor:
+    def log_density(self, raw: Tensor, u: Tensor, errors: Tensor | None = None) -> Tensor:
         mean, log_v = raw.tensor_split(2, dim=-1)
         v = self.least + log_v.exp()
-        return -0.5 * ((u - mean).square() / v + v.log() + LOG_2PI)
+        return normal_log_density(mean, u, v if errors is None else v + errors)
 
     def mean(self, raw: Tensor) -> Tensor:
         return raw.tensor_split(2, dim=-1)[0]
@@ -253,3 +284,8 @@ class HeteroscedasticGaussianLikelihood(Likelihood):
         variance = variance.clamp(min=NOISE_FLOOR)
         self.least.copy_(self.floor * variance)
         return torch.log((1 - self.floor) * variance)
+
+
+def normal_log_density(mean: Tensor, u: Tensor, variance: Tensor) -> Tensor:
+    """log N(u; mean, variance) of each value in nats."""
+    return -0.5 * ((u - mean).square() / variance + variance.log() + LOG_2PI)

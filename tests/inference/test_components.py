@@ -16,7 +16,7 @@ from skvae.likelihoods import LIKELIHOODS
 from skvae.networks import NETWORKS
 from skvae.posteriors import POSTERIORS
 
-from ..conftest import curved_spectra, in_support, small
+from ..conftest import PLAIN_LIKELIHOODS, curved_spectra, in_support, small
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def pca_start(X, d, **params):
     return VAETransformer(d, likelihood="gaussian_isotropic", max_iter=0, random_state=0, **params).fit(X)
 
 
-@pytest.mark.parametrize("likelihood", [name for name in LIKELIHOODS if LIKELIHOODS[name].linear_noise])
+@pytest.mark.parametrize("likelihood", [name for name in PLAIN_LIKELIHOODS if LIKELIHOODS[name].linear_noise])
 def test_components_of_a_linear_model_are_its_loadings(likelihood):
     X = curved_spectra(100)
     settings = small(max_iter=8, hidden_layer_sizes=(), weight_decay=0.0)
@@ -42,7 +42,7 @@ def test_components_of_a_linear_model_are_its_loadings(likelihood):
         np.testing.assert_allclose(vae.loadings(X[:4]), np.tile(vae.components_, (4, 1, 1)), rtol=1e-12)
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", PLAIN_LIKELIHOODS)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_loadings_are_the_derivatives_and_components_their_mean(likelihood, network):
     """Against central differences of `inverse_transform`, whose error is of the second order in the step."""

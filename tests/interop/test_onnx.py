@@ -11,10 +11,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skvae import VAETransformer, register_onnx, to_onnx
-from skvae.likelihoods import LIKELIHOODS
 from skvae.posteriors import POSTERIORS
 
-from ..conftest import curved_spectra, in_support, small
+from ..conftest import PLAIN_LIKELIHOODS, curved_spectra, in_support, small
 from ..model.test_torch_defaults import AMBIENT
 
 
@@ -32,9 +31,9 @@ def assert_close(ours, theirs):
 
 
 MODELS = [{"posterior": name} for name in POSTERIORS]
-MODELS += [{"likelihood": name} for name in LIKELIHOODS]
+MODELS += [{"likelihood": name} for name in PLAIN_LIKELIHOODS]
 MODELS += [{"posterior": name, "hidden_layer_sizes": ()} for name in POSTERIORS]
-MODELS += [{"likelihood": name, "hidden_layer_sizes": ()} for name in LIKELIHOODS]
+MODELS += [{"likelihood": name, "hidden_layer_sizes": ()} for name in PLAIN_LIKELIHOODS]
 MODELS += [
     {"init": "random", "hidden_layer_sizes": ()},
     {"encoder": "conv1d", "decoder": "conv1d", "hidden_layer_sizes": ()},

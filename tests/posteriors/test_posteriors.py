@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from skvae._model.laplace import LaplacePosterior
-from skvae._model.missing_values import TemperedPosterior, WidenedPosterior
+from skvae._model.value_precisions import TemperedPosterior, WidenedPosterior
 from skvae.posteriors import POSTERIORS, Posterior, RhoPosterior
 
 DIMENSIONS = (1, 2, 5, 20)

@@ -153,9 +153,9 @@ def test_scaling_alone_is_taken_anew_where_there_is_no_linear_start():
     assert anew.score(X) > kept.score(X) + 0.3 * 10
 
 
-def moments_of(X, weight=None, has_missing=False, vae=None, with_products=True):
+def moments_of(X, weight=None, is_uneven=False, vae=None, with_products=True):
     module = None if vae is None else vae.net_.module_
-    return Moments.of(WeightedRows(Rows(X), weight, has_missing), module or START.net_.module_, with_products)
+    return Moments.of(WeightedRows(Rows(X), weight, is_uneven), module or START.net_.module_, with_products)
 
 
 START = VAETransformer(3, max_iter=0, random_state=0, likelihood="gaussian_isotropic").fit(linear(100, 1))
@@ -185,10 +185,10 @@ def test_moments_of_rows_with_gaps_are_what_the_linear_model_expects():
         gain = np.linalg.solve(S[np.ix_(~gap, ~gap)], S[np.ix_(~gap, gap)]).T
         row[gap] = shift[gap] + gain @ (row[~gap] - shift[~gap])
         spread[np.ix_(gap, gap)] += S[np.ix_(gap, gap)] - gain @ S[np.ix_(~gap, gap)]
-    moments = moments_of(X, has_missing=True, vae=START)
+    moments = moments_of(X, is_uneven=True, vae=START)
     np.testing.assert_allclose(moments.mean, filled.mean(0), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(moments.products, 40 * np.cov(filled.T, ddof=0) + spread, rtol=1e-4, atol=1e-3)
-    columns = moments_of(X, has_missing=True, with_products=False)
+    columns = moments_of(X, is_uneven=True, with_products=False)
     np.testing.assert_allclose(columns.variance, np.nanvar(X, axis=0))
     np.testing.assert_array_equal(columns.n, (~np.isnan(X)).sum(0))
 
