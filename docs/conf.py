@@ -46,6 +46,7 @@ EXAMPLES = [  # in the order in which one meets their subjects
     "look_at_components",
     "find_outliers",
     "fill_missing_channels",
+    "measurement_errors",
     "sample_spectra",
     "save_and_load",
     "images",

@@ -85,9 +85,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         which keeps PCA's reconstruction and features, and then a noise variance per feature is fitted to them, under
         which `score`, `impute`, `sample` and standard deviations are computed. "gaussian_diag": a noise variance per
         feature in training too, as factor analysis has it, for density alone. "gaussian_isotropic": isotropic noise, as
-        probabilistic PCA has it. "gaussian_unit": variance one in X's units. "gaussian_heteroscedastic": a variance per
-        row and feature from the decoder, which is at least 0.01 of factor analysis's, as the bound would have no
-        maximum without a floor. "bernoulli": binary X. "continuous_bernoulli": X in [0, 1]. "poisson": counts; other
+        probabilistic PCA has it. "gaussian_unit": variance one in X's units. "gaussian_known": no noise but the known
+        errors that every method is told as `X_std`. "gaussian_heteroscedastic": a variance per row and feature from the
+        decoder, which is at least 0.01 of factor analysis's, as the bound would have no maximum without a floor.
+        "bernoulli": binary X. "continuous_bernoulli": X in [0, 1]. "poisson": counts; other
         values are taken with a warning. The last three have no linear optimum, and training starts at the column means.
         Or a subclass of `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
     n_importance_samples : int, default=16
@@ -407,8 +408,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         params = fit_parameters(self)
         X = to_single_table(X)
         previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
-        held = {"y": y, "groups": groups, "X_val": X_val, "X_val_std": X_val_std}
-        data = self._training_rows(X, sample_weight, previous is None, X_std=X_std, **held)
+        given: dict[str, Any] = {"y": y, "groups": groups, "X_val": X_val, "X_std": X_std, "X_val_std": X_val_std}
+        data = self._training_rows(X, sample_weight, previous is None, **given)
         seed = draw_seed(params)
         checkpoint = None
         if self.checkpoint is not None:
@@ -419,9 +420,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         if has_callbacks(self):
             n_phases = 1 + should_refit(params, data, previous) + has_noise_phase(params)
             attributes_of = partial(self._attributes_in_training, X, data, seed)
-            metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val}
-            metadata.update({"X_std": X_std, "X_val_std": X_val_std})
-            task = FitTask(self, n_phases, attributes_of, values_and_header(X)[0], y, **metadata)
+            metadata = {"sample_weight": sample_weight, **given}
+            task = FitTask(self, n_phases, attributes_of, values_and_header(X)[0], **metadata)
         result = fit_model(params, data, seed, previous, checkpoint, task, trained)
         self._hold(X, result, seed, is_first=True)
         if task is not None:
@@ -516,7 +516,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         errors = {} if fit_params.get("X_std") is None else {"X_std": to_single_table(fit_params["X_std"])}
         return self.fit(X, y, **{**fit_params, **errors}).transform(X, **errors)
 
-    def transform(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats | Any:  # a DataFrame, where set_output asks for one
+    def transform(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats | Any:  # a frame, by set_output
         """Return the posterior means of z.
 
         Parameters
@@ -679,7 +679,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return_std: Literal[False] = False,
         n_draws: int = 64,
         *,
-        with_noise: bool = False,
+        with_noise: bool = True,
         X_std: ArrayLike | None = None,
     ) -> Floats: ...
     @overload
@@ -689,7 +689,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return_std: Literal[True],
         n_draws: int = 64,
         *,
-        with_noise: bool = False,
+        with_noise: bool = True,
         X_std: ArrayLike | None = None,
     ) -> tuple[Floats, Floats]: ...
     @overload
@@ -699,7 +699,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return_std: bool,
         n_draws: int = 64,
         *,
-        with_noise: bool = False,
+        with_noise: bool = True,
         X_std: ArrayLike | None = None,
     ) -> Floats | tuple[Floats, Floats]: ...
     def reconstruct(
@@ -708,10 +708,12 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return_std: bool = False,
         n_draws: int = 64,
         *,
-        with_noise: bool = False,
+        with_noise: bool = True,
         X_std: ArrayLike | None = None,
     ) -> Floats | tuple[Floats, Floats]:
-        """Return the rows that underlie X, as the model has them given X, in X's units.
+        """Return what the model expects to measure again where it measured X: the posterior predictive, in X's units.
+
+        A second measurement without known errors, that is: of rows with errors, the underlying rows.
 
         Parameters
         ----------
@@ -720,19 +722,20 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         n_draws : int, default=64
             Draws of z per row. Their mean is exactly the posterior's, and so is their covariance if they are more than
             n_components.
-        with_noise : bool, default=False
-            Whether `std` is that of a second measurement without known errors, which has the model's own noise.
+        with_noise : bool, default=True
+            Whether `std` has the model's own noise, which is also what its mean leaves of the underlying rows. Without,
+            it is that of the mean alone.
         X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
             Standard deviations of the values' known errors, as in `fit`.
 
         Returns
         -------
         mean : ndarray of shape (n_samples, n_features)
-            Mean of E[x | z] over z given x. With likelihood="gaussian" this is the decoder's mean at the mode of z under
+            Mean over noise and z given x. With likelihood="gaussian" this is the decoder's mean at the mode of z under
             the noise per feature, where `inverse_transform` of `transform` has the encoder's z. With "poisson",
             "bernoulli" and "continuous_bernoulli", z given x is Laplace's approximation, as in `score_samples`.
         std : ndarray of shape (n_samples, n_features)
-            Standard deviation of E[x | z] over z given x, with noise if asked for, if `return_std`.
+            Standard deviation of noise, unless without, and of z given x together, if `return_std`.
         """
         rows, predictor = self._rows_and_predictor(X, "reconstruct", X_std)
         options = {"weighted": False, "with_std": return_std, "with_noise": with_noise}
@@ -1032,9 +1035,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             predictor = self._predictors[dtype] = Predictor(self.net_.module_, dtype, self._known_columns)
         return predictor
 
-    def _rows_and_predictor(
-        self, X: ArrayLike, method: str, X_std: ArrayLike | None = None
-    ) -> tuple[Rows, Predictor]:
+    def _rows_and_predictor(self, X: ArrayLike, method: str, X_std: ArrayLike | None = None) -> tuple[Rows, Predictor]:
         """X as checked rows, and the fitted model for them, in the method of this name."""
         check_is_fitted(self)
         rows = self._checked_rows(X, X_std)
@@ -1187,8 +1188,8 @@ def check_takes_errors(likelihood: Any, rows: Rows, is_given: bool, name: str = 
         return
     if rows.errors is None or any((errors == 0).any() for _, errors in rows.errors.blocks()):
         raise ValueError(
-            f"likelihood='gaussian_known' has no noise beside the errors of {of}, so that it needs {name}, the standard "
-            "deviation of each value, greater than 0."
+            f"likelihood='gaussian_known' has no noise beside the errors of {of}, so that it needs {name}, the "
+            "standard deviation of each value, greater than 0."
         )
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import sklearn
 import torch
-from scipy.stats import chi2, multivariate_normal, norm
+from scipy.stats import multivariate_normal, norm
 from sklearn.decomposition import FactorAnalysis
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -71,10 +71,12 @@ def test_the_linear_model_has_its_closed_forms(likelihood):
     if likelihood != "gaussian":  # whose features have the isotropic noise
         np.testing.assert_allclose(vae.transform(new, new_std), means, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(vae.posterior_covariance(new, new_std), covariances, rtol=1e-5, atol=1e-6)
-    mean, std = vae.reconstruct(new, return_std=True, X_std=new_std)
+    mean, std = vae.reconstruct(new, return_std=True, with_noise=False, X_std=new_std)
     assert (np.abs(mean - vae.inverse_transform(means)) < of_std * std + 1e-6).all()
     variance = np.einsum("dp, nde, ep -> np", vae.components_, covariances, vae.components_)
     np.testing.assert_allclose(std**2, variance, rtol=1e-4)
+    _, with_noise = vae.reconstruct(new, return_std=True, X_std=new_std)
+    np.testing.assert_allclose(with_noise**2, variance + vae.noise_variance_, rtol=1e-4)
 
 
 def test_the_features_of_the_default_are_those_of_isotropic_noise():
@@ -106,7 +108,7 @@ def test_em_ends_where_the_gradient_vanishes(kind):
 
 
 def extreme_deconvolution(X, std, n_iter=3000):
-    """One Gaussian N(m, V) of rows with errors: EM of Bovy, Hogg and Roweis (2011, eq. 16), with K = 1; nats per row."""
+    """One Gaussian N(m, V) of rows with errors: EM of Bovy, Hogg and Roweis (2011, eq. 16), K = 1; nats per row."""
     m, V = X.mean(0), np.cov(X.T)
     for _ in range(n_iter):
         T = V + np.stack([np.diag(s**2) for s in std])
@@ -150,7 +152,8 @@ def test_infinite_errors_are_missing_values():
 def test_no_error_and_a_tiny_one_change_nothing(likelihood):
     X = curved_spectra(150, n_channels=20)
     plain, zero, tiny = (
-        VAETransformer(2, likelihood=likelihood, **small()).fit(X, X_std=std) for std in (None, 0 * X, np.full(20, 1e-7))
+        VAETransformer(2, likelihood=likelihood, **small()).fit(X, X_std=std)
+        for std in (None, 0 * X, np.full(20, 1e-7))
     )
     for method in METHODS:
         expected = getattr(plain, method)(X)
@@ -197,7 +200,7 @@ def test_other_likelihoods_refuse_errors_by_name(likelihood):
 def test_known_noise_needs_errors(spectra):
     vae = VAETransformer(2, likelihood="gaussian_known", **small())
     for std in (None, np.zeros(60), np.eye(60)[0]):
-        with pytest.raises(ValueError, match="likelihood='gaussian_known' .* needs X_std"):
+        with pytest.raises(ValueError, match=r"likelihood='gaussian_known' .* needs X_std"):
             vae.fit(spectra, X_std=std)
     vae.fit(spectra, X_std=np.full(60, 20.0))
     with pytest.raises(ValueError, match="needs X_std"):
@@ -308,7 +311,7 @@ def test_intervals_and_limits_are_right_where_errors_are_uneven():
     X, std, _ = linear_rows(3000, p=20, d=3)
     vae = VAETransformer(3, likelihood="gaussian_diag", max_iter=0, random_state=0).fit(X, X_std=std)
     new, new_std, truth = linear_rows(3000, p=20, d=3, seed=5)
-    mean, spread = vae.reconstruct(new, return_std=True, with_noise=True, X_std=new_std)
+    mean, spread = vae.reconstruct(new, return_std=True, X_std=new_std)
     for level in (0.5, 0.9, 0.99):
         # the noise of a row is in part what the measurement saw, so that the truth is covered a little more
         covered = (np.abs(truth - mean) < norm.ppf(0.5 + level / 2) * spread).mean()

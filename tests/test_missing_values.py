@@ -245,7 +245,7 @@ def test_nothing_measured_is_the_prior():
     np.testing.assert_allclose(vae.posterior_covariance(empty)[0], np.eye(2), atol=1e-4)
     np.testing.assert_allclose(vae.score_samples(empty), 0, atol=1e-4)
     np.testing.assert_allclose(vae.impute(empty)[0], vae.mean_, atol=1e-4)
-    _, std = vae.reconstruct(empty, return_std=True, with_noise=True)
+    _, std = vae.reconstruct(empty, return_std=True)
     np.testing.assert_allclose(std[0] ** 2, vae.get_covariance().diagonal(), rtol=1e-3)
 
 

@@ -160,6 +160,15 @@ def air(file):
     return standardised(table.drop(columns=sums, errors="ignore")), None, stretches(len(table))
 
 
+def air_with_errors(name):
+    """Concentrations of pollutants in units of their standard deviations, their errors, and stretches of time."""
+    ending = "_{}.txt" if name == "Baltimore" else "-{}.csv"
+    files = [installed(f"easy_pmf/data/Dataset-{name}{ending.format(kind)}") for kind in ("con", "unc")]
+    X, std = (pd.read_csv(file, sep=None, engine="python").iloc[:, 1:].to_numpy(float) for file in files)
+    kept, spread = (np.isfinite(X) & (std > 0)).all(axis=1), X.std(axis=0)
+    return (X / spread)[kept], (std / spread)[kept], stretches(len(X))[kept]
+
+
 def of_scikit_learn(name):
     """digits as they are; other tables standardised, their y a class's name or a number."""
     from sklearn import datasets

@@ -36,8 +36,8 @@ def check_errors(X_std, shape, header, name="X_std", of="X"):
     )
     if tuple(std.shape) not in (tuple(shape), tuple(shape[1:])):
         raise ValueError(
-            f"{name} has shape {tuple(std.shape)}, but {of} has {tuple(shape)}: it must have that shape or, with one error "
-            f"for each column, {tuple(shape[1:])}."
+            f"{name} has shape {tuple(std.shape)}, but {of} has {tuple(shape)}: it must have that shape or, with one "
+            f"error for each column, {tuple(shape[1:])}."
         )
     if hasattr(names, "columns"):
         columns = BaseEstimator()

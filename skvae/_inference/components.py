@@ -104,10 +104,10 @@ def component_attributes(module, data, mean, arrange, optimism=None, fewer=1, st
         order, sign = arrangement(module, components, variance * squared_length)
         Z, kl, variance = Z[:, order] * sign.astype(Z.dtype), kl[order], variance[order]
         components = sign[:, None] * components[order]
-    reconstruction, share, values = predictor.inverse_transform(Z), predictor.value_shares(rows, Z), rows.X
-    if share is not None:
+    reconstruction, shares, values = predictor.inverse_transform(Z), predictor.value_shares(rows, Z), rows.X
+    if shares is not None:
         values = np.nan_to_num(values)
-    explained = evenly_spread_rows(ROWS_EXPLAINED // fewer, w, values, share, Z, reconstruction)
+    explained = evenly_spread_rows(ROWS_EXPLAINED // fewer, w, values, shares, Z, reconstruction)
     means = {"mean": mean, "variance": variance, "slopes": components, "n_averaged": ROWS_AVERAGED // fewer}
     gains, total_variance = variance_gains(predictor, *explained, **means)
     n = n_independent = effective_n_rows(len(X), weight)
@@ -119,10 +119,11 @@ def component_attributes(module, data, mean, arrange, optimism=None, fewer=1, st
         w_independent = w_independent / w_independent.sum()
     if optimism is None:
         optimism = leave_one_out_optimism(Z, w, n, groups)
-    tensors = (None if array is None else torch.from_numpy(array) for array in (values, reconstruction, share))
+    tensors = (None if array is None else torch.from_numpy(array) for array in (values, reconstruction, shares))
     q = optimism * squared_residuals(*tensors).numpy()
     unit = (float(q.max()) or 1.0) if statistics is None else statistics.unit
-    ours = ScoreStatistics(predictor.comparable_scores(rows), q, w_independent, n_independent, unit)
+    scores = Z if shares is None else predictor.comparable_scores(rows)
+    ours = ScoreStatistics(scores, q, w_independent, n_independent, unit)
     statistics = ours if statistics is None else statistics + ours
     attributes = {
         "components_": components.astype(X.dtype),
@@ -175,7 +176,8 @@ def variance_gains(predictor, X, share, Z, reconstruction, w, mean, variance, sl
 
     The reconstruction from the first k components is E[x | z_1 ... z_k], the mean over the others, whose `variance`
     (d,) is given: at 0, which few rows are near, a curved model is far from the mean of X. (Sobol, Sensitivity
-    estimates for nonlinear mathematical models, 1993.) A value counts in its `share` (n, p); None: all are 1. As this takes many passes, `n_averaged` rows tell how much more
+    estimates for nonlinear mathematical models, 1993.) A value counts in its `share` (n, p); None: all are 1.
+    As this takes many passes, `n_averaged` rows tell how much more
     or less is left than by the linear model with these `slopes` (d, p), and all rows what that leaves.
     """
     d = Z.shape[1]

@@ -50,10 +50,10 @@ def squared_residuals(values, reconstruction, share=None):
     The square of a value counts in its `share` v / (v + s^2) (n, p), which brings it to the noise v that it would have
     without its error s; None where all are 1.
     """
-    squares = (values.double() - reconstruction).square()
-    if share is None:
-        return squares.sum(1)
-    return (share * squares).sum(1) * values.shape[1] / (share > 0).sum(1).clamp(min=1)
+    squares, n_measured = (values.double() - reconstruction).square(), values.shape[1]
+    if share is not None:
+        squares, n_measured = share * squares, (share > 0).sum(1).clamp(min=1)
+    return squares.sum(1) * values.shape[1] / n_measured
 
 
 def warn_of_empty_rows(X):
@@ -71,8 +71,8 @@ def warn_of_empty_rows(X):
 class Predictor:
     """A trained `VAEModule` as functions from rows to arrays of their library, with components in the user's order.
 
-    Rows X, which may have NaN and errors, and Z are Rows, ndarrays or tensors. A predictor that is kept is never stale: it
-    computes with the module itself or, in float64, with a copy that is compared with the module at each call.
+    Rows X, which may have NaN and errors, and Z are Rows, ndarrays or tensors. A predictor that is kept is never stale:
+    it computes with the module itself or, in float64, with a copy that is compared with the module at each call.
 
     Parameters
     ----------
@@ -370,11 +370,11 @@ class Predictor:
 
 
 def value_shares(module, x, z):
-    """v / (v + s^2) of each value of rows x (n, 2, p), for its error s and its noise v at z (n, d); None of rows (n, p).
+    """v / (v + s^2) of each value of rows x (n, 2, p), for its error s and its noise v at z; None of rows (n, p).
 
     Without noise beside the errors, v is what takes the noise's place in the linear model.
     """
-    values, errors = values_and_errors(x)
+    errors = values_and_errors(x)[1]
     if errors is None:
         return None
     exact = (errors == 0).double()

@@ -1,14 +1,14 @@
 r"""The linear-Gaussian optimum of rows whose values have precisions of their own, by expectation maximisation.
 
 `LinearConditional` describes the model and its posterior for such a row. An iteration computes E[z~ z~^T | u_i],
-z~ = (z, 1), for each row and regresses each feature's values on z~, weighted by their precisions w_ij = 1 / (v_j +
-s_ij^2), where v_j is the noise and s_ij the value's error, infinite where it is missing (Rubin and Thayer, 1982; Ilin and
-Raiko, Practical approaches to principal component analysis in the presence of missing values, 2010; Bovy, Hogg and
-Roweis, Extreme deconvolution, 2011; Bailey, Principal component analysis with noisy and/or missing data, 2012). With the
-expected squares q_ij of what is left, v_j <- v_j sum_i(w_ij^2 q_ij) / sum_i(w_ij), whose fixed point is the likelihood's
-(Zhou et al., MM algorithms for variance components models, 2019): EM's own step where the errors are 0 or infinite, and
-a faster one else. The covariance of z is a parameter of the iteration, which the loadings then absorb (PX-EM: Liu, Rubin
-and Wu, 1998). Without it, EM would take thousands of steps where the noise is small.
+z~ = (z, 1), for each row and regresses each feature's values on z~, weighted by their precisions
+w_ij = 1 / (v_j + s_ij^2), where v_j is the noise and s_ij the value's error, infinite where it is missing (Rubin and
+Thayer, 1982; Ilin and Raiko, Practical approaches to principal component analysis in the presence of missing values,
+2010; Bovy, Hogg and Roweis, Extreme deconvolution, 2011; Bailey, Principal component analysis with noisy and/or missing
+data, 2012). With the expected squares q_ij of what is left, v_j <- v_j sum_i(w_ij^2 q_ij) / sum_i(w_ij), whose fixed
+point is the likelihood's (Zhou et al., MM algorithms for variance components models, 2019): EM's own step where the
+errors are 0 or infinite, and a faster one else. The covariance of z is a parameter of the iteration, which the loadings
+then absorb (PX-EM: Liu, Rubin and Wu, 1998). Without it, EM would take thousands of steps where the noise is small.
 """
 
 import math
@@ -69,7 +69,8 @@ class _Moments:
             half_log_det = given.factor.diagonal(dim1=1, dim2=2).log().sum(1)
             explained = (given.factor.mT @ given.mean.unsqueeze(2)).square().sum((1, 2))
             exponent = (given.precision * residual.square()).sum(1) - explained
-            self.log_likelihood += (weight[block] @ (log_height(given.precision) - half_log_det - 0.5 * exponent)).item()
+            of_rows = log_height(given.precision) - half_log_det - 0.5 * exponent
+            self.log_likelihood += (weight[block] @ of_rows).item()
 
 
 def regular(moments, of):

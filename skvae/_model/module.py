@@ -11,9 +11,9 @@ from .value_precisions import LinearConditional, TemperedPosterior, WidenedPoste
 class VAEModule(nn.Module):
     """p(z) = N(0, I_d), p(x | z) a likelihood of the decoder's output, q(z | x) a posterior of the encoder's.
 
-    The networks see u = (x - shift) / scale; densities are of x, in nats. Rows u are a tensor (n, p) or, where values are
-    missing or have errors of their own, (n, 2, p), with the variances of the errors (`standardised`). On rows (n, p) no
-    time is spent on errors.
+    The networks see u = (x - shift) / scale; densities are of x, in nats. Rows u are a tensor (n, p) or, where values
+    are missing or have errors of their own, (n, 2, p), with the variances of the errors (`standardised`). On rows
+    (n, p) no time is spent on errors.
 
     Parameters
     ----------

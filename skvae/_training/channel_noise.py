@@ -6,17 +6,17 @@ likelihood by EM under the Laplace posterior N(z_i, C_i) of `gauss_newton`:
     v_j <- mean_i E[(x_ij - f_j(z))^2 | x_i] = mean_i [ (x_ij - f_j(z_i))^2 + (J_i C_i J_i^T)_jj ]
 
 over the rows in which j was measured. This is factor analysis's step where f is linear (Rubin and Thayer, 1982). Where
-values have errors of their own, with precisions w_ij = 1 / (v_j + s_ij^2), the step is that of the linear model's start,
-v_j <- v_j sum_i w_ij^2 E[(x_ij - f_j(z))^2 | x_i] / sum_i w_ij: a square then stands for v_j w_ij of itself, and counts
-for as much of a value. The rows that f was trained on give EM's v_j. A channel that is quiet in these rows may be loud in others, as is the rule
-where values have heavy tails, and one noise for all channels then has the higher likelihood. So v_j is drawn to
-the isotropic noise s,
+values have errors of their own, with precisions w_ij = 1 / (v_j + s_ij^2), a step of Fisher's scoring takes its place
+(`counted`). The rows that f was trained on give EM's v_j. A channel that is quiet in these rows may be loud in others,
+as is the rule where values have heavy tails, and one noise for all channels then has the higher likelihood. So v_j is
+drawn to the isotropic noise s,
 
     t_j = s_j (v_j / s_j)^(1 - a) mean_k (v_k / s_k)^a,
 
-which keeps the mean of squares over variances, and a is the best for blocks of rows that are left out of v in
-turn (for spectra, 0 as a rule; for tables of few rows, 1/8 to 3/8). t_j is the shape of the noise. But f is nearer to these rows than to new ones, by a factor
-c that rows which f was not trained on tell: with q_i = mean_j E[(x_ij - f_j(z))^2 | x_i] / t_j of such a row,
+which keeps the mean of squares over variances, and a is the best for blocks of rows that are left out of v in turn (for
+spectra, 0 as a rule; for tables of few rows, 1/8 to 3/8). t_j is the shape of the noise. But f is nearer to these rows
+than to new ones, by a factor c that rows which f was not trained on tell: with
+q_i = mean_j E[(x_ij - f_j(z))^2 | x_i] / t_j of such a row,
 
     v_j = (nu_0 c t_j + nu s_j) / (nu_0 + nu),   s_j = the channel's own mean over these rows, scaled to the mean c t_j,
 
@@ -69,16 +69,13 @@ def fit_channel_noise(module, selection, training, validation):
     variance, squares, mode = training_noise(selection, training)
     constant = is_constant(selection, own_variance(training.u))
     shape = variance.clone()
-    shape[~constant] = drawn_to_isotropic(
-        variance[~constant],
-        *without(constant, *counted(squares, variance, training)),
-        blocks_of_rows(training),
-        isotropic_noise(selection)[~constant],
-    )
+    squares, weight = without(constant, *counted(squares, variance, training))
+    isotropic, block = isotropic_noise(selection)[~constant], blocks_of_rows(training)
+    shape[~constant] = drawn_to_isotropic(variance[~constant], squares, weight, block, isotropic)
     if validation is None:
         ratio = torch.where(constant, 1.0, leave_one_out_factor(shape, mode, training))
     else:
-        ratio = calibration(selection, shape, some_rows(validation), constant)
+        ratio = calibration(selection, shape, telling(some_rows(validation), shape), constant)
     module.likelihood.set_channel_variance(ratio * shape, len(training))
 
 
@@ -141,15 +138,29 @@ def row_mean(squares, weight):
 
 
 def counted(squares, variance, part):
-    """Squares (n, p) of rows as large as they would be without the values' errors, and their weights.
+    """Squares (n, p) of rows as they would be without the values' errors, and their weights.
 
-    The weights are those of the rows (n,) or, where values have errors, (n, p): a square counts for what it tells.
+    The weights are those of the rows (n,) or, where values have errors, (n, p): w_ij v_j, for what a square tells. The
+    weighted mean is a step of Fisher's scoring, v + sum(w^2 (q - 1 / w)) / sum(w^2).
     """
     errors = values_and_errors(part.u)[1]
     if errors is None:
         return squares, part.weight
     share = variance / (variance + errors)
-    return share * squares, share if part.weight is None else share * part.weight.unsqueeze(1)
+    weight = share if part.weight is None else share * part.weight.unsqueeze(1)
+    told = (weight * share).sum(0) / weight.sum(0).clamp(min=torch.finfo(weight.dtype).tiny)  # of 1 where exact
+    return variance + (share * squares - variance) / told.clamp(min=LEAST), weight
+
+
+def telling(part, variance):
+    """The half of the rows whose errors are least beside these variances (p,); all rows, where there are no errors."""
+    errors = values_and_errors(part.u)[1]
+    if errors is None:
+        return part
+    told = (variance / (variance + errors)).sum(1)
+    kept = (told >= told.median()).nonzero().squeeze(1)
+    weight, groups = (None if field is None else field[kept] for field in (part.weight, part.groups))
+    return Part(part.u[kept], weight, None if groups is None else groups.unique(return_inverse=True)[1])
 
 
 def without(channels, squares, weight):

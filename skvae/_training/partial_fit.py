@@ -121,7 +121,9 @@ def first_start(params, data, seed):
     start_linear(net, params, u, w)
     if net.module_.likelihood.has_channel_noise:
         fit_channel_noise(net.module_, net.module_, Part(u, w), None)
-    return net, None if is_wide else few(Moments.of(data, net.module_, is_linear))
+    # Moments are of rows without errors: they tell nothing of a model that has no noise but errors.
+    is_final = is_wide or not net.module_.likelihood.has_noise
+    return net, None if is_final else few(Moments.of(data, net.module_, is_linear))
 
 
 def few(moments):

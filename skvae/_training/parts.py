@@ -46,9 +46,8 @@ def parts_of(net, data):
     held_out = data.held_out
     n_held_out = 0 if held_out is None else len(held_out)
     order = None if held_out is None else np.append(np.setdiff1d(np.arange(len(data)), held_out), held_out)
-    every = Part(
-        to_device(net, data.rows, data.is_uneven, order), *(known(net, values, order) for values in (data.weight, data.groups))
-    )
+    of_rows = (known(net, values, order) for values in (data.weight, data.groups))
+    every = Part(to_device(net, data.rows, data.is_uneven, order), *of_rows)
     if data.validation is not None:
         return every, every, Part(to_device(net, data.validation, data.is_uneven))
     if held_out is None:

@@ -137,7 +137,7 @@ class ReconstructionDisplay(Display):
         rows = range(min(1 if image_shape is None else 10, n_rows)) if rows is None else rows
         X = take(X, check_indices("rows", rows, n_rows, "rows"))
         mean, std = (
-            estimator.reconstruct(X, return_std=True, with_noise=True) if image_shape is None else (estimator.reconstruct(X), None)
+            estimator.reconstruct(X, return_std=True) if image_shape is None else (estimator.reconstruct(X), None)
         )
         return cls(
             X=np.asarray(X, dtype=float),

@@ -257,7 +257,7 @@ def test_reconstruction(vae, frame):
     X.iloc[4, [30, 32]] = np.nan
     display = displays.ReconstructionDisplay.from_estimator(vae, X, rows=[4, 1, 0], level=0.8)
     rows = X.iloc[[4, 1, 0]]
-    mean, std = vae.reconstruct(rows, return_std=True, with_noise=True)
+    mean, std = vae.reconstruct(rows, return_std=True)
     half = norm.ppf(0.9) * std
     for i, (measured, line, band) in enumerate(
         zip(display.measured_lines_, display.lines_, display.bands_, strict=True)

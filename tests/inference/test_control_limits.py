@@ -134,7 +134,7 @@ def test_the_predictive_covers_a_second_measurement(posterior, share):
     vae = start(linear_rows(4000)[0], posterior=posterior)
     first, latents = linear_rows(2000, seed=1)
     second, _ = linear_rows(2000, seed=2, latents=latents)
-    mean, std = vae.reconstruct(first, return_std=True, with_noise=True)
+    mean, std = vae.reconstruct(first, return_std=True)
     covered, covered_first = (np.abs(X - mean) < norm.ppf(0.5 + share / 2) * std for X in (second, first))
     error = 5 * covered.mean(axis=1).std() / 2000**0.5 + 0.003
     assert covered.mean() == pytest.approx(share, abs=error)
@@ -145,7 +145,7 @@ def test_the_predictive_is_the_closed_form_where_the_model_is_linear():
     """Mean W E[z | x] + m and covariance W P^-1 W^T + Psi, with no Monte Carlo error, as draws are matched."""
     X = curved_spectra(100)
     vae = VAETransformer(3, likelihood="gaussian_diag", max_iter=0, random_state=0).fit(X)
-    mean, std = vae.reconstruct(X, return_std=True, with_noise=True)
+    mean, std = vae.reconstruct(X, return_std=True)
     np.testing.assert_allclose(mean, vae.inverse_transform(vae.transform(X)), rtol=1e-9)
     variance = np.einsum("dp, nde, ep -> np", vae.components_, vae.posterior_covariance(X), vae.components_)
     np.testing.assert_allclose(std**2, variance + vae.noise_variance_, rtol=1e-6)
