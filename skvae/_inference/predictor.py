@@ -53,7 +53,7 @@ def squared_residuals(values, reconstruction, share=None):
     squares, n_measured = (values.double() - reconstruction).square(), values.shape[1]
     if share is not None:
         squares, n_measured = share * squares, (share > 0).sum(1).clamp(min=1)
-    return squares.sum(1) * values.shape[1] / n_measured
+    return squares.nansum(1) * values.shape[1] / n_measured
 
 
 def warn_of_empty_rows(X):

@@ -70,8 +70,8 @@ def fit_channel_noise(module, selection, training, validation):
     constant = is_constant(selection, own_variance(training.u))
     shape = variance.clone()
     squares, weight = without(constant, *counted(squares, variance, training))
-    isotropic, block = isotropic_noise(selection)[~constant], blocks_of_rows(training)
-    shape[~constant] = drawn_to_isotropic(variance[~constant], squares, weight, block, isotropic)
+    part, isotropic = Part(squares, weight, training.groups), isotropic_noise(selection)[~constant]
+    shape[~constant] = drawn_to_isotropic(variance[~constant], squares, part, isotropic)
     if validation is None:
         ratio = torch.where(constant, 1.0, leave_one_out_factor(shape, mode, training))
     else:
@@ -220,12 +220,13 @@ def training_noise(module, part):
     return variance, squares, mode
 
 
-def drawn_to_isotropic(variance, squares, weight, block, isotropic):
+def drawn_to_isotropic(variance, squares, part, isotropic):
     """The variances (p,) of the mean expected squares (n, p) of rows, drawn to the isotropic noise: t above.
 
-    The squares have weights as `counted` has them, the rows blocks (n,).
+    The part has the rows' groups, and weights as `counted` has them.
     """
-    weight = squares.new_ones(1, 1) if weight is None else weight.reshape(len(squares), -1)
+    weight = (squares.new_ones(len(squares)) if part.weight is None else part.weight).reshape(len(squares), -1)
+    block = blocks_of_rows(part)
     sums = squares.new_zeros(N_BLOCKS, squares.shape[1]).index_add_(0, block, weight * squares.nan_to_num())
     counts = torch.zeros_like(sums).index_add_(0, block, weight * ~squares.isnan())
     others = (sums.sum(0) - sums) / (counts.sum(0) - counts)  # (blocks, p), of the rows that are not in the block

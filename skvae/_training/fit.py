@@ -227,7 +227,7 @@ def with_validation_rows(net, params, data, seed):
         return data
     groups = data.groups
     if groups is None and not data.rows.is_streamed:
-        groups = near_copies(with_nan(to_device(net, data.rows, data.is_uneven)))
+        groups = near_copies(with_nan(to_device(net, data.rows, is_uneven=data.is_uneven)))
     return replace(data, groups=groups, held_out=held_out_blocks(len(data), params.validation_fraction, seed, groups))
 
 

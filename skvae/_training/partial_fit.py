@@ -103,7 +103,7 @@ def pass_once(params, data, seed, net=None, moments=None):
 
 def rows_on_device(net, data):
     """The rows, standardised, and their weights, on the net's device."""
-    return to_device(net, data.rows, data.is_uneven), known(net, data.weight)
+    return to_device(net, data.rows, is_uneven=data.is_uneven), known(net, data.weight)
 
 
 def first_start(params, data, seed):

@@ -47,15 +47,15 @@ def parts_of(net, data):
     n_held_out = 0 if held_out is None else len(held_out)
     order = None if held_out is None else np.append(np.setdiff1d(np.arange(len(data)), held_out), held_out)
     of_rows = (known(net, values, order) for values in (data.weight, data.groups))
-    every = Part(to_device(net, data.rows, data.is_uneven, order), *of_rows)
+    every = Part(to_device(net, data.rows, order, data.is_uneven), *of_rows)
     if data.validation is not None:
-        return every, every, Part(to_device(net, data.validation, data.is_uneven))
+        return every, every, Part(to_device(net, data.validation, is_uneven=data.is_uneven))
     if held_out is None:
         return every, every, None
     return every, *every.split([len(data) - n_held_out, n_held_out])
 
 
-def to_device(net, rows, is_uneven, order=None):
+def to_device(net, rows, order=None, is_uneven=False):
     """The rows, standardised, in this order: a tensor on the net's device, or StreamedRows."""
     module, ordered = net.module_, rows if order is None else rows.select(order)
     u = StreamedRows(UnevenRows(ordered) if is_uneven else ordered, module.shift, module.scale, net.device)

@@ -13,12 +13,12 @@ from skvae import VAETransformer
 from skvae.likelihoods import LIKELIHOODS, HeteroscedasticGaussianLikelihood, Likelihood
 from skvae.likelihoods._base import NOISE_FLOOR
 
-from ..conftest import small
+from ..conftest import PLAIN_LIKELIHOODS, small
 
 P = 5
 MEAN = torch.tensor([0.4, 0.5, 2.0, 5.0, 0.01], dtype=torch.float64)
 SCALE = torch.tensor([0.5, 1.0, 2.0, 3.0, 0.1], dtype=torch.float64)
-every_likelihood = pytest.mark.parametrize("name", LIKELIHOODS)
+every_likelihood = pytest.mark.parametrize("name", PLAIN_LIKELIHOODS)
 
 
 def made(name, seed=0):
@@ -79,14 +79,22 @@ def test_every_parameter_gets_a_gradient(name):
     assert all((parameter.grad != 0).all() for parameter in likelihood.parameters())
 
 
-@every_likelihood
+@pytest.mark.parametrize("name", [name for name, kind in LIKELIHOODS.items() if kind.takes_errors])
+def test_errors_widen_the_density(name):
+    likelihood, raw, u = made(name)
+    errors = torch.linspace(0.2, 2, 3 * P, dtype=torch.float64).reshape(3, P)
+    truth = distributions.Normal(likelihood.mean(raw), (likelihood.variance(raw) + errors).sqrt())
+    torch.testing.assert_close(likelihood.log_density(raw, u, errors), truth.log_prob(u.expand(4, 3, P)))
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
 def test_declares_a_known_start(name):
     likelihood = LIKELIHOODS[name]
-    assert likelihood.linear_noise in {"feature", "isotropic", "unit", None}
+    assert likelihood.linear_noise in {"feature", "isotropic", "unit", "known", None}
     assert likelihood.standardises == (likelihood.linear_noise is not None)
 
 
-@every_likelihood
+@pytest.mark.parametrize("name", LIKELIHOODS)
 def test_plain_start_has_the_column_means(name):
     """E[x] at the start, for means within the support; the size of a change is positive and finite."""
     likelihood = LIKELIHOODS[name](MEAN.clamp(max=0.9), SCALE)

@@ -6,7 +6,7 @@ import torch
 from sklearn.decomposition import PCA, FactorAnalysis
 
 from skvae import VAETransformer
-from skvae._data.rows import Rows
+from skvae._data.rows import Rows, values_and_errors
 from skvae._training.channel_noise import (
     calibration,
     drawn_to_isotropic,
@@ -66,23 +66,27 @@ def test_the_noise_is_that_of_new_rows(n):
     assert 0.8 < np.mean(np.square(new - mean) / np.square(std)) < 1.2
 
 
-@pytest.mark.parametrize("missing", [False, True])
-def test_em_is_stationary_for_the_exact_likelihood_of_a_linear_model(missing):
+@pytest.mark.parametrize("errors", ["none", "infinite", "known"])
+def test_em_is_stationary_for_the_exact_likelihood_of_a_linear_model(errors):
     """Its gradient in log v, in units of the information n / 2, is small where no floor holds."""
-    X = uneven(256, p=12)
-    if missing:
-        X[np.random.RandomState(0).uniform(size=X.shape) < 0.2] = np.nan
+    X, std, rng = uneven(256, p=12), np.zeros((256, 12)), np.random.RandomState(0)
+    if errors != "none":
+        std[rng.uniform(size=X.shape) < 0.2] = np.inf
+    if errors == "known":
+        std += X.std() * 10 ** rng.uniform(-4, 0, X.shape)
+        X = X + np.where(np.isinf(std), 0, std) * rng.standard_normal(X.shape)
     vae = VAETransformer(2, max_iter=0, likelihood="gaussian_isotropic").fit(X)
     module = vae.net_.module_
-    u = to_device(vae.net_, Rows(X)).double()
-    variance = training_noise(module, Part(u), missing)[0]
+    u = to_device(vae.net_, Rows(X, errors=Rows(std)), is_uneven=errors != "none").double()
+    variance = training_noise(module, Part(u))[0]
     W = module.decoder.start_weight.double()
     b = module.decoder.start_bias.double()
     log_v = variance.log().requires_grad_()
     total = torch.zeros((), dtype=torch.float64)
-    for row in u:
-        m = ~row.isnan()
-        covariance = W[m] @ W[m].T + torch.diag(log_v[m].exp())
+    values, s = values_and_errors(u)
+    for row, error in zip(values, torch.zeros_like(values) if s is None else s, strict=True):
+        m = ~error.isinf()
+        covariance = W[m] @ W[m].T + torch.diag(log_v[m].exp() + error[m])
         total = total + torch.distributions.MultivariateNormal(b[m], covariance).log_prob(row[m])
     (gradient,) = torch.autograd.grad(total, log_v)
     assert gradient.abs().max() < 0.1 * len(X) / 2
@@ -139,14 +143,14 @@ def test_calibration_finds_how_much_farther_new_rows_are():
     vae = VAETransformer(2, max_iter=0, likelihood="gaussian_isotropic").fit(uneven(200))
     module = vae.net_.module_
     u = to_device(vae.net_, Rows(uneven(1500, seed=3))).double()
-    shape = training_noise(module, Part(u), False)[0]
+    shape = training_noise(module, Part(u))[0]
     constant = torch.zeros(40, dtype=torch.bool)
-    ratio = calibration(module, shape / 4, Part(u), constant, False)
+    ratio = calibration(module, shape / 4, Part(u), constant)
     assert (ratio / 4).log().abs().max() < 0.3
-    never_nearer = calibration(module, 4 * shape, Part(u), constant, False)
+    never_nearer = calibration(module, 4 * shape, Part(u), constant)
     assert never_nearer.mean().item() == pytest.approx(1, abs=0.02)
     constant[3] = True
-    assert calibration(module, shape / 4, Part(u), constant, False)[3] == 1
+    assert calibration(module, shape / 4, Part(u), constant)[3] == 1
 
 
 def test_scaling_columns_shifts_the_score_exactly():
