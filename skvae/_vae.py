@@ -88,6 +88,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         probabilistic PCA has it. "gaussian_unit": variance one in X's units. "gaussian_known": no noise but the known
         errors that every method is told as `X_std`. "gaussian_heteroscedastic": a variance per row and feature from the
         decoder, which is at least 0.01 of factor analysis's, as the bound would have no maximum without a floor.
+        "student_t": as "gaussian", with heavy tails, for values or rows that lie far out.
         "bernoulli": binary X. "continuous_bernoulli": X in [0, 1]. "poisson": counts; other
         values are taken with a warning. The last three have no linear optimum, and training starts at the column means.
         Or a subclass of `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
@@ -375,7 +376,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
             Standard deviations of the values' known errors, in X's units, which come on top of the model's own noise: a
             value's likelihood is N(x; f(z), v + X_std^2). 0: no error. Infinity: not measured, as NaN in X. A frame has
-            the columns of X. Only the Gaussian likelihoods take errors. `mean_`, `noise_variance_` and all that follows
+            the columns of X. Only the Gaussian likelihoods and "student_t" take errors. `mean_`, `noise_variance_` and all that follows
             from them are then those of X without errors.
         X_val_std : array-like of shape (n_val_samples, n_features) or (n_features,), or None, default=None
             The same for X_val.

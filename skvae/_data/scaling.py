@@ -9,7 +9,8 @@ from .rows import values_and_errors
 # The greatest means and standard deviations that training accepts: their squares are finite in float64, and their sums
 # and differences in float32.
 LARGEST = {np.dtype(np.float64): 1e100, np.dtype(np.float32): 1e36}
-N_ITERATIONS = 8  # that tell the spread of a column's values from their errors; the first guess is far off at most
+TAILS = 3.0  # degrees of freedom of a column whose values may lie far out
+N_ITERATIONS = 12  # that tell the spread of a column's values from their errors; the first guess is far off at most
 
 
 def standardised(x, shift, scale):
@@ -22,7 +23,7 @@ def standardised(x, shift, scale):
     return torch.stack([u.masked_fill(errors.isinf(), 0.0), (errors / scale).square()], dim=1)
 
 
-def column_scaling(rows, weight=None, is_uneven=False):
+def column_scaling(rows, weight=None, is_uneven=False, has_tails=False):
     """Mean and standard deviation of each column's values, in float64 and in one pass over blocks of rows.
 
     A constant column takes the root mean square of the other columns' deviations, so that it carries no information
@@ -37,6 +38,8 @@ def column_scaling(rows, weight=None, is_uneven=False):
         Positive weights of the rows.
     is_uneven : bool, default=False
         Whether rows have missing values or errors.
+    has_tails : bool, default=False
+        Whether values may lie far out: mean and standard deviation are then those of a t distribution.
 
     Returns
     -------
@@ -49,8 +52,8 @@ def column_scaling(rows, weight=None, is_uneven=False):
     """
     normalized_weight = None if weight is None else weight / weight.sum()
     mean, variance = moments(rows, normalized_weight, is_uneven)
-    if rows.errors is not None:
-        mean, variance = moments_beside_errors(rows, normalized_weight, mean, variance)
+    if rows.errors is not None or has_tails:
+        mean, variance = moments_beside_errors(rows, normalized_weight, mean, variance, has_tails)
     return scaling_of(mean, variance, len(rows), rows.dtype)
 
 
@@ -91,8 +94,11 @@ def moments(rows, normalized_weight, has_missing):
     return to_numpy(mean), to_numpy(square / total)
 
 
-def moments_beside_errors(rows, normalized_weight, mean, variance):
+def moments_beside_errors(rows, normalized_weight, mean, variance, has_tails=False):
     """Mean and variance of each column beside its values' errors: of the normal density, from the plain moments.
+
+    With tails, of the t distribution of 3 degrees of freedom, whose precisions are (nu + 1) / (nu + r^2 w) w for a
+    residual r.
 
     x_ij ~ N(m_j, v_j + s_ij^2), with the precisions w_ij = 1 / (v_j + s_ij^2): m <- sum(w x) / sum(w) and
     v <- v sum(w^2 (x - m)^2) / sum(w) (Zhou et al., MM algorithms for variance components models, 2019). Computed about
@@ -102,16 +108,19 @@ def moments_beside_errors(rows, normalized_weight, mean, variance):
     unit = torch.from_numpy(np.where(variance > 0, np.sqrt(variance), 1.0)).to(mean)
     centre, v = torch.zeros_like(mean), torch.ones_like(mean)
     for _ in range(N_ITERATIONS):
-        total, first, second = torch.zeros(3, rows.shape[1], dtype=torch.float64, device=rows.device)
+        sums = torch.zeros(4, rows.shape[1], dtype=torch.float64, device=rows.device)
         for block, x in rows.blocks():
             deviation = (x.double() - mean) / unit - centre
-            errors = rows.errors[block].to(deviation) / unit
-            precision = torch.where(deviation.isnan(), 0.0, 1 / (v + errors.square()))
+            squares = v if rows.errors is None else v + (rows.errors[block].to(deviation) / unit).square()
+            plain = torch.where(deviation.isnan(), 0.0, 1 / squares)
             if normalized_weight is not None:
-                precision = torch.from_numpy(normalized_weight[block]).to(x.device)[:, None] * precision
-            weighted = precision * deviation.nan_to_num_()
-            total, first = total + precision.sum(0), first + weighted.sum(0)
-            second = second + (weighted * deviation / (v + errors.square())).sum(0)
-        total = total.clamp(min=1e-300)
-        centre, v = centre + first / total, (v * second / total).clamp(min=1e-12)
+                plain = torch.from_numpy(normalized_weight[block]).to(x.device)[:, None] * plain
+            deviation = deviation.nan_to_num_()
+            precision = plain * (TAILS + 1) / (TAILS + deviation.square() / squares) if has_tails else plain
+            weighted = precision * deviation
+            parts = plain, precision, weighted, weighted * deviation / squares
+            sums += torch.stack([part.sum(0) for part in parts])
+        total, precision, first, second = sums[0].clamp(min=1e-300), sums[1].clamp(min=1e-300), sums[2], sums[3]
+        centre, v = centre + first / precision, (v * second / total).clamp(min=1e-12)
+    v = v * TAILS / (TAILS - 2) if has_tails else v
     return to_numpy(mean + unit * centre), to_numpy(unit.square() * v)

@@ -242,7 +242,7 @@ class Predictor:
     @property
     def _span(self):
         """The span of the decoder's last layer under the channels' noise, or None; made anew where numbers changed."""
-        if not self.trained.likelihood.has_channel_noise:
+        if not self.trained.likelihood.has_channel_noise or self.trained.likelihood.has_tails:
             return None
         decoder, variance = self.trained.decoder, self.trained.likelihood.constant_variance().double()
         if self._seen is None or not (has_numbers_of(self._seen[0], decoder) and torch.equal(self._seen[1], variance)):
@@ -253,9 +253,10 @@ class Predictor:
         """Rows x in the module's units and double precision, their modes, and the data."""
         module = self.trained
         u, likelihood = module.standardise(x.double()), module.likelihood
-        if likelihood.is_natural:
-            return u, *local_mode(module, u, None, n_steps=N_SCORING_STEPS)
-        return u, *local_mode(module, u, likelihood.constant_variance().double(), span=span)
+        variance = None if likelihood.is_natural else likelihood.constant_variance().double()
+        if likelihood.is_natural or likelihood.has_tails:
+            return u, *local_mode(module, u, variance, n_steps=N_SCORING_STEPS)
+        return u, *local_mode(module, u, variance, span=span)
 
     def _laplace_scores(self, X, n_draws, seed):
         """`score_samples` with draws from the Laplace posterior (`local_mode`)."""

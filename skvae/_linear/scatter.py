@@ -13,19 +13,23 @@ class Scatter:
         self.dense, self.rows = dense, rows
 
     @classmethod
-    def of(cls, u, weight=None):
-        """Compute it from rows u with weights (n,), in one pass over blocks, of values as `expected` of their own."""
+    def of(cls, u, weight=None, is_wrapped=False):
+        """Compute it from rows u with weights (n,), in one pass over blocks, of values as `expected` of their own.
+
+        They are `wrapped` if asked for, so that neither values nor rows that lie far out have much of it.
+        """
+        values = (lambda rows: wrapped(expected(rows))) if is_wrapped else expected
         n, p = u.shape[0], u.shape[-1]
         total_weight = n if weight is None else weight.double().sum().item()
         if n < p:
-            rows = expected(u[:].cpu().double())
+            rows = values(u[:].cpu().double())
             if weight is None:
                 return cls(rows=(rows - rows.mean(0)) / n**0.5)
             normalized_weight = weight.cpu().double() / total_weight
             return cls(rows=(rows - normalized_weight @ rows) * normalized_weight.sqrt().unsqueeze(1))
         dense, total = (torch.zeros(shape, dtype=torch.float64, device=u.device) for shape in ((p, p), p))
         for block in blocks(n, rows_per_block(p)):
-            rows = expected(u[block].double())
+            rows = values(u[block].double())
             weighted = rows if weight is None else weight[block].double().unsqueeze(1) * rows
             dense.addmm_(rows.T, weighted)
             total += weighted.sum(0)
@@ -65,3 +69,13 @@ def expected(u):
     """
     values, errors = values_and_errors(u)
     return values if errors is None else values / (1 + errors)
+
+
+def wrapped(rows):
+    """Rows (n, p) of values of size 1 with those far out cut to 2, and then of length sqrt(p) at most.
+
+    (Raymaekers and Rousseeuw, Fast robust correlation for high-dimensional data, 2021; Locantore et al., Robust
+    principal component analysis for functional data, 1999.)
+    """
+    rows = rows.clamp(-2, 2)
+    return rows / (rows.square().mean(1, keepdim=True).sqrt()).clamp(min=1)

@@ -9,7 +9,7 @@ Everything is in the network's units u = (x - shift) / scale and in float64. Sum
 rows' device. Problems of the columns' size are solved on the CPU, where iterations need not wait for a GPU's answers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,7 +17,7 @@ from .._data.weights import bessel_factor, effective_n_rows
 from .factor_analysis import factor_analysis
 from .probabilistic_pca import probabilistic_pca
 from .scatter import Scatter
-from .value_precisions import em_with_precisions
+from .value_precisions import em_with_precisions, em_with_tails
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,10 @@ class LinearStart:
     encoder_weight: torch.Tensor  # (d, p), the posterior mean is encoder_weight @ (u - mean)
     posterior_std: torch.Tensor  # (d,), of each component, with such errors
     posterior_raw: torch.Tensor  # the posterior's raw numbers after its mean
+    degrees_of_freedom: float | None = None  # of noise that has a t distribution
 
 
-def linear_start(u, n_components, posterior, linear_noise, scale, floor, weight=None):
+def linear_start(u, n_components, posterior, linear_noise, scale, floor, has_tails=False, weight=None):
     """Return the linear model that is optimal for the rows u.
 
     Parameters
@@ -47,6 +48,8 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor, weight=
         X's units per unit of u.
     floor : float
         Least noise variance, as a share of the feature's (or the mean) variance.
+    has_tails : bool, default=False
+        Whether the noise, which is isotropic, has a t distribution.
     weight : Tensor of shape (n,) or None, default=None
         Positive weights of the rows: how often each row counts.
 
@@ -55,7 +58,11 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor, weight=
     LinearStart
     """
     scale, n = scale.cpu(), effective_n_rows(len(u), weight)
-    loadings, noise = linear_model(Scatter.of(u, weight), n, n_components, linear_noise, scale, floor)
+    loadings, noise = linear_model(Scatter.of(u, weight, has_tails), n, n_components, linear_noise, scale, floor)
+    if has_tails:
+        shape = noise_shape(linear_noise, scale)
+        loadings, noise, mean, effective, nu = em_with_tails(u, weight, (loadings, noise), shape, floor)
+        return replace(with_posterior(loadings, mean, noise, posterior, scale, effective), degrees_of_freedom=nu)
     if len(u.shape) == 2:
         return with_posterior(loadings, torch.zeros_like(noise), noise, posterior, scale)
     shape, is_given = noise_shape(linear_noise, scale), linear_noise in ("unit", "known")
@@ -66,8 +73,8 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor, weight=
     return with_posterior(loadings, mean, effective if linear_noise == "known" else noise, posterior, scale, effective)
 
 
-def start_of_moments(scatter, n, n_components, posterior, linear_noise, scale, floor):
-    """`linear_start` for n rows u of which the mean, 0, and the covariance, a `Scatter`, are known."""
+def start_of_moments(scatter, n, n_components, posterior, linear_noise, scale, floor, has_tails=False):
+    """`linear_start`, but for tails, for n rows u of which the mean, 0, and the covariance, a `Scatter`, are known."""
     scale = scale.cpu()
     loadings, noise = linear_model(scatter, n, n_components, linear_noise, scale, floor)
     return with_posterior(loadings, torch.zeros_like(noise), noise, posterior, scale)

@@ -18,11 +18,16 @@ import torch
 from .._data.rows import blocks, evenly_spread, rows_per_block, values_and_errors
 from .._model.laplace import log_height
 from .._model.value_precisions import LinearConditional
+from ..likelihoods._student_t import t_log_density
 
 # Maximum number of rows in an iteration: the result is only a start, and costs rows x features x components^2.
 ROWS = 20_000
 # Maximum number of features in `pairwise_start`, as it costs rows x features^2.
 FEATURES = 1024
+CANDIDATES = torch.cat([torch.linspace(2.6, 5, 9), torch.logspace(0.8, 2.3, 16)]).double()  # degrees of freedom
+LEAST_TRAINED = 5.0  # of them where training begins: it learns tails, but curves that were taken for tails it does not
+N_FIRST = 5  # iterations
+N_SQUARES = 100_000  # that tell which of them is likely
 
 
 class _Sums:
@@ -46,31 +51,77 @@ class _Sums:
         return (self.square - 2 * (coefficients * self.cross).sum(1) + (coefficients * fitted).sum(1)).clamp(min=0)
 
 
-class _Moments:
-    """The sums over the values that an iteration needs, and the log-likelihood of these values."""
+class Tails:
+    """What EM remembers of values (n, p) that have a t distribution: their expected squares in units of the scale.
 
-    def __init__(self, u, weight, loadings, mean, noise):
+    The posterior of z and of the values' precisions is taken to be a product (Lange, Little and Taylor, 1989; Liu and
+    Rubin, 1995): a precision's mean is (nu + 1) / (nu + q) of the scale's, for the expected square q.
+    """
+
+    def __init__(self, u, nu=5.0):
+        self.squares, self.nu = (
+            torch.ones(u.shape[0], u.shape[-1], device=u.device),
+            torch.tensor(nu, dtype=torch.float64, device=u.device),
+        )
+
+    def weights(self, block):
+        return (self.nu + 1) / (self.nu + self.squares[block].double())
+
+    def fit_degrees_of_freedom(self, measured, weight):
+        """ECME's step, from some `N_SQUARES` of the squares that were measured, in rows with these weights."""
+        step = -(-self.squares.numel() // N_SQUARES)
+        squares, one = self.squares[::step].double(), torch.ones((), dtype=torch.float64, device=weight.device)
+        weights = weight[::step].unsqueeze(1) * measured[::step]
+        likely = [(weights * t_log_density(squares, one, nu)).sum() for nu in CANDIDATES.to(weight.device)]
+        self.nu = CANDIDATES[torch.stack(likely).argmax()].to(weight.device)
+
+
+class _Moments:
+    """The sums over the values that an iteration needs, and the log-likelihood of these values (or a bound on it)."""
+
+    def __init__(self, u, weight, loadings, mean, noise, tails=None):
         p, d = loadings.shape
         self.by_precision, self.by_square = (_Sums(p, d + 1, u.device) for _ in range(2))
+        self.total = torch.zeros_like(noise)  # of 1 / (v + s^2)
         self.latent = torch.zeros((d + 1) ** 2, dtype=torch.float64, device=u.device)  # E[z~ z~^T], over all rows
         self.count = torch.zeros_like(noise)  # of the rows that have the feature
         self.log_likelihood = 0.0
         for block in blocks(len(u), rows_per_block(2 * p + 2 * (d + 1) ** 2)):
             (values, errors), w = values_and_errors(u[block].double()), weight[block].unsqueeze(1)
-            given, residual = LinearConditional(values, errors, loadings, mean, noise), values - mean
+            variance, residual = noise + errors, values - mean
+            if tails is not None:  # of which a value far out is like one with an error
+                errors = torch.where(errors.isinf(), errors, variance / tails.weights(block) - noise)
+            given = LinearConditional(values, errors, loadings, mean, noise)
             z = torch.cat([given.mean, torch.ones_like(given.mean[:, :1])], dim=1)
             pairs = z.unsqueeze(2) * z.unsqueeze(1)
             pairs[:, :d, :d] += torch.cholesky_inverse(given.factor)
             pairs = pairs.flatten(1)
             self.by_precision.add(w * given.precision, residual, z, pairs)
-            self.by_square.add(w * given.precision.square(), residual, z, pairs)
+            self.by_square.add(w * given.precision / variance, residual, z, pairs)
+            self.total += (w / variance).sum(0)
             self.latent += (w * pairs).sum(0)
             self.count += (w * (given.precision > 0)).sum(0)
             half_log_det = given.factor.diagonal(dim1=1, dim2=2).log().sum(1)
             explained = (given.factor.mT @ given.mean.unsqueeze(2)).square().sum((1, 2))
             exponent = (given.precision * residual.square()).sum(1) - explained
             of_rows = log_height(given.precision) - half_log_det - 0.5 * exponent
+            if tails is not None:
+                of_rows = self._bound(given, residual, variance, loadings, half_log_det, tails, block)
             self.log_likelihood += (weight[block] @ of_rows).item()
+
+    @staticmethod
+    def _bound(given, residual, variance, loadings, half_log_det, tails, block):
+        """The bound (n,) on log p(u_i), whose expected squares the tails remember."""
+        covariance = torch.cholesky_inverse(given.factor)
+        spread = covariance.flatten(1) @ (loadings.unsqueeze(2) * loadings.unsqueeze(1)).flatten(1).T
+        measured = variance.isfinite()
+        c = torch.where(measured, variance, 1.0)
+        square = (residual - given.mean @ loadings.T).square() + spread
+        tails.squares[block] = torch.where(measured, square / c, 1.0).float()
+        kl = half_log_det + 0.5 * (
+            covariance.diagonal(dim1=1, dim2=2).sum(1) + given.mean.square().sum(1) - loadings.shape[1]
+        )
+        return torch.where(measured, t_log_density(square, c, tails.nu), 0.0).sum(1) - kl
 
 
 def regular(moments, of):
@@ -103,6 +154,23 @@ def pairwise_start(u, weight, d, floor):
     loadings[taken, : len(values)] = vectors * values.clamp(min=0).sqrt()
     noise[taken] = (covariance.diagonal() - loadings[taken].square().sum(1)).clamp(min=max(floor, 1e-4))
     return loadings, noise
+
+
+def em_with_tails(u, weight, start, noise_shape, floor, **options):
+    """`em_with_precisions` for values with a t distribution of one scale, from one start; and its degrees of freedom.
+
+    The noise variance is the t distribution's, nu / (nu - 2) of the squared scale.
+    """
+    rows = evenly_spread(len(u), ROWS)
+    u = u[rows]
+    if u.ndim == 2:
+        u = torch.stack([u, torch.zeros_like(u)], dim=1)
+    weight = torch.ones(len(u), dtype=torch.float64, device=u.device) if weight is None else weight[rows].double()
+    tails, (loadings, noise, shape) = Tails(u), (tensor.to(u.device) for tensor in (*start, noise_shape))
+    fit = _expectation_maximisation(u, weight, loadings, noise, shape, False, floor, tails=tails, **options)
+    loadings, noise, mean, effective = [tensor.cpu() for tensor in fit[1:]]
+    nu = tails.nu.item()
+    return loadings, noise * (nu / (nu - 2)), mean, effective, max(nu, LEAST_TRAINED)
 
 
 def em_with_precisions(u, weight, start, noise_shape, is_given, floor, **options):
@@ -147,15 +215,19 @@ def em_with_precisions(u, weight, start, noise_shape, is_given, floor, **options
     return [tensor.cpu() for tensor in max(fits, key=lambda fit: fit[0])[1:]]
 
 
-def _expectation_maximisation(u, weight, loadings, noise, noise_shape, is_given, floor, tol=1e-3, max_iter=300):
+def _expectation_maximisation(
+    u, weight, loadings, noise, noise_shape, is_given, floor, tol=1e-3, max_iter=300, tails=None
+):
     """Iterate until a step gains less than tol nats per row; return nats per row and `em_with_precisions`' results."""
     mean, d, best = torch.zeros_like(noise), loadings.shape[1], -math.inf
     if is_given:
         noise = noise_shape
     elif noise_shape is not None:
         noise = noise_shape * (noise / noise_shape).mean()
+    for _ in range(0 if tails is None else N_FIRST):  # to know which values lie far out before they are used
+        _Moments(u, weight, loadings, mean, noise, tails)
     for _ in range(max_iter):
-        moments = _Moments(u, weight, loadings, mean, noise)
+        moments = _Moments(u, weight, loadings, mean, noise, tails)
         previous, best = best, moments.log_likelihood / weight.sum().item()
         if best - previous < tol:
             break
@@ -164,7 +236,9 @@ def _expectation_maximisation(u, weight, loadings, noise, noise_shape, is_given,
         pairs = by_precision.pairs.unflatten(1, (d + 1, d + 1)).clone()
         pairs[lacking] = torch.eye(d + 1, dtype=pairs.dtype, device=pairs.device)
         coefficients = torch.linalg.solve(regular(pairs, pairs), by_precision.cross.unsqueeze(2)).squeeze(2)
-        squares, total = by_square.squares(coefficients), by_precision.total
+        squares, total = by_square.squares(coefficients), moments.total
+        if tails is not None:
+            tails.fit_degrees_of_freedom(u[:, 1].isfinite(), weight)
         if noise_shape is None:
             noise = torch.where(lacking, 1.0, noise * squares / total).clamp(min=floor)
         elif not is_given:

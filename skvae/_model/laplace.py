@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .._data.rows import values_and_errors
+from ..likelihoods._student_t import t_log_density
 from ..networks import Span, by_columns, decoder_jacobian, decoder_values
 from ..posteriors import Posterior
 from .torch_defaults import float32_by_default
@@ -84,6 +85,41 @@ class GaussianData:
         return self.constant - 0.5 * residual.mul_(self.precision).sum(-1)  # a product's bits hang on the alignment
 
 
+class TailedData:
+    """Rows whose values have a t distribution about the decoder's output.
+
+    The curvature is that of EM's normal distribution under the log density (Lange, Little and Taylor, 1989), with which
+    a step never falls where the decoder is linear: a value far out has next to none.
+
+    Parameters
+    ----------
+    x, c : Tensor of shape (n, p)
+        Values, anything finite where one is missing, and squared scales, there infinite.
+    nu : Tensor of shape ()
+        Degrees of freedom.
+    """
+
+    def __init__(self, x: Tensor, c: Tensor, nu: Tensor) -> None:
+        self.x, self.c, self.nu = x, c, nu
+
+    def __getitem__(self, rows: Tensor) -> "TailedData":
+        return TailedData(self.x[rows], self.c[rows], self.nu)
+
+    def local(self, f: Tensor) -> Local:
+        residual = self.x - f
+        weight = ((self.nu + 1) / (self.nu * self.c + residual.square())).nan_to_num(0.0)
+        return Local(self._log_likelihood(residual.square()), weight * residual, weight)
+
+    def log_likelihood(self, f: Tensor) -> Tensor:
+        """log p(x | f) (..., n) in nats, for f (..., n, p)."""
+        return self._log_likelihood((self.x - f).square())
+
+    def _log_likelihood(self, square: Tensor) -> Tensor:
+        measured = ~self.c.isinf()
+        density = t_log_density(square, torch.where(measured, self.c, 1.0), self.nu)
+        return torch.where(measured, density, 0.0).sum(-1)
+
+
 class NaturalData:
     """Rows of an exponential family whose natural parameter is the decoder's output.
 
@@ -127,7 +163,7 @@ class NaturalData:
         return by_columns(self.x * measured) @ f.T + by_columns(measured) @ at_zero.T
 
 
-Data = GaussianData | NaturalData
+Data = GaussianData | TailedData | NaturalData
 
 
 def log_height(precision: Tensor) -> Tensor:
@@ -210,7 +246,7 @@ def precision_factor(jacobian: Tensor, fisher: Tensor) -> Tensor:
     size = gram.diagonal(dim1=-2, dim2=-1).sqrt()  # (n, D)
     gram /= size.unsqueeze(-1) * size.unsqueeze(-2)
     gram.diagonal(dim1=-2, dim2=-1).fill_(1 + 4 * jacobian.shape[-2] * torch.finfo(jacobian.dtype).eps)
-    return torch.linalg.cholesky(gram) * size.unsqueeze(-1)
+    return torch.linalg.cholesky_ex(gram).L * size.unsqueeze(-1)  # where there is no number, there is none here
 
 
 def inverse_of(factor: Tensor) -> Tensor:
@@ -282,7 +318,7 @@ def gauss_newton(
     start : Tensor of shape (n, d) or Mode
         Where to begin: latents, or the modes of the same rows under other precisions, whose Jacobians are kept and
         whose memory is used.
-    data : GaussianData or NaturalData
+    data : GaussianData, TailedData or NaturalData
     n_steps : int, default=6
     gain, near : float, in nats
     """
@@ -372,6 +408,10 @@ def local_mode(
         data = data_in_span(values, span)
     elif variance is None:
         data = NaturalData(module.likelihood, values, None if errors is None else ~errors.isinf())
+    elif module.likelihood.has_tails:
+        c = module.likelihood.squared_scale(variance).expand_as(values)
+        nu = module.likelihood.degrees_of_freedom.detach().double()
+        data = TailedData(values, c.detach() if errors is None else c.detach() + errors, nu)
     else:
         data = GaussianData(values, 1 / variance if errors is None else 1 / (variance + errors))
     decode, differentiate = partial(decoder_values, decoder), partial(decoder_jacobian, decoder)

@@ -186,6 +186,8 @@ class VAEModule(nn.Module):
         decoder.start_bias[:p].copy_(linear.mean)
         decoder.start_bias[p:].copy_(self.likelihood.init_noise(linear.noise_variance.to(self.shift.device)))
         decoder.unit[:p].copy_(linear.unit_variance.sqrt())
+        if linear.degrees_of_freedom is not None:
+            self.likelihood.set_degrees_of_freedom(linear.degrees_of_freedom)
         self.fill_mean.copy_(linear.mean)
         self.fill_loadings.copy_(linear.loadings)
         self.fill_noise.copy_(linear.noise_variance)

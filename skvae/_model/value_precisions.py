@@ -42,8 +42,8 @@ class LinearConditional:
     def __init__(self, values, errors, loadings, mean, noise, reference=None):
         W, self.dtype = loadings.double(), values.dtype
         reference = (noise if reference is None else reference).double()
-        self.precision = 1 / (noise.double() + errors.double())
-        self.share = (reference * self.precision).to(self.dtype)
+        variance = noise.double() + errors.double()
+        self.precision, self.share = 1 / variance, (reference / variance).to(self.dtype)
         eye = torch.eye(W.shape[1], dtype=W.dtype, device=W.device)
         pairs = (W.unsqueeze(2) * W.unsqueeze(1)).flatten(1)  # (p, d * d)
         self._of_encoder = eye + W.T @ (W / reference.unsqueeze(1))  # (d, d), P of the row that the encoder sees

@@ -69,14 +69,16 @@ def fit_channel_noise(module, selection, training, validation):
     variance, squares, mode = training_noise(selection, training)
     constant = is_constant(selection, own_variance(training.u))
     shape = variance.clone()
-    squares, weight = without(constant, *counted(squares, variance, training))
+    squares, weight = without(constant, *counted(selection.likelihood, squares, variance, training))
     part, isotropic = Part(squares, weight, training.groups), isotropic_noise(selection)[~constant]
     shape[~constant] = drawn_to_isotropic(variance[~constant], squares, part, isotropic)
     if validation is None:
-        ratio = torch.where(constant, 1.0, leave_one_out_factor(shape, mode, training))
+        ratio = torch.where(constant, 1.0, leave_one_out_factor(selection.likelihood, shape, mode, training))
     else:
         ratio = calibration(selection, shape, telling(some_rows(validation), shape), constant)
     module.likelihood.set_channel_variance(ratio * shape, len(training))
+    if module.likelihood.has_tails:
+        module.likelihood.set_degrees_of_freedom(selection.likelihood.degrees_of_freedom.item())
 
 
 def start_channel_noise(module, scatter, n):
@@ -107,7 +109,7 @@ def updated_channel_noise(module, training):
     before = likelihood.channel_variance.double()
     n, n_before = len(part), min(likelihood.n_channel_rows, MOST_REMEMBERED)
     squares, _ = squares_of_rows(module, part.u, before)
-    here = row_mean(*counted(squares, before, part))
+    here = row_mean(*counted(likelihood, squares, before, part))
     variance = torch.where(here.isnan(), before, (n_before * before + n * here) / (n_before + n))
     return torch.maximum(variance, LEAST * isotropic_noise(module)), n_before + n
 
@@ -137,13 +139,15 @@ def row_mean(squares, weight):
     return (weight @ squares.nan_to_num()) / (weight @ measured.double())
 
 
-def counted(squares, variance, part):
+def counted(likelihood, squares, variance, part):
     """Squares (n, p) of rows as they would be without the values' errors, and their weights.
 
     The weights are those of the rows (n,) or, where values have errors, (n, p): w_ij v_j, for what a square tells. The
     weighted mean is a step of Fisher's scoring, v + sum(w^2 (q - 1 / w)) / sum(w^2).
     """
     errors = values_and_errors(part.u)[1]
+    if likelihood.has_tails:
+        squares = likelihood.without_tails(squares, variance, errors)
     if errors is None:
         return squares, part.weight
     share = variance / (variance + errors)
@@ -216,7 +220,10 @@ def training_noise(module, part):
     variance, mode = isotropic_noise(module), None
     for _ in range(N_ITERATIONS):
         squares, mode = squares_of_rows(module, part.u, variance, mode)
-        variance = torch.fmax(row_mean(*counted(squares, variance, part)), least)
+        variance = torch.fmax(row_mean(*counted(module.likelihood, squares, variance, part)), least)
+        if module.likelihood.has_tails:
+            errors = values_and_errors(part.u)[1]
+            module.likelihood.fit_degrees_of_freedom(squares, variance, errors, part.weight)
     return variance, squares, mode
 
 
@@ -255,7 +262,7 @@ def calibration(module, shape, part, constant):
     variance, mode = shape, None
     for _ in range(3):
         squares, mode = squares_of_rows(module, part.u, variance, mode)
-        squares, weight = counted(squares, variance, part)
+        squares, weight = counted(module.likelihood, squares, variance, part)
         relative = squares / shape
         q = channel_mean(*without(constant, relative, weight))  # (n,)
         if part.groups is not None:  # copies say one thing
@@ -282,9 +289,9 @@ def degrees_of_freedom(q):
     return max(1.0, min([nu for nu in found if math.isfinite(nu)], default=1.0))
 
 
-def leave_one_out_factor(shape, mode, part):
+def leave_one_out_factor(likelihood, shape, mode, part):
     """How much larger squares are when a row, with its copies, is left out of a linear model with these latents."""
-    squares, weight = counted((with_nan(part.u) - mode.values).square(), shape, part)
+    squares, weight = counted(likelihood, (with_nan(part.u) - mode.values).square(), shape, part)
     q = channel_mean(squares / shape, weight)
     if part.weight is not None:
         q = part.weight * q

@@ -299,7 +299,9 @@ def weight_decay(params, n_rows):
 
 def new_net(params, data, seed):
     """An initialised net with the scaling of the rows, without the linear start."""
-    mean, scale = column_scaling(data.rows, data.weight, data.is_uneven)
+    mean, scale = column_scaling(
+        data.rows, data.weight, data.is_uneven, lookup(LIKELIHOODS, params.likelihood).has_tails
+    )
     return net_of(params, mean, scale, batch_size(params, len(data)), weight_decay(params, len(data)), seed)
 
 
@@ -375,6 +377,7 @@ def start_options(module):
         "linear_noise": module.likelihood.linear_noise,
         "scale": module.scale,
         "floor": NOISE_FLOOR,
+        "has_tails": module.likelihood.has_tails,
     }
 
 

@@ -12,6 +12,7 @@ from ._gaussian import (
     UnitGaussianLikelihood,
 )
 from ._poisson import PoissonLikelihood
+from ._student_t import StudentTLikelihood
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": GaussianLikelihood,
@@ -20,6 +21,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian_unit": UnitGaussianLikelihood,
     "gaussian_known": KnownGaussianLikelihood,
     "gaussian_heteroscedastic": HeteroscedasticGaussianLikelihood,
+    "student_t": StudentTLikelihood,
     "bernoulli": BernoulliLikelihood,
     "continuous_bernoulli": ContinuousBernoulliLikelihood,
     "poisson": PoissonLikelihood,
@@ -37,5 +39,6 @@ __all__ = [
     "KnownGaussianLikelihood",
     "Likelihood",
     "PoissonLikelihood",
+    "StudentTLikelihood",
     "UnitGaussianLikelihood",
 ]

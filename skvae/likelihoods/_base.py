@@ -35,6 +35,8 @@ class Likelihood(nn.Module):
     has_channel_noise : bool, class attribute
         Whether a noise variance per feature is fitted when training is over, by `set_channel_variance`, under which
         rows are then scored.
+    has_tails : bool, class attribute
+        Whether the noise is a t distribution, of `degrees_of_freedom`.
     is_natural : bool, class attribute
         Whether log p(x | z) = x r - A(r) + h(x) for each feature, with r the decoder's output: an exponential family in
         its natural parameter. Its score in r is then x - E[x | z], its Fisher information Var[x | z], and rows are
@@ -65,6 +67,7 @@ class Likelihood(nn.Module):
     has_noise: ClassVar[bool] = True
     takes_errors: ClassVar[bool] = False
     has_channel_noise: ClassVar[bool] = False
+    has_tails: ClassVar[bool] = False
     is_natural: ClassVar[bool] = False
 
     def __init__(self, mean: Tensor, scale: Tensor) -> None:

@@ -42,6 +42,9 @@ def torch_distribution(likelihood, name, raw):
     mean = raw[..., :P]
     if name == "gaussian_heteroscedastic":
         return distributions.Normal(mean, likelihood.variance(raw).sqrt())
+    if name == "student_t":
+        scale = likelihood.squared_scale(likelihood.constant_variance()).sqrt()
+        return distributions.StudentT(likelihood.degrees_of_freedom, mean, scale)
     return distributions.Normal(mean, likelihood.constant_variance().sqrt().expand_as(mean))
 
 
@@ -84,6 +87,9 @@ def test_errors_widen_the_density(name):
     likelihood, raw, u = made(name)
     errors = torch.linspace(0.2, 2, 3 * P, dtype=torch.float64).reshape(3, P)
     truth = distributions.Normal(likelihood.mean(raw), (likelihood.variance(raw) + errors).sqrt())
+    if name == "student_t":
+        scale = (likelihood.squared_scale(likelihood.constant_variance()) + errors).sqrt()
+        truth = distributions.StudentT(likelihood.degrees_of_freedom, likelihood.mean(raw), scale)
     torch.testing.assert_close(likelihood.log_density(raw, u, errors), truth.log_prob(u.expand(4, 3, P)))
 
 
