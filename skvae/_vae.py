@@ -376,8 +376,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
             Standard deviations of the values' known errors, in X's units, which come on top of the model's own noise: a
             value's likelihood is N(x; f(z), v + X_std^2). 0: no error. Infinity: not measured, as NaN in X. A frame has
-            the columns of X. Only the Gaussian likelihoods and "student_t" take errors. `mean_`, `noise_variance_` and all that follows
-            from them are then those of X without errors.
+            the columns of X. Only the Gaussian likelihoods and "student_t" take errors. `mean_`, `noise_variance_` and
+            all that follows from them are then those of X without errors.
         X_val_std : array-like of shape (n_val_samples, n_features) or (n_features,), or None, default=None
             The same for X_val.
 

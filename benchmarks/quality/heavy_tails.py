@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.quality.heavy_tails
 
 Nats of new rows and R2 of their reconstruction, for models that are fitted to spectra as they were measured, to the
-same with 1 % of the values as spikes (cosmic rays), and with 4 in 60 rows that are noise. R2 is over the values as they were
+same with 1 % of the values as spikes (cosmic rays), and with 4 in 60 rows that are noise. The new rows are as they were
 measured. A second run goes on from what --output holds.
 """
 
