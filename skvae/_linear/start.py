@@ -22,12 +22,13 @@ from .scatter import Scatter
 
 @dataclass(frozen=True)
 class LinearStart:
-    """A linear-Gaussian model and its posterior, as plain tensors."""
+    """A linear model and its posterior, as plain tensors."""
 
     loadings: torch.Tensor  # (p, d), W
-    mean: torch.Tensor  # (p,), m, which is 0 if no value is missing
-    noise_variance: torch.Tensor  # (p,), Psi
-    encoder_weight: torch.Tensor  # (d, p), the posterior mean is encoder_weight @ (u - mean)
+    mean: torch.Tensor  # (p,), m, which is 0 if the model is Gaussian and no value is missing
+    noise_variance: torch.Tensor | None  # (p,), Psi; None if the model is not Gaussian
+    encoder_weight: torch.Tensor  # (d, p), of the posterior mean
+    encoder_bias: torch.Tensor  # (d,)
     posterior_std: torch.Tensor  # (d,), of each component
     posterior_raw: torch.Tensor  # the posterior's raw numbers after its mean
 
@@ -88,7 +89,16 @@ def linear_model(scatter, n, n_components, linear_noise, scale, floor):
 
 
 def with_posterior(loadings, mean, noise, posterior, scale):
-    """The `LinearStart` of a linear model, rotated as the posterior family asks."""
+    """The `LinearStart` of a linear-Gaussian model, rotated as the posterior family asks."""
+    rotation, encoder_weight, std, raw = rotated(loadings, noise, posterior, scale)
+    return LinearStart(loadings @ rotation, mean, noise, encoder_weight, -(encoder_weight @ mean), std, raw)
+
+
+def rotated(loadings, noise, posterior, scale):
+    """Where z = rotation @ z' with a posterior of the family: rotation, map from u - m to the mean of z', std and raw.
+
+    The rotation (d, d) shrinks, too, where the family asks for other loadings.
+    """
     weighted = loadings / noise[:, None]
     gain, basis = torch.linalg.eigh(loadings.T @ weighted)
     exact, basis = 1 + gain.flip(0).clamp(min=0), basis.flip(1)  # descending
@@ -96,8 +106,9 @@ def with_posterior(loadings, mean, noise, posterior, scale):
     sign = torch.sign(in_x.gather(0, in_x.abs().argmax(0, keepdim=True)))  # as in PCA's svd_flip
     basis = basis * torch.where(sign == 0, 1.0, sign)
 
-    rotation, precision, raw = posterior.init_from_precision(exact)
+    rotation, precision, raw = posterior.init_from_precision(exact.cpu())
+    rotation, precision = rotation.to(basis), precision.to(basis)
     basis = basis * torch.where(exact > 1, ((precision - 1) / (exact - 1)).sqrt(), 0.0)
     mean_map = (weighted @ basis / precision) @ rotation.T  # (p, d)
     std = (rotation.square() / precision).sum(1).sqrt()
-    return LinearStart(loadings @ basis @ rotation.T, mean, noise, mean_map.T, std, raw)
+    return basis @ rotation.T, mean_map.T, std, raw

@@ -29,7 +29,7 @@ class VAEModule(nn.Module):
     log_volume : float
         sum(log(scale)): log p(x) = log p(u) - log_volume.
     has_linear_start : bool
-        Whether `start_at` gave the module a linear model.
+        Whether `start_at` gave the module a linear-Gaussian model, from which gaps are filled.
     """
 
     shift: torch.Tensor
@@ -153,15 +153,17 @@ class VAEModule(nn.Module):
 
     @torch.no_grad()
     def start_at(self, linear):
-        """Take a linear-Gaussian optimum given as a `LinearStart`: its maps, its noise, its posterior."""
+        """Take a linear model given as a `LinearStart`: its maps, its posterior and, if it is Gaussian, its noise."""
         d, p = self.n_components, len(self.shift)
         encoder, decoder = self.encoder, self.decoder
         encoder.start_weight.copy_(linear.encoder_weight)
-        encoder.start_bias[:d].copy_(-(linear.encoder_weight @ linear.mean))
+        encoder.start_bias[:d].copy_(linear.encoder_bias)
         encoder.start_bias[d:].copy_(linear.posterior_raw)
         encoder.unit[:d].copy_(linear.posterior_std)
         decoder.start_weight.copy_(linear.loadings)
         decoder.start_bias[:p].copy_(linear.mean)
+        if linear.noise_variance is None:
+            return
         decoder.start_bias[p:].copy_(self.likelihood.init_noise(linear.noise_variance.to(self.shift.device)))
         decoder.unit[:p].copy_(linear.noise_variance.sqrt())
         self.fill_mean.copy_(linear.mean)

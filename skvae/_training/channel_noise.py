@@ -7,14 +7,16 @@ likelihood by EM under the Laplace posterior N(z_i, C_i) of `gauss_newton`:
 
 over the rows in which j was measured. This is factor analysis's step where f is linear (Rubin and Thayer, 1982). The
 rows that f was trained on give EM's v_j. A channel that is quiet in these rows may be loud in others, as is the rule
-where values have heavy tails, and one noise for all channels then has the higher likelihood. So v_j is drawn to
-the isotropic noise s,
+where values have heavy tails, and one noise for all channels then has the higher likelihood. So v_j is drawn to the
+isotropic noise o,
 
-    t_j = s_j (v_j / s_j)^(1 - a) mean_k (v_k / s_k)^a,
+    t_j = o_j (v_j / o_j)^(1 - a) mean_k (v_k / o_k)^a,
 
-which keeps the mean of squares over variances, and a is the best for blocks of rows that are left out of v in
-turn (for spectra, 0 as a rule; for tables of few rows, 1/8 to 3/8). t_j is the shape of the noise. But f is nearer to these rows than to new ones, by a factor
-c that rows which f was not trained on tell: with q_i = mean_j E[(x_ij - f_j(z))^2 | x_i] / t_j of such a row,
+which keeps the mean of squares over variances. The share a is the best for blocks of rows that are left out of v in
+turn: 0 as a rule for spectra, 1/8 to 3/8 for tables of few rows.
+
+This t_j is the shape of the noise. But f is nearer to these rows than to new ones, by a factor c that rows which f was
+not trained on tell: with q_i = mean_j E[(x_ij - f_j(z))^2 | x_i] / t_j of such a row,
 
     v_j = (nu_0 c t_j + nu s_j) / (nu_0 + nu),   s_j = the channel's own mean over these rows, scaled to the mean c t_j,
 

@@ -13,6 +13,7 @@ from .._data.rows import WeightedRows
 from .._data.scaling import column_scaling
 from .._io.checkpoint import fit_identity
 from .._io.state import restore, state_of
+from .._linear.exponential_family import exponential_family_start
 from .._linear.start import linear_start
 from .._model.build import build_vae, lookup
 from .._model.torch_defaults import torch_defaults
@@ -360,14 +361,22 @@ def net_from_state(params, state, seed):
 
 
 def starts_linear(net, params):
-    """Whether the net has a linear optimum to start from."""
+    """Whether the net has a linear model to start at."""
+    return params.init == "linear" and net.module_.likelihood.has_linear_model()
+
+
+def has_linear_optimum(net, params):
+    """Whether this model is Gaussian, so that its optimum follows from the moments of the rows."""
     return params.init == "linear" and net.module_.likelihood.linear_noise is not None
 
 
 def start_linear(net, params, u, weight=None, has_missing=False):
-    """Move a net to the linear optimum of the rows u, where its likelihood has one."""
-    if starts_linear(net, params):
-        net.module_.start_at(linear_start(u, **start_options(net.module_), weight=weight, has_missing=has_missing))
+    """Move a net to the linear model of the rows u, where its likelihood has one."""
+    module = net.module_
+    if has_linear_optimum(net, params):
+        module.start_at(linear_start(u, **start_options(module), weight=weight, has_missing=has_missing))
+    elif starts_linear(net, params):
+        module.start_at(exponential_family_start(module, u, weight, has_missing))
 
 
 def start_options(module):

@@ -15,7 +15,7 @@ from math import inf, isfinite, log
 import numpy as np
 import torch
 
-from .._data.rows import evenly_spread
+from .._data.rows import Rows, evenly_spread
 from .._data.scaling import scaling_of
 from .._io.state import map_leaves, restore, state_of
 from .._linear.moments import Moments
@@ -25,6 +25,7 @@ from .channel_noise import fit_channel_noise, start_channel_noise, updated_chann
 from .early_stopping import N_SCORED, copy_tensors, scored_rows
 from .fit import (
     check_score,
+    has_linear_optimum,
     net_of,
     new_net,
     run_net,
@@ -109,7 +110,7 @@ def rows_on_device(net, data):
 def first_start(params, data, seed):
     """A net at the start of these rows, and their moments."""
     net = new_net(params, data, seed)
-    is_linear, n_columns = starts_linear(net, params), data.rows.shape[1]
+    is_linear, n_columns = has_linear_optimum(net, params), data.rows.shape[1]
     least = ROWS_PER_PARAMETER * (params.n_components + 2)
     is_wide = is_linear and n_columns > MOST_COLUMNS
     if is_wide and len(data) < least:
@@ -121,7 +122,8 @@ def first_start(params, data, seed):
     start_linear(net, params, u, w, data.has_missing)
     if net.module_.likelihood.has_channel_noise:
         fit_channel_noise(net.module_, net.module_, Part(u, w), None, data.has_missing)
-    return net, None if is_wide else few(Moments.of(data, net.module_, is_linear))
+    has_sample = starts_linear(net, params) and not is_linear
+    return net, None if is_wide else few(Moments.of(data, net.module_, is_linear, has_sample))
 
 
 def few(moments):
@@ -135,7 +137,7 @@ def best_of_starts(params, data, seed, net, moments):
     Returns it, the moments of all rows, and whether it is a start without what the networks have learned.
     """
     n = moments.n_rows
-    moments += Moments.of(data, net.module_, moments.products.ndim > 1)
+    moments += Moments.of(data, net.module_, moments.products.ndim > 1, moments.sample is not None)
     if int(log(moments.n_rows, GROWTH)) == int(log(n, GROWTH)):
         return net, few(moments), False
     start = start_anew(params, data, seed, net, moments)
@@ -161,13 +163,15 @@ def start_anew(params, data, seed, net, moments):
     params = replace(params, device=net.device)
     anew = net_of(params, mean, scale, net.batch_size, weight_decay(params, moments.n_rows), seed)
     module = anew.module_
-    if starts_linear(anew, params):
+    if has_linear_optimum(anew, params):
         scatter = moments.scatter(module.scale)
         module.start_at(start_of_moments(scatter, moments.n_rows, **start_options(module)))
         if module.likelihood.has_channel_noise:
             start_channel_noise(module, scatter, moments.n_rows)
     elif module.likelihood.has_channel_noise:
         fit_channel_noise(module, module, Part(*rows_on_device(anew, data)), None, data.has_missing)
+    elif moments.sample is not None:
+        start_linear(anew, params, to_device(anew, Rows(moments.sample)), None, np.isnan(moments.sample).any())
     anew.history_ = net.history
     anew.generator_.set_state(net.generator_.get_state())
     return anew
