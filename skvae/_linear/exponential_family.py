@@ -103,7 +103,7 @@ class LinearModel:
         return torch.addmm(self.offset, z, self.loadings.T)
 
     def differentiate(self, z):
-        return self.decode(z), self.loadings.T.expand(len(z), -1, -1)
+        return self.decode(z), self.loadings.T.repeat(len(z), 1, 1)
 
     def draws(self, data, n_steps, generator):
         """Two draws (2, n, d) of each row's z, opposite about its mode. Modes and their mean covariance are kept."""

@@ -25,7 +25,7 @@ class Moments:
     n: NDArray[np.float64]  # (p,), the rows that have each column
     mean: NDArray[np.float64]  # (p,)
     products: NDArray[np.float64]  # (p, p), or (p,): of each column with itself alone
-    sample: NDArray[np.floating] | None = None  # (m, p), some of the rows, for a start that hangs on more than moments
+    sample: NDArray[np.float64] | None = None  # (m, p), some of the rows, for a start that hangs on more than moments
 
     @classmethod
     def of(cls, data, module, with_products, with_sample=False):
@@ -48,7 +48,7 @@ class Moments:
         if with_sample:
             size = min(len(data), most_rows(data.rows.shape[1]))
             drawn = np.random.RandomState(0).choice(len(data), size, replace=False, p=weight / weight.sum())
-            total = replace(total, sample=data.rows.array(np.sort(drawn)))
+            total = replace(total, sample=data.rows.array(np.sort(drawn)).astype(np.float64))
         return total
 
     @np.errstate(over="ignore", invalid="ignore")  # `scaling_of` refuses what is too large
