@@ -113,7 +113,8 @@ class LinearModel:
             mode = gauss_newton(self.decode, self.differentiate, self.z[block], data[block], n_steps)
             self.z[block] = mode.z
             posterior = mode.posterior()
-            self.spread = self.spread + (self.weight[block, None, None] * posterior.covariance()).sum(0)
+            roots = (self.weight[block, None, None].sqrt() * posterior.inverse).flatten(0, 1)  # P^-1 = F^-T F^-1
+            self.spread = self.spread + roots.T @ roots
             away = posterior.scale(noise[block])
             pairs.append(torch.stack([mode.z + away, mode.z - away]))
         return torch.cat(pairs, dim=1)
