@@ -11,7 +11,7 @@ from .._data.arrays import to_numpy
 from .._data.rows import all_missing, as_rows, blocks, has_missing, in_all_columns, rows_per_block
 from .._model.laplace import LANES, bound, local_mode, mode_variance, normal_draws
 from .._model.torch_defaults import torch_defaults
-from ..networks import decoder_values, last_layer_span
+from ..networks import LinearResidual, decoder_values, last_layer_span
 from ..objectives import importance_bound
 
 N_FILL_STEPS = 8
@@ -78,7 +78,7 @@ class Predictor:
     @property
     @torch_defaults()
     def module(self):
-        """The module that computes: the trained one, or a copy in double precision that has its present numbers.
+        """The module that computes: the trained one, or its `double_copy` of the present numbers.
 
         A copy whose numbers are old is replaced, not changed, as another thread may be computing with it.
         """
@@ -86,7 +86,7 @@ class Predictor:
             return self.trained
         module = self._copy
         if module is None or not has_numbers_of(module, self.trained):
-            module = self._copy = copy.deepcopy(self.trained).double()
+            module = self._copy = double_copy(self.trained)
         return module
 
     def _results(self, function, X, n_values):
@@ -358,6 +358,22 @@ def jacobian(module, z):
     directions = torch.eye(d, dtype=z.dtype, device=z.device).repeat_interleave(n, 0)
     _, slopes = torch.autograd.functional.jvp(module.inverse_transform, z.repeat(d, 1), directions)
     return slopes.unflatten(0, (d, n)).transpose(0, 1)
+
+
+def double_copy(module):
+    """A copy in double precision, but for the network beside the encoder's linear map, which it shares with the module.
+
+    What that adds is a few standard deviations of the posterior, which single precision tells to 1e-6 of one. The
+    decoder is in double precision throughout, so that differences of its means, divided by small steps, are slopes.
+    """
+    net = module.encoder.net if isinstance(module.encoder, LinearResidual) else None
+    copied = copy.deepcopy(module, {id(net): net})
+    if net is not None:
+        copied.encoder.net = None
+    copied.double()
+    if net is not None:
+        copied.encoder.net = net
+    return copied
 
 
 @torch.no_grad()
