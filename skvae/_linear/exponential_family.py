@@ -25,7 +25,9 @@ from .start import LinearStart, rotated
 RIDGE = 10.0
 N_ITERATIONS = 10
 FIRST_STEPS, FURTHER_STEPS = 10, 3  # to the modes: an iteration goes on where the last one ended
-MOST_VALUES, LEAST_ROWS, MOST_ROWS = 2**21, 256, 2048  # of the rows that are looked at: the result is only a start
+LEAST_ROWS, MOST_ROWS = 256, 2048  # that are looked at: the result is only a start
+MOST_VALUES = 2**21  # of these rows
+MOST_PRODUCTS = 2**30  # of these rows' values with pairs of components, in an iteration
 LEAST_NOISE = 1e-4  # variance of an input of the encoder given z, as a share of the input's variance
 SINGLE_VALUE_STD = 3.0  # units: of the prior under which each value's natural parameter is found by itself
 HALVINGS = 8  # of a step of Newton's, until the likelihood rises
@@ -41,7 +43,7 @@ def exponential_family_start(module, u, weight=None, has_missing=False):
     module : VAEModule
         Its likelihood `is_natural`.
     u : Tensor of shape (n, p), or StreamedRows
-        NaN where a value is missing. At most `most_rows(p)` of the rows are looked at.
+        NaN where a value is missing. At most `most_rows` are looked at.
     weight : Tensor of shape (n,) or None, default=None
     has_missing : bool, default=False
 
@@ -49,7 +51,7 @@ def exponential_family_start(module, u, weight=None, has_missing=False):
     -------
     LinearStart
     """
-    rows = evenly_spread(len(u), most_rows(u.shape[1]))
+    rows = evenly_spread(len(u), most_rows(u.shape[1], module.n_components))
     u = u[rows].double()
     weight = torch.ones_like(u[:, 0]) if weight is None else weight[rows].to(u)
     measured = ~u.isnan() if has_missing else None
@@ -58,9 +60,10 @@ def exponential_family_start(module, u, weight=None, has_missing=False):
     return with_encoder(model, module.likelihood.inputs(x), module.posterior)
 
 
-def most_rows(n_features):
+def most_rows(n_features, n_components=0):
     """How many rows the start is taken from at most."""
-    return min(max(MOST_VALUES // n_features, LEAST_ROWS), MOST_ROWS)
+    n = min(MOST_VALUES // n_features, MOST_PRODUCTS // (n_features * (n_components + 1) ** 2))
+    return min(max(n, LEAST_ROWS), MOST_ROWS)
 
 
 @dataclass
