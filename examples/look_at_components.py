@@ -26,8 +26,8 @@ print("Nats that each component tells of a spectrum:", vae.kl_per_component_.rou
 # The displays are made as scikit-learn's: `from_estimator` computes and draws.
 
 figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
-LoadingsDisplay.from_estimator(vae, test, components=(0, 1, 2), ax=left, axis_name="wavelength, nm")
-TraversalDisplay.from_estimator(vae, component=1, ax=middle, axis_name="wavelength, nm")
+LoadingsDisplay.from_estimator(vae, test, components=(0, 1, 2), ax=left, unit="nm")
+TraversalDisplay.from_estimator(vae, component=1, ax=middle, unit="nm")
 LatentDisplay.from_estimator(vae, test, clay, n_std=2, y_name="clay, %", ax=right)
 left.set(ylabel="reflectance, % per unit of the component", title="What each component does to a spectrum")
 middle.set(ylabel="reflectance, %", title="Spectra along component 1")

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._data.arrays import floating_dtypes, to_library_of, to_numpy
 from ._data.groups import check_groups
 from ._data.rows import Rows, WeightedRows, all_missing, any_measured, has_missing, in_all_columns
-from ._data.tables import to_single_table, to_supported_table, values_and_header
+from ._data.tables import column_numbers, to_single_table, to_supported_table, values_and_header
 from ._data.weights import check_sample_weight
 from ._inference.components import component_attributes, fitted_attributes, optimism
 from ._inference.control_limits import ACTIVE, q_limit
@@ -202,6 +202,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Components whose posterior means have a variance over 0.01 (Burda et al., 2016, section 5.2).
     mean_ : ndarray of shape (n_features,)
         Mean of the training rows. NaN for a column of which no value was measured in them: the model is without it.
+    wavelengths_ : ndarray of shape (n_features,)
+        The numbers that label X's columns, such as the floats or integers of a frame, which `feature_names_in_` cannot
+        hold. Only where X had such labels.
     noise_variance_ : float, ndarray of shape (n_features,) or None
         In X's units squared, float64. None where the noise is not one number per feature.
     n_components_, n_features_in_, n_iter_, best_iter_ : int
@@ -754,6 +757,49 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         rows, predictor = self._rows_and_predictor(X, "q_residuals")
         return predictor.squared_residuals(rows)
 
+    def t2_contributions(self, X: ArrayLike) -> Floats:
+        """Return what each channel contributes to a row's T2: which channels put it far from the training rows.
+
+        (x_j - m_j) d T2 / d x_j, integrated along the line from the mean m of the training rows to the row (integrated
+        gradients: Sundararajan, Taly and Yan, 2017). In a linear model that is the textbook's contribution,
+        (z - mean)^T S^-1 a_j (x_j - m_j), with a_j the weights of channel j in the scores (MacGregor and Kourti, 1995).
+        In a curved one the line begins at the row nearest to the mean whose T2 is 0.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN where a value was not measured, for which the value counts that the model fills in.
+
+        Returns
+        -------
+        contributions : ndarray of shape (n_samples, n_features)
+            Without unit, float64. Those of a row sum to its `hotelling_t2`. A channel whose deviation makes up for
+            others' has a negative one.
+        """
+        rows, _ = self._rows_and_predictor(X, "t2_contributions")
+        predictor = self._predictor(np.dtype(np.float64))
+        return predictor.t2_contributions(rows, self._score_statistics, to_numpy(self.mean_)[self._known_columns])
+
+    def q_contributions(self, X: ArrayLike) -> Floats:
+        """Return what each channel contributes to a row's Q residual: where the row is unlike its reconstruction.
+
+        sign(e_j) e_j^2 of the residuals e = x - reconstruction (Kourti and MacGregor, 1996).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN where a value was not measured, whose contribution is 0. The others are then multiplied by
+            n_features / the number of measured values, as in `q_residuals`.
+
+        Returns
+        -------
+        contributions : ndarray of shape (n_samples, n_features)
+            In X's units squared, float64: positive where the row lies above its reconstruction. The absolute values of
+            a row's sum to its `q_residuals`.
+        """
+        rows, predictor = self._rows_and_predictor(X, "q_contributions")
+        return predictor.q_contributions(rows)
+
     def hotelling_t2_limit(self, level: float = 0.95) -> float:
         """Return the T2 under which this share of new rows like the training rows stays.
 
@@ -971,7 +1017,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             options["optimism"] = optimism(result.selection.module_, *result.data.parts())
         attributes = self._attributes(result, seed, **options)
         if is_first:
-            validate_data(self, values_and_header(X)[1], reset=True, skip_check_array=True)
+            keep_labels_of_columns(self, X)
             attributes["_fitted_with"] = self._present_parameters()
         self.__dict__.update(attributes)
         if result.selection.interrupted_:
@@ -1011,7 +1057,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         present.module_, present.best_epoch_ = copy.deepcopy(net.module_), len(net.history) - 1
         present.module_.eval()
         features = BaseEstimator()
-        validate_data(features, values_and_header(X)[1], reset=True, skip_check_array=True)
+        keep_labels_of_columns(features, X)
         attributes = self._attributes(FitResult(present, present, data, Report(len(data))), seed)
         return {**vars(features), **attributes, "_fitted_with": self._present_parameters()}
 
@@ -1025,6 +1071,16 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
                 ConvergenceWarning,
                 stacklevel=3,
             )
+
+
+def keep_labels_of_columns(estimator: BaseEstimator, X: Any) -> None:
+    """Set the attributes that tell of X's columns, in place of those of an earlier fit."""
+    header = values_and_header(X)[1]
+    validate_data(estimator, header, reset=True, skip_check_array=True)
+    vars(estimator).pop("wavelengths_", None)
+    numbers = column_numbers(header)
+    if numbers is not None:
+        vars(estimator)["wavelengths_"] = numbers
 
 
 def check_support(likelihood: Any, rows: Rows) -> None:

@@ -13,6 +13,7 @@ from .._model.laplace import LANES, bound, local_mode, mode_variance, normal_dra
 from .._model.torch_defaults import torch_defaults
 from ..networks import decoder_values, last_layer_span
 from ..objectives import importance_bound
+from .contributions import ScoreDistance, q_contributions
 
 N_FILL_STEPS = 8
 N_SCORING_STEPS = 30  # a step lowers a log rate that is too high by one at most
@@ -312,6 +313,28 @@ class Predictor:
             return squared_residuals(x, module.inverse_transform(module.transform(x, **options)))
 
         return self._map(squares, X, n_values)
+
+    def q_contributions(self, X):
+        """What each channel contributes to `squared_residuals`, signed (n, p), float64."""
+        module, (X, options, n_values) = self.module, self._encoding(X)
+
+        def signed_squares(x):
+            return q_contributions(x, module.inverse_transform(module.transform(x, **options)))
+
+        return self._map(signed_squares, X, n_values, self.columns)
+
+    @torch_defaults(grad=False)
+    def t2_contributions(self, X, statistics, mean):
+        """What each channel contributes to T2 (n, p), of a predictor in float64; `mean` (p,) is that of the columns."""
+        module, (X, options, n_values) = self.module, self._encoding(X)
+        distance = ScoreDistance(module, statistics)
+        origin = distance.nearest_row_without(torch.from_numpy(mean).to(self.device, torch.float64))
+
+        def contributions(x):
+            x = x.double()
+            return distance.contributions(module.fill(x, N_FILL_STEPS) if options["has_missing"] else x, origin)
+
+        return self._map(contributions, X, 4 * n_values, self.columns)
 
     @torch_defaults()
     def sample(self, n_samples, seed):

@@ -1,5 +1,7 @@
 """Pictures of a fitted model, as scikit-learn's Display classes: ``LatentDisplay.from_estimator(vae, X)``."""
 
+from ._contributions import ContributionsDisplay
+from ._influence import InfluenceDisplay
 from ._latent import LatentDisplay
 from ._loadings import LoadingsDisplay
 from ._loss_curve import LossCurveDisplay
@@ -9,6 +11,8 @@ from ._scree import ScreeDisplay
 from ._traversal import TraversalDisplay
 
 __all__ = [
+    "ContributionsDisplay",
+    "InfluenceDisplay",
     "LatentDisplay",
     "LoadingsDisplay",
     "LossCurveDisplay",

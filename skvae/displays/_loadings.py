@@ -78,7 +78,8 @@ class LoadingsDisplay(Display):
         X: ArrayLike,
         *,
         components: Indices | None = None,
-        axis: ArrayLike | None = None,
+        wavelengths: ArrayLike | None = None,
+        unit: str | None = None,
         axis_name: str | None = None,
         ax: "Axes | None" = None,
         **kwargs: Any,
@@ -92,11 +93,13 @@ class LoadingsDisplay(Display):
             A few hundred rows are enough: the loadings have n_samples * n_components * n_features numbers.
         components : int, sequence of int or None, default=None
             Components to draw. None draws the first three, or all if there are fewer.
-        axis : array-like of shape (n_features,) or None, default=None
-            Positions of the features, such as wavelengths. None takes the numbers in the feature names ("wl_350") if
-            all names have one, else 0, 1, ...
+        wavelengths : array-like of shape (n_features,) or None, default=None
+            Positions of the features on their axis. None takes the numbers that label X's columns (350.5, "350 nm",
+            "wl_350_nm") if all labels have one, else 0, 1, ...
+        unit : str or None, default=None
+            Of the wavelengths, such as "nm" or "cm-1". None takes that of the labels, if they have one.
         axis_name : str or None, default=None
-            Label of that axis, such as "wavelength, nm".
+            Label of that axis. None makes one of the unit, such as "wavelength, nm".
         ax : Axes or None, default=None
         **kwargs : dict
             Keyword arguments of ``ax.plot`` for the lines.
@@ -109,7 +112,7 @@ class LoadingsDisplay(Display):
         n = estimator.n_components_
         components = list(range(min(n, 3))) if components is None else components
         components = check_indices("components", components, n, "components")
-        axis, axis_name = feature_axis(estimator, axis, axis_name)
+        axis, axis_name = feature_axis(estimator, wavelengths, unit, axis_name)
         loadings = np.asarray(estimator.loadings(X))[:, components]
         mean, std = loadings.mean(axis=0), loadings.std(axis=0)
         return cls(mean=mean, std=std, components=components, axis=axis, axis_name=axis_name).plot(ax, **kwargs)

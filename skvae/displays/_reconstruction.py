@@ -14,6 +14,7 @@ from ._base import (
     Numbers,
     check_image_shape,
     check_indices,
+    check_level,
     feature_axis,
     fitted_n_features,
     style,
@@ -96,7 +97,8 @@ class ReconstructionDisplay(Display):
         *,
         rows: Indices | None = None,
         level: float = 0.9,
-        axis: ArrayLike | None = None,
+        wavelengths: ArrayLike | None = None,
+        unit: str | None = None,
         axis_name: str | None = None,
         image_shape: Sequence[int] | None = None,
         ax: "Axes | None" = None,
@@ -113,11 +115,13 @@ class ReconstructionDisplay(Display):
             Rows of X to draw. None draws the first row or, of images, the first ten.
         level : float, default=0.9
             Coverage of the band, in (0, 1), as if the predictive were normal. Images have no band.
-        axis : array-like of shape (n_features,) or None, default=None
-            Positions of the features, such as wavelengths. None takes the numbers in the feature names ("wl_350") if
-            all names have one, else 0, 1, ...
+        wavelengths : array-like of shape (n_features,) or None, default=None
+            Positions of the features on their axis. None takes the numbers that label X's columns (350.5, "350 nm",
+            "wl_350_nm") if all labels have one, else 0, 1, ...
+        unit : str or None, default=None
+            Of the wavelengths, such as "nm" or "cm-1". None takes that of the labels, if they have one.
         axis_name : str or None, default=None
-            Label of that axis, such as "wavelength, nm".
+            Label of that axis. None makes one of the unit, such as "wavelength, nm".
         image_shape : (height, width), (channels, height, width) or None, default=None
             Shape of a row where each row is an image, with 1 or 3 channels.
         ax : Axes or None, default=None
@@ -129,10 +133,9 @@ class ReconstructionDisplay(Display):
         display : ReconstructionDisplay
         """
         n_features = fitted_n_features(estimator)
-        if not 0 < level < 1:
-            raise ValueError(f"level must be between 0 and 1, got {level!r}.")
+        check_level(level)
         image_shape = check_image_shape(image_shape, n_features)
-        axis, axis_name = feature_axis(estimator, axis, axis_name)
+        axis, axis_name = feature_axis(estimator, wavelengths, unit, axis_name)
         n_rows = np.shape(X)[0]
         rows = range(min(1 if image_shape is None else 10, n_rows)) if rows is None else rows
         X = take(X, check_indices("rows", rows, n_rows, "rows"))

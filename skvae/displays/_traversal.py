@@ -87,7 +87,8 @@ class TraversalDisplay(Display):
         component: int = 0,
         row: int = 0,
         values: ArrayLike | None = None,
-        axis: ArrayLike | None = None,
+        wavelengths: ArrayLike | None = None,
+        unit: str | None = None,
         axis_name: str | None = None,
         image_shape: Sequence[int] | None = None,
         ax: "Axes | None" = None,
@@ -105,11 +106,13 @@ class TraversalDisplay(Display):
             Index of that row of X.
         values : array-like of shape (n_values,) or None, default=None
             Values of the component. None takes 9 values from -2 to 2 standard deviations of the prior.
-        axis : array-like of shape (n_features,) or None, default=None
-            Positions of the features, such as wavelengths. None takes the numbers in the feature names ("wl_350") if
-            all names have one, else 0, 1, ...
+        wavelengths : array-like of shape (n_features,) or None, default=None
+            Positions of the features on their axis. None takes the numbers that label X's columns (350.5, "350 nm",
+            "wl_350_nm") if all labels have one, else 0, 1, ...
+        unit : str or None, default=None
+            Of the wavelengths, such as "nm" or "cm-1". None takes that of the labels, if they have one.
         axis_name : str or None, default=None
-            Label of that axis, such as "wavelength, nm".
+            Label of that axis. None makes one of the unit, such as "wavelength, nm".
         image_shape : (height, width), (channels, height, width) or None, default=None
             Shape of a row where each row is an image, with 1 or 3 channels.
         ax : Axes or None, default=None
@@ -126,7 +129,7 @@ class TraversalDisplay(Display):
         if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
             raise ValueError("values must be a sequence of finite numbers.")
         image_shape = check_image_shape(image_shape, n_features)
-        axis, axis_name = feature_axis(estimator, axis, axis_name)
+        axis, axis_name = feature_axis(estimator, wavelengths, unit, axis_name)
         Z = np.zeros((len(values), estimator.n_components_))
         if X is not None:
             row = check_index("row", row, np.shape(X)[0], "rows")

@@ -230,22 +230,35 @@ def assert_band(band, low, high):
 
 
 @pytest.mark.parametrize(
-    ("names", "axis"),
+    ("names", "axis", "label"),
     [
-        (["350", "351.5", "-2"], [350, 351.5, -2]),
-        (["wl_350", "wl_351.5", "wl_1e3"], [350, 351.5, 1000]),
-        (["a1", "b2", "b3"], None),  # the numbers of different things
-        (["pixel_0_0", "pixel_0_1", "pixel_0_2"], None),
-        (["350 nm", "351 nm", "352 nm"], None),
-        (["sand", "1", "2"], None),
+        (["350", "351.5", "-2"], [350, 351.5, -2], "channel"),
+        (["wl_350", "wl_351.5", "wl_1e3"], [350, 351.5, 1000], "channel"),
+        (["350 nm", "351.5 nm", "1e3 nm"], [350, 351.5, 1000], "wavelength, nm"),
+        (["wl_350_nm", "wl_351.5_nm", "wl_352_nm"], [350, 351.5, 352], "wavelength, nm"),
+        (["4000cm-1", "3998cm-1", "3996cm-1"], [4000, 3998, 3996], "wavenumber, cm-1"),
+        ([350, 351, 352], [350, 351, 352], "channel"),  # of which scikit-learn keeps nothing
+        (np.array([350.5, 351.5, 352.5], dtype=np.float32), [350.5, 351.5, 352.5], "channel"),
+        (["a1", "b2", "b3"], None, "channel index"),  # the numbers of different things
+        (["350 nm", "351 um", "352 nm"], None, "channel index"),
+        (["pixel_0_0", "pixel_0_1", "pixel_0_2"], None, "channel index"),
+        (["350 dogs", "351 dogs", "352 dogs"], None, "channel index"),
+        (["sand", "1", "2"], None, "channel index"),
+        (range(3), None, "channel index"),  # no labels
     ],
 )
-def test_the_axis_comes_from_the_names_if_all_are_numbers(names, axis):
+def test_the_axis_comes_from_the_labels_if_all_are_numbers(names, axis, label):
     X = np.random.RandomState(0).standard_normal((20, 3))
     vae = VAETransformer(1, **small(max_iter=0)).fit(pd.DataFrame(X, columns=names))
     display = displays.TraversalDisplay.from_estimator(vae)
     np.testing.assert_array_equal(display.axis, [0, 1, 2] if axis is None else axis)
-    assert display.ax_.get_xlabel() == ("channel index" if axis is None else "channel")
+    assert display.ax_.get_xlabel() == label
+    given = displays.TraversalDisplay.from_estimator(vae, wavelengths=[1, 2, 4], unit="nm")
+    np.testing.assert_array_equal(given.axis, [1, 2, 4])
+    assert given.ax_.get_xlabel() == "wavelength, nm"
+    named = displays.TraversalDisplay.from_estimator(vae, unit="dB", axis_name="level")
+    assert named.ax_.get_xlabel() == "level"
+    np.testing.assert_array_equal(named.axis, display.axis)
 
 
 # Reconstruction
@@ -377,6 +390,52 @@ def test_scree(vae, frame):
     np.testing.assert_allclose([bar.get_x() + bar.get_width() / 2 for bar in alone.bars_[0]], [0, 1, 2])
 
 
+# T2, Q and what contributes to them
+
+
+def test_influence(vae, frame):
+    X = frame.rename(index=lambda i: f"tablet {i}")
+    X.iloc[5, 20] += 4000  # beyond Q's limit
+    X.iloc[7] = X.iloc[7] * 3  # beyond both
+    display = displays.InfluenceDisplay.from_estimator(vae, X, level=0.999)
+    t2, q = vae.hotelling_t2(X), vae.q_residuals(X)
+    np.testing.assert_array_equal(offsets([display.points_]), np.column_stack([t2, q]))
+    limits = vae.hotelling_t2_limit(0.999), vae.q_residuals_limit(0.999)
+    of_t2, of_q = display.limit_lines_
+    assert list(of_t2.get_xdata()) == [limits[0]] * 2 and list(of_q.get_ydata()) == [limits[1]] * 2
+    beyond = (t2 > limits[0]) | (q > limits[1])
+    assert {name.get_text() for name in display.names_} == set(X.index[beyond])
+    assert {"tablet 5", "tablet 7"} <= set(X.index[beyond]) and not beyond.all()
+    colors = display.points_.get_facecolor()
+    assert len({tuple(colors[i]) for i in (5, 7, np.flatnonzero(~beyond)[0])}) == 3
+    named = displays.InfluenceDisplay.from_estimator(vae, frame, row_names=[f"no. {i}" for i in range(80)], log=True)
+    assert all(name.get_text().startswith("no. ") for name in named.names_) and named.ax_.get_xscale() == "log"
+
+
+def test_influence_names_the_farthest_rows_and_draws_no_infinite_limit():
+    t2, q = np.ones(40), 10.0 + np.arange(40)
+    display = displays.InfluenceDisplay(t2=t2, q=q, t2_limit=np.inf, q_limit=5.0).plot()
+    assert [int(name.get_text()) for name in display.names_] == [*range(39, 14, -1)]
+    assert display.limit_lines_[0] is None and display.limit_lines_[1] is not None
+
+
+@pytest.mark.parametrize("statistic", ["t2", "q"])
+def test_contributions(vae, frame, statistic):
+    values = {"t2": vae.t2_contributions, "q": vae.q_contributions}[statistic]
+    display = displays.ContributionsDisplay.from_estimator(
+        vae, frame, row=3, statistic=statistic, reference=frame, level=0.9, unit="nm"
+    )
+    np.testing.assert_array_equal(display.line_.get_ydata(), values(frame.iloc[[3]])[0])
+    np.testing.assert_array_equal(display.line_.get_xdata(), WAVELENGTHS)
+    assert_band(display.band_, *np.quantile(values(frame), [0.05, 0.95], axis=0))
+    value = {"t2": vae.hotelling_t2, "q": vae.q_residuals}[statistic](frame)[3]
+    limit = {"t2": vae.hotelling_t2_limit, "q": vae.q_residuals_limit}[statistic](0.9)
+    assert display.ax_.get_title() == f"row 3: {statistic.title()} {value:.3g}, 90 % limit {limit:.3g}"
+    assert display.ax_.get_xlabel() == "wavelength, nm"
+    alone = displays.ContributionsDisplay.from_estimator(vae, frame)
+    assert alone.band_ is None and alone.statistic == "q"
+
+
 # What is wrong is named
 
 
@@ -392,8 +451,8 @@ def test_scree(vae, frame):
         ("LoadingsDisplay", {"components": [3]}, r"components=.*out of range"),
         ("LoadingsDisplay", {"components": 0.5}, "components must be of integers"),
         ("LoadingsDisplay", {"components": []}, "components must be of integers"),
-        ("LoadingsDisplay", {"axis": [1, 2]}, "axis must hold a number for each of the 60"),
-        ("ReconstructionDisplay", {"axis": WAVELENGTHS[None]}, "axis must hold a number"),
+        ("LoadingsDisplay", {"wavelengths": [1, 2]}, "wavelengths must hold a number for each of the 60"),
+        ("ReconstructionDisplay", {"wavelengths": WAVELENGTHS[None]}, "wavelengths must hold a number"),
         ("ReconstructionDisplay", {"rows": 80}, r"rows=80 is out of range"),
         ("ReconstructionDisplay", {"level": 1}, "level must be between 0 and 1"),
         ("ReconstructionDisplay", {"level": 0.0}, "level must be between 0 and 1"),
@@ -404,8 +463,13 @@ def test_scree(vae, frame):
         ("TraversalDisplay", {"row": 80}, "row=80 is out of range"),
         ("TraversalDisplay", {"values": [[1.0]]}, "values must be"),
         ("TraversalDisplay", {"values": [np.nan]}, "values must be"),
-        ("TraversalDisplay", {"axis": [1]}, "axis must hold"),
+        ("TraversalDisplay", {"wavelengths": [1]}, "wavelengths must hold"),
         ("ScreeDisplay", {"pca": PCA()}, "pca must be a fitted PCA"),
+        ("ContributionsDisplay", {"statistic": "spe"}, "statistic must be 't2' or 'q'"),
+        ("ContributionsDisplay", {"row": 80}, "row=80 is out of range"),
+        ("ContributionsDisplay", {"level": 1.0}, "level must be between 0 and 1"),
+        ("InfluenceDisplay", {"level": 0}, "level must be between 0 and 1"),
+        ("InfluenceDisplay", {"row_names": ["a"]}, "a name for each of the 80 rows"),
     ],
 )
 def test_bad_input_is_named(vae, frame, name, options, message):
