@@ -68,7 +68,9 @@ class Parameter:
 
 
 PARAMETERS = {
-    "n_components": Parameter([at_least(1)], "architecture"),
+    "n_components": Parameter(
+        [at_least(1), Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"}), None], "architecture"
+    ),
     "posterior": Parameter([StrOptions(set(POSTERIORS)), callable], "architecture", stacks=is_name),
     "likelihood": Parameter([StrOptions(set(LIKELIHOODS)), callable], "architecture", stacks=is_name),
     "objective": Parameter([StrOptions(set(OBJECTIVES)), callable], "objective", stacks=is_default("elbo", "iwae")),

@@ -54,6 +54,7 @@ from ._sklearn_compat import (
 )
 from ._training.callbacks import FitTask
 from ._training.fit import FitResult, draw_seed, fit_model, has_noise_phase, should_refit
+from ._training.n_components import with_n_components
 from ._training.partial_fit import pass_once, unchanged_on_failure
 from ._training.processes import is_main_process
 from ._training.report import Report, summary, warn_of_unknown_columns
@@ -77,8 +78,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     Parameters
     ----------
-    n_components : int, default=2
-        Dimension of the latent space.
+    n_components : int, float, "auto" or None, default=2
+        Dimension of the latent space. A float between 0 and 1, as PCA's: as many as PCA needs for more than this share
+        of X's variance. "auto": as many, 64 at most, as give held-out rows the highest mean log-likelihood under
+        probabilistic PCA, of which one decomposition has all numbers of components. The rows are those that `fit` is
+        given to validate on or, where it is to hold rows out itself, each row once, in five folds of blocks of rows;
+        groups are never cut. A share and "auto" rest on at most 20,000 training rows, evenly spread, and on those
+        without NaN, of which they need five. None: min(n_samples, n_features) - 1.
     likelihood : str or class, default="gaussian"
         Distribution p(x | z). "gaussian": the means are trained under isotropic noise (one variance for all features),
         which keeps PCA's reconstruction and features, and then a noise variance per feature is fitted to them, under
@@ -207,6 +213,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         hold. Only where X had such labels.
     noise_variance_ : float, ndarray of shape (n_features,) or None
         In X's units squared, float64. None where the noise is not one number per feature.
+    n_components_scores_ : ndarray of shape (n_tried,)
+        Of n_components="auto" only: mean nats of held-out rows under linear models of 1, 2, ... components.
     n_components_, n_features_in_, n_iter_, best_iter_ : int
         `n_iter_` is the number of epochs run before a refit, `best_iter_` the one whose weights were kept, 0 the start.
     history_ : list of dict
@@ -257,7 +265,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | float | Literal["auto"] | None = 2,
         *,
         likelihood: LikelihoodOption = "gaussian",
         n_importance_samples: int = 16,
@@ -401,6 +409,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         X = to_single_table(X)
         previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
         data = self._training_rows(X, sample_weight, previous is None, y=y, groups=groups, X_val=X_val)
+        params, scores = with_n_components(params, data, previous)
         seed = draw_seed(params)
         checkpoint = None
         if self.checkpoint is not None:
@@ -414,7 +423,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             metadata = {"sample_weight": sample_weight, "groups": groups, "X_val": X_val}
             task = FitTask(self, n_phases, attributes_of, values_and_header(X)[0], y, **metadata)
         result = fit_model(params, data, seed, previous, checkpoint, task, trained)
-        self._hold(X, result, seed, is_first=True)
+        self._hold(X, result, seed, is_first=True, n_components_scores=scores)
         if task is not None:
             task.end()
         if checkpoint is not None:
@@ -465,6 +474,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         is_first = previous is None
         params = fit_parameters(self) if is_first else frozen_parameters(self._fitted_with)
         data = self._training_rows(X, sample_weight, is_first, is_fit=is_first)
+        params, scores = with_n_components(params, data)
         seed = draw_seed(params) if is_first else self._seed
         moments = None if is_first else self._moments
         report = Report(len(data), data.n_left_out)
@@ -474,7 +484,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             before = self._score_statistics if net is previous else None
             # A pass takes little time, so that fewer rows are looked at.
             options = {"is_new_start": net is not previous, "moments": moments, "fewer": 8, "optimism": 1.0}
-            self._hold(X, FitResult(net, net, data, report), seed, is_first=is_first, statistics=before, **options)
+            options |= {"is_first": is_first, "n_components_scores": scores, "statistics": before}
+            self._hold(X, FitResult(net, net, data, report), seed, **options)
         return self
 
     # What a fitted model says of rows
@@ -1008,7 +1019,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             raise ValueError("X_val has no row with a value that is not NaN.")
         return rows
 
-    def _hold(self, X: ArrayLike, result: FitResult, seed: int, is_first: bool, **options: Any) -> None:
+    def _hold(
+        self,
+        X: ArrayLike,
+        result: FitResult,
+        seed: int,
+        is_first: bool,
+        n_components_scores: Floats | None = None,
+        **options: Any,
+    ) -> None:
         """Set all fitted attributes at once, when they are known.
 
         An interruption is passed on.
@@ -1018,14 +1037,18 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         attributes = self._attributes(result, seed, **options)
         if is_first:
             keep_labels_of_columns(self, X)
-            attributes["_fitted_with"] = self._present_parameters()
+            attributes["_fitted_with"] = self._present_parameters(attributes["n_components_"])
+            self.__dict__.pop("n_components_scores_", None)
+            if n_components_scores is not None:
+                attributes["n_components_scores_"] = n_components_scores
         self.__dict__.update(attributes)
         if result.selection.interrupted_:
             raise KeyboardInterrupt("Interrupted: the estimator holds the best weights so far.")
 
-    def _present_parameters(self) -> dict[str, Any]:
-        """The parameters, as values that later changes of a list or a dict do not reach."""
-        return {name: frozen(value) for name, value in parameters_of(self).items()}
+    def _present_parameters(self, n_components: int) -> dict[str, Any]:
+        """The parameters of a fit with so many components, as values that later changes of a list do not reach."""
+        present = {name: frozen(value) for name, value in parameters_of(self).items()}
+        return {**present, "n_components": n_components}
 
     def _attributes(
         self, result: FitResult, seed: int, is_new_start: bool = True, moments: Moments | None = None, **options: Any
@@ -1059,7 +1082,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         features = BaseEstimator()
         keep_labels_of_columns(features, X)
         attributes = self._attributes(FitResult(present, present, data, Report(len(data))), seed)
-        return {**vars(features), **attributes, "_fitted_with": self._present_parameters()}
+        present = self._present_parameters(attributes["n_components_"])
+        return {**vars(features), **attributes, "_fitted_with": present}
 
     def _warn_of_inactive_components(self) -> None:
         inactive = np.flatnonzero(~self._score_statistics.active)
@@ -1077,10 +1101,10 @@ def keep_labels_of_columns(estimator: BaseEstimator, X: Any) -> None:
     """Set the attributes that tell of X's columns, in place of those of an earlier fit."""
     header = values_and_header(X)[1]
     validate_data(estimator, header, reset=True, skip_check_array=True)
-    vars(estimator).pop("wavelengths_", None)
+    estimator.__dict__.pop("wavelengths_", None)
     numbers = column_numbers(header)
     if numbers is not None:
-        vars(estimator)["wavelengths_"] = numbers
+        estimator.wavelengths_ = numbers
 
 
 def check_support(likelihood: Any, rows: Rows) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 class ScreeDisplay(Display):
     """Share of X's variance that each component explains, beside PCA's shares, with cumulative sums.
 
+    Where the number of components was chosen ("auto"), the curve that it was chosen by has an axis at the right.
     Components stand in the estimator's order, in which shares of a nonlinear model need not descend.
 
     Parameters
@@ -21,6 +22,8 @@ class ScreeDisplay(Display):
     explained_variance_ratio : ndarray of shape (n_components,)
     pca_explained_variance_ratio : ndarray of shape (n_pca_components,) or None, default=None
         At most the first n_components of them are drawn.
+    scores : ndarray of shape (n_tried,) or None, default=None
+        Nats per held-out row under linear models of 1, 2, ... components.
     name : str, default="VAE"
 
     Attributes
@@ -29,6 +32,9 @@ class ScreeDisplay(Display):
         The bars of the model and, if a PCA is given, of PCA.
     lines_ : list of Line2D
         Cumulative sums, in the same order.
+    scores_ax_ : Axes or None
+    scores_line_ : Line2D or None
+        The score of the first components, up to each, with a mark at those that were taken.
     legend_ : Legend
     ax_, figure_ : Axes, Figure
 
@@ -46,6 +52,8 @@ class ScreeDisplay(Display):
 
     bars_: "list[BarContainer]"
     lines_: "list[Line2D]"
+    scores_ax_: "Axes | None"
+    scores_line_: "Line2D | None"
     legend_: "Legend"
 
     def __init__(
@@ -53,10 +61,12 @@ class ScreeDisplay(Display):
         *,
         explained_variance_ratio: Floats,
         pca_explained_variance_ratio: Floats | None = None,
+        scores: Floats | None = None,
         name: str = "VAE",
     ) -> None:
         self.explained_variance_ratio = explained_variance_ratio
         self.pca_explained_variance_ratio = pca_explained_variance_ratio
+        self.scores = scores
         self.name = name
 
     @classmethod
@@ -90,6 +100,7 @@ class ScreeDisplay(Display):
         return cls(
             explained_variance_ratio=np.asarray(estimator.explained_variance_ratio_),
             pca_explained_variance_ratio=None if pca is None else np.asarray(ratio),
+            scores=getattr(estimator, "n_components_scores_", None),
             name=type(estimator).__name__ if name is None else name,
         ).plot(ax, **kwargs)
 
@@ -114,7 +125,7 @@ class ScreeDisplay(Display):
         if self.pca_explained_variance_ratio is not None:
             series["PCA"] = self.pca_explained_variance_ratio[:n]
         width = 0.8 / len(series)
-        self.bars_, self.lines_ = [], []
+        self.bars_, self.lines_, self.scores_ax_, self.scores_line_ = [], [], None, None
         for i, (label, ratio) in enumerate(series.items()):
             place = np.arange(len(ratio)) + (i - (len(series) - 1) / 2) * width
             bar_style = style(plt.Rectangle, kwargs, color=COLORS[i], width=0.9 * width, label=label)
@@ -124,5 +135,15 @@ class ScreeDisplay(Display):
             self.lines_ += self.ax_.plot(place, cumulative, color=COLORS[i], marker="o", markersize=4, linewidth=1)
         self.ax_.set(xlabel="component", ylabel="explained variance ratio (lines: cumulative)")
         self.ax_.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
-        self.legend_ = self.ax_.legend()
+        handles: list[Any] = [*self.bars_]
+        if self.scores is not None:
+            self.scores_ax_ = self.ax_.twinx()
+            label = "linear models of the first components"
+            own: dict[str, Any] = {"color": "0.3", "linestyle": ":", "marker": "D", "markersize": 5, "label": label}
+            places = np.arange(len(self.scores))
+            (self.scores_line_,) = self.scores_ax_.plot(places, self.scores, markevery=[n - 1], **own)
+            self.scores_ax_.set_ylabel("nats per held-out row")
+            handles.append(self.scores_line_)
+        # The axes drawn last hold the legend, so that it lies above all lines.
+        self.legend_ = (self.scores_ax_ or self.ax_).legend(handles=handles, loc="center right")
         return self

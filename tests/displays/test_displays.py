@@ -390,6 +390,14 @@ def test_scree(vae, frame):
     np.testing.assert_allclose([bar.get_x() + bar.get_width() / 2 for bar in alone.bars_[0]], [0, 1, 2])
 
 
+def test_scree_of_a_number_that_was_chosen(frame):
+    vae = VAETransformer("auto", **small(max_iter=1)).fit(frame)
+    line = displays.ScreeDisplay.from_estimator(vae).scores_line_
+    np.testing.assert_array_equal(line.get_ydata(), vae.n_components_scores_)
+    assert line.get_markevery() == [vae.n_components_ - 1]
+    assert displays.ScreeDisplay(explained_variance_ratio=np.ones(1)).plot().scores_line_ is None
+
+
 # T2, Q and what contributes to them
 
 
