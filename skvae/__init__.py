@@ -3,7 +3,16 @@
 from ._io.load import load
 from ._io.onnx import register_onnx, to_onnx
 from ._io.version import __version__
+from ._outlier_detector import VAEOutlierDetector
 from ._search_cv import VAESearchCV
 from ._vae import VAETransformer
 
-__all__ = ["VAESearchCV", "VAETransformer", "__version__", "load", "register_onnx", "to_onnx"]
+__all__ = [
+    "VAEOutlierDetector",
+    "VAESearchCV",
+    "VAETransformer",
+    "__version__",
+    "load",
+    "register_onnx",
+    "to_onnx",
+]

@@ -27,6 +27,7 @@ ROOMS = [
     ["_io.estimator_state"],
     ["_vae"],
     ["displays"],
+    ["_outlier_detector"],
     ["_search_cv"],
     ["_io.load", "_io.onnx"],
     ["__init__"],
