@@ -49,6 +49,7 @@ from ._sklearn_compat import (
     CallbackSupportMixin,
     check_same_namespace,
     has_callbacks,
+    in_output_container,
     validate_parameter,
     validates_parameters,
 )
@@ -534,15 +535,16 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            In the units of the training rows.
+            In the units of the training rows. Or a frame, as `set_output` has it, with the columns of the training
+            rows; so in `reconstruct`, `impute` and `sample`.
         """
         check_is_fitted(self)
-        X, _ = values_and_header(to_supported_table(X))
-        Z = Rows(check_array(X, dtype=floating_dtypes(X), estimator=self, input_name="X"))
+        latents, _ = values_and_header(to_supported_table(X))
+        Z = Rows(check_array(latents, dtype=floating_dtypes(latents), estimator=self, input_name="X"))
         check_same_namespace(Z.X, self, attribute="components_", method="inverse_transform")
         if Z.shape[1] != self.n_components_:
             raise ValueError(f"X has {Z.shape[1]} columns, but the model has n_components={self.n_components_}.")
-        return self._predictor(Z.dtype).inverse_transform(Z)
+        return self._in_frame(self._predictor(Z.dtype).inverse_transform(Z), X)
 
     def score_samples(self, X: ArrayLike) -> Floats:
         """Return a lower bound on log p(x) of each row, in nats and in the units of X.
@@ -608,7 +610,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         seed = check_random_state(random_state).randint(2**31 - 1)
-        return to_library_of(self.mean_, self._predictor(Rows(self.components_).dtype).sample(n_samples, seed))
+        rows = self._predictor(Rows(self.components_).dtype).sample(n_samples, seed)
+        return self._in_frame(to_library_of(self.mean_, rows))
 
     def loadings(self, X: ArrayLike) -> Floats:
         """Return how each row's reconstruction changes with each component, d E[x | z] / d z in X's units.
@@ -657,7 +660,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """
         rows, predictor = self._rows_and_predictor(X, "reconstruct")
         moments = predictor.predictive(rows, check_n_draws(n_draws), self._seed, weighted=False, with_std=return_std)
-        return (moments[:, 0, ...], moments[:, 1, ...]) if return_std else moments[:, 0, ...]
+        mean = self._in_frame(moments[:, 0, ...], X)
+        return (mean, self._in_frame(moments[:, 1, ...], X)) if return_std else mean
 
     @overload
     def impute(self, X: ArrayLike, return_std: Literal[False] = False, n_draws: int = 128) -> Floats: ...
@@ -700,8 +704,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             missing &= incomplete.unsqueeze(1)
             std[missing] = moments[:, -1][missing[incomplete]]
             filled[missing] = moments[:, 0][missing[incomplete]]
-        filled = rows.to_library_of_X(filled)
-        return (filled, rows.to_library_of_X(std)) if return_std else filled
+        filled = self._in_frame(rows.to_library_of_X(filled), X)
+        return (filled, self._in_frame(rows.to_library_of_X(std), X)) if return_std else filled
 
     def get_covariance(self, n_draws: int = 10_000) -> Floats:
         """Return the model's covariance of X's features, as `PCA.get_covariance` does.
@@ -950,6 +954,19 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def _known_columns(self) -> NDArray[np.bool_]:
         """The columns of X that the model is of (n_features,): those that were measured in its first rows."""
         return ~np.isnan(to_numpy(self.mean_))
+
+    def _in_frame(self, rows: Floats, X: Any = None) -> Any:
+        """Rows of X's features as the frame that `set_output` asks for, with the index of X, or as they are."""
+
+        def columns(container: str) -> list[Any]:
+            if hasattr(self, "feature_names_in_"):
+                return list(self.feature_names_in_)
+            if not hasattr(self, "wavelengths_"):
+                return [f"x{i}" for i in range(self.n_features_in_)]
+            numbers = self.wavelengths_.tolist()
+            return numbers if container == "pandas" else [f"{number:.15g}" for number in numbers]
+
+        return in_output_container(self, rows, columns, X)
 
     def _predictor(self, dtype: np.dtype) -> Predictor:
         """The fitted model for arrays of a dtype, made once."""
