@@ -3,8 +3,8 @@
 from ._io.load import load
 from ._io.onnx import register_onnx, to_onnx
 from ._io.version import __version__
-from ._outlier_detector import VAEOutlierDetector
-from ._search_cv import VAESearchCV
+from ._meta_estimators.outlier_detector import VAEOutlierDetector
+from ._meta_estimators.search_cv import VAESearchCV
 from ._vae import VAETransformer
 
 __all__ = [

@@ -27,8 +27,7 @@ ROOMS = [
     ["_io.estimator_state"],
     ["_vae"],
     ["displays"],
-    ["_outlier_detector"],
-    ["_search_cv"],
+    ["_meta_estimators"],
     ["_io.load", "_io.onnx"],
     ["__init__"],
 ]

@@ -11,9 +11,9 @@ from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from ._data.arrays import to_numpy
-from ._sklearn_compat import Interval, StrOptions, validates_parameters
-from ._vae import VAETransformer
+from .._data.arrays import to_numpy
+from .._sklearn_compat import Interval, StrOptions, validates_parameters
+from .._vae import VAETransformer
 
 Self = TypeVar("Self", bound="VAEOutlierDetector")  # typing has its own from Python 3.11 on
 

@@ -13,14 +13,14 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, check_cv
 from sklearn.pipeline import Pipeline
 
-from ._data.devices import resolve_device
-from ._model.torch_defaults import torch_defaults
-from ._parameters import PARAMETERS, can_be_stacked, fit_parameters
-from ._sklearn_compat import _check_sample_weight, has_callbacks, safe_indexing
-from ._training.fit import FitResult, NoisePhase, TrainedFit, draw_seed, fit_key, n_weights, phases
-from ._training.n_components import with_n_components
-from ._training.stacked_fit import train_stacked
-from ._vae import VAETransformer
+from .._data.devices import resolve_device
+from .._model.torch_defaults import torch_defaults
+from .._parameters import PARAMETERS, can_be_stacked, fit_parameters
+from .._sklearn_compat import _check_sample_weight, has_callbacks, safe_indexing
+from .._training.fit import FitResult, NoisePhase, TrainedFit, draw_seed, fit_key, n_weights, phases
+from .._training.n_components import with_n_components
+from .._training.stacked_fit import train_stacked
+from .._vae import VAETransformer
 
 Self = TypeVar("Self", bound="VAESearchCV")  # typing has its own from Python 3.11 on
 

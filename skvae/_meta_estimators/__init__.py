@@ -1,0 +1,1 @@
+"""Estimators around a `VAETransformer`: a search over it, an outlier detector."""
