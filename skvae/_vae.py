@@ -592,8 +592,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         with np.errstate(over="ignore"):
             return float(check_finite(np.average(scores, weights=None if weight is None else weight / weight.sum())))
 
-    def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> Floats:
-        """Return rows drawn from the model, noise included.
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        *,
+        noise: bool = True,
+        given: ArrayLike | None = None,
+    ) -> Floats:
+        """Return rows drawn from the model.
 
         Parameters
         ----------
@@ -601,17 +608,29 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             Number of rows.
         random_state : int, RandomState or None, default=None
             The same int gives the same rows.
+        noise : bool, default=True
+            Whether the rows have the noise of a measurement. Without it they are means of p(x | z): smooth spectra.
+        given : array-like of shape (1, n_features) or None, default=None
+            A row of which some values were measured; the others, NaN, are drawn given these. Draws of z are taken by
+            the weights that `impute` has (sampling-importance resampling: Rubin, 1987), out of 16 for each row, 1,024
+            at least.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            In the units of the training rows.
+            In the units of the training rows. The values that are given stay as they are.
         """
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         seed = check_random_state(random_state).randint(2**31 - 1)
-        rows = self._predictor(Rows(self.components_).dtype).sample(n_samples, seed)
-        return self._in_frame(to_library_of(self.mean_, rows))
+        if given is None:
+            rows = self._predictor(Rows(self.components_).dtype).sample(n_samples, seed, noise)
+            return self._in_frame(to_library_of(self.mean_, rows))
+        row, predictor = self._rows_and_predictor(given, "sample")
+        if len(row) != 1:
+            raise ValueError(f"given must be one row, of shape (1, {self.n_features_in_}), but has {len(row)} rows.")
+        rows, x = predictor.sample(n_samples, seed, noise, row), Rows(row.X)[:]
+        return self._in_frame(row.to_library_of_X(torch.where(x.isnan(), rows.to(x), x)))
 
     def loadings(self, X: ArrayLike) -> Floats:
         """Return how each row's reconstruction changes with each component, d E[x | z] / d z in X's units.
