@@ -2,9 +2,9 @@
 Sample new spectra
 ==================
 
-A VAE is a model of the data: `sample` draws rows from it, with the noise of a measurement or without. A classifier that
-cannot tell samples from new measured spectra says that the samples are good; it finds what is missing otherwise. PCA and
-factor analysis are models, too: normal distributions with the covariance that they have fitted.
+A VAE is a model of the data: `sample` draws rows from it, with the noise of a measurement or without. A classifier
+that cannot tell samples from new measured spectra says that the samples are good; it finds what is missing otherwise.
+PCA and factor analysis are models, too: normal distributions with the covariance that they have fitted.
 """
 
 import matplotlib.pyplot as plt

@@ -1,1 +1,1 @@
-"""Estimators around a `VAETransformer`: a search over it, an outlier detector."""
+"""What stands around a `VAETransformer`: a search over it, an outlier detector, a comparison with other models."""

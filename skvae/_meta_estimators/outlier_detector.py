@@ -128,7 +128,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            log p(x) in nats, -Q in X's units squared, or -T2, as `statistic` has it. Lower is less normal.
+            Lower is less normal: log p(x) in nats, -Q in X's units squared, or -T2, as `statistic` has it.
         """
         check_is_fitted(self)
         return to_numpy(STATISTICS[self.statistic](self.estimator_, X)).astype(np.float64)
