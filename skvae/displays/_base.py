@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -111,12 +110,6 @@ def take(X: Any, rows: list[int]) -> Any:
 def names_of_rows(X: Any) -> Sequence[Any]:
     """The index of a frame that has one, else 0, 1, ..."""
     return list(X.index) if hasattr(X, "iloc") else range(np.shape(X)[0])
-
-
-def fitted_n_features(estimator: Fitted) -> int:
-    """Check that the estimator is fitted and return its number of features."""
-    check_is_fitted(estimator)
-    return estimator.n_features_in_
 
 
 def check_indices(name: str, values: Indices, n: int, what: str) -> list[int]:

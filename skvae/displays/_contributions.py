@@ -1,3 +1,4 @@
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -6,17 +7,16 @@ from numpy.typing import ArrayLike
 from ._base import (
     COLORS,
     Display,
-    Fitted,
     Floats,
     Numbers,
     check_index,
     check_level,
     feature_axis,
-    fitted_n_features,
     names_of_rows,
     style,
     take,
 )
+from ._model import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,6 +41,8 @@ class ContributionsDisplay(Display):
     row_name : str, default=""
     axis : ndarray of shape (n_features,)
     axis_name : str, default="channel"
+    units : str, default="units of X"
+        Of the rows whose Q it is.
 
     Attributes
     ----------
@@ -79,6 +81,7 @@ class ContributionsDisplay(Display):
         row_name: str = "",
         axis: Numbers,
         axis_name: str = "channel",
+        units: str = "units of X",
     ) -> None:
         self.contributions = contributions
         self.statistic = statistic
@@ -90,11 +93,12 @@ class ContributionsDisplay(Display):
         self.row_name = row_name
         self.axis = axis
         self.axis_name = axis_name
+        self.units = units
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Fitted,
+        estimator: Any,
         X: ArrayLike,
         *,
         row: int = 0,
@@ -111,7 +115,7 @@ class ContributionsDisplay(Display):
 
         Parameters
         ----------
-        estimator : fitted VAETransformer
+        estimator : fitted VAETransformer, or Pipeline that ends in one
         X : array-like of shape (n_samples, n_features)
         row : int, default=0
             Index of the row of X.
@@ -138,25 +142,30 @@ class ContributionsDisplay(Display):
         -------
         display : ContributionsDisplay
         """
-        fitted_n_features(estimator)
+        model = Model(estimator)
         check_level(level)
         if statistic not in ("t2", "q"):
             raise ValueError(f"statistic must be 't2' or 'q', got {statistic!r}.")
-        axis, axis_name = feature_axis(estimator, wavelengths, unit, axis_name)
+        axis, axis_name = feature_axis(model, wavelengths, unit, axis_name)
         row = check_index("row", row, np.shape(X)[0], "rows")
         is_q = statistic == "q"
-        values = estimator.q_residuals if is_q else estimator.hotelling_t2
-        contributions = estimator.q_contributions if is_q else estimator.t2_contributions
-        limit = estimator.q_residuals_limit(level) if is_q else estimator.hotelling_t2_limit(level)
+        values = partial(model.statistic, "q_residuals" if is_q else "hotelling_t2")
+        contributions = partial(model.statistic, "q_contributions" if is_q else "t2_contributions")
+        if model.last.n_features_in_ != model.n_features_in_:
+            raise ValueError(
+                "The steps before the last have another number of features, so that there are no contributions of X's. "
+                "Draw those of the last step: from_estimator(pipeline[-1], pipeline[:-1].transform(X))."
+            )
+        limit = model.q_residuals_limit(level) if is_q else model.hotelling_t2_limit(level)
         low = high = None
         if reference is not None:
             tail = (1 - level) / 2
-            low, high = np.nanquantile(np.asarray(contributions(reference)), [tail, 1 - tail], axis=0)
+            low, high = np.nanquantile(contributions(reference), [tail, 1 - tail], axis=0)
         one = take(X, [row])
         return cls(
-            contributions=np.asarray(contributions(one))[0],
+            contributions=contributions(one)[0],
             statistic=statistic,
-            value=float(np.asarray(values(one))[0]),
+            value=float(values(one)[0]),
             limit=limit,
             low=low,
             high=high,
@@ -164,6 +173,7 @@ class ContributionsDisplay(Display):
             row_name=f"row {names_of_rows(X)[row]}",
             axis=axis,
             axis_name=axis_name,
+            units=model.units_seen,
         ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "ContributionsDisplay":
@@ -182,7 +192,7 @@ class ContributionsDisplay(Display):
             The display itself.
         """
         plt = self._open(ax)
-        name, units = {"t2": ("T2", ""), "q": ("Q", ", units of X squared")}[self.statistic]
+        name, units = {"t2": ("T2", ""), "q": ("Q", f", {self.units} squared")}[self.statistic]
         self.band_ = self.legend_ = None
         self.ax_.axhline(0, color="0.7", linewidth=0.8, zorder=0)
         share = f"{100 * self.level:g} %"

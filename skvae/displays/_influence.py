@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._base import COLORS, Display, Fitted, Floats, check_level, fitted_n_features, names_of_rows, style
+from ._base import COLORS, Display, Floats, check_level, names_of_rows, style
+from ._model import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,8 @@ class InfluenceDisplay(Display):
         None takes 0, 1, ...
     log : bool, default=False
         Whether the axes are logarithmic.
+    units : str, default="units of X"
+        Of the rows whose Q it is.
 
     Attributes
     ----------
@@ -65,6 +68,7 @@ class InfluenceDisplay(Display):
         level: float = 0.95,
         row_names: Sequence[Any] | None = None,
         log: bool = False,
+        units: str = "units of X",
     ) -> None:
         self.t2 = t2
         self.q = q
@@ -73,11 +77,12 @@ class InfluenceDisplay(Display):
         self.level = level
         self.row_names = row_names
         self.log = log
+        self.units = units
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Fitted,
+        estimator: Any,
         X: ArrayLike,
         *,
         level: float = 0.95,
@@ -90,7 +95,7 @@ class InfluenceDisplay(Display):
 
         Parameters
         ----------
-        estimator : fitted VAETransformer
+        estimator : fitted VAETransformer, or Pipeline that ends in one
         X : array-like of shape (n_samples, n_features)
         level : float, default=0.95
             The share of new rows that each limit leaves under it, in (0, 1).
@@ -106,16 +111,22 @@ class InfluenceDisplay(Display):
         -------
         display : InfluenceDisplay
         """
-        fitted_n_features(estimator)
+        model = Model(estimator)
         check_level(level)
-        t2, q = np.asarray(estimator.hotelling_t2(X)), np.asarray(estimator.q_residuals(X))
+        t2, q = model.statistic("hotelling_t2", X), model.statistic("q_residuals", X)
         names = names_of_rows(X) if row_names is None else list(np.asarray(row_names))
         if len(names) != len(t2):
             raise ValueError(f"row_names must hold a name for each of the {len(t2)} rows of X, got {len(names)}.")
-        limits = estimator.hotelling_t2_limit(level), estimator.q_residuals_limit(level)
         return cls(
-            t2=t2, q=q, t2_limit=limits[0], q_limit=limits[1], level=level, row_names=names, log=log
-        ).plot(ax, **kwargs)  # fmt: skip
+            t2=t2,
+            q=q,
+            t2_limit=model.hotelling_t2_limit(level),
+            q_limit=model.q_residuals_limit(level),
+            level=level,
+            row_names=names,
+            log=log,
+            units=model.units_seen,
+        ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "InfluenceDisplay":
         """Draw the display.
@@ -152,6 +163,6 @@ class InfluenceDisplay(Display):
         self.names_ = [self.ax_.annotate(str(names[row]), (self.t2[row], self.q[row]), **place) for row in named]
         share = f"{100 * self.level:g} % limit"
         self.ax_.set(
-            xlabel=f"T2 ({share} {self.t2_limit:.3g})", ylabel=f"Q, units of X squared ({share} {self.q_limit:.3g})"
+            xlabel=f"T2 ({share} {self.t2_limit:.3g})", ylabel=f"Q, {self.units} squared ({share} {self.q_limit:.3g})"
         )
         return self

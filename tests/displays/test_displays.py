@@ -15,9 +15,13 @@ import pandas as pd
 import polars as pl
 import pytest
 from matplotlib.colors import to_rgba
+from matplotlib.dates import date2num
 from scipy.stats import norm
-from sklearn.decomposition import PCA
+from sklearn.base import clone
+from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from skvae import VAETransformer, displays
 
@@ -447,6 +451,129 @@ def test_contributions(vae, frame, statistic):
     assert alone.band_ is None and alone.statistic == "q"
 
 
+# Beside PCA and factor analysis
+
+
+@pytest.mark.parametrize("linear", [PCA(4), FactorAnalysis(4)])
+def test_linear_models_stand_beside(vae, frame, linear):
+    linear = clone(linear).fit(frame)
+    name, is_pca = type(linear).__name__, isinstance(linear, PCA)
+    loadings = linear.components_ * (np.sqrt(linear.explained_variance_)[:, None] if is_pca else 1)
+    display = displays.LoadingsDisplay.from_estimator(vae, frame, components=[2, 0], beside=linear)
+    for line, component, ours in zip(display.beside_lines_, [2, 0], display.mean, strict=True):
+        np.testing.assert_allclose(np.abs(line.get_ydata()), np.abs(loadings[component]))
+        assert line.get_ydata() @ ours > 0
+    assert display.legend_.get_texts()[-1].get_text() == name
+
+    scree = displays.ScreeDisplay.from_estimator(vae, linear)
+    share = np.sum(loadings**2, axis=1) / np.trace(np.cov(frame.T))
+    np.testing.assert_allclose([bar.get_height() for bar in scree.bars_[1]], share[:3], rtol=0.05)
+
+    z = linear.transform(frame.iloc[[5, 6]])
+    back = linear.inverse_transform(z) if is_pca else z @ linear.components_ + linear.mean_
+    display = displays.ReconstructionDisplay.from_estimator(vae, frame, rows=[5, 6], beside=linear)
+    np.testing.assert_allclose([line.get_ydata() for line in display.beside_lines_], back)
+    images = displays.ReconstructionDisplay.from_estimator(vae, frame, rows=[5, 6], beside=linear, image_shape=SHAPE)
+    assert [label.get_text() for label in images.ax_.get_yticklabels()] == ["original", "reconstruction", name]
+    np.testing.assert_allclose(untile(images.image_.get_array(), 3, 2, SHAPE)[2].reshape(2, -1), back)
+
+
+def test_components_that_the_linear_model_has_not_are_drawn_alone(vae, frame):
+    display = displays.LoadingsDisplay.from_estimator(vae, frame, components=[0, 2], beside=PCA(1).fit(frame))
+    assert len(display.lines_) == 2 and len(display.beside_lines_) == 1
+
+
+# Pipelines
+
+
+@pytest.fixture(scope="module")
+def pipeline(frame):
+    return make_pipeline(StandardScaler(), VAETransformer(2, **small())).fit(frame)
+
+
+def test_what_a_pipeline_gives_is_in_the_units_of_its_x(pipeline, frame):
+    scaler, vae = pipeline
+    scaled = scaler.transform(frame)
+    display = displays.ReconstructionDisplay.from_estimator(pipeline, frame, rows=[0, 3])
+    mean, std = vae.reconstruct(scaled[[0, 3]], return_std=True)
+    np.testing.assert_allclose(display.X, frame.iloc[[0, 3]])
+    np.testing.assert_allclose(display.mean, scaler.inverse_transform(mean))
+    np.testing.assert_allclose(display.std, scaler.scale_ * std, rtol=1e-5)
+    np.testing.assert_array_equal(display.axis, WAVELENGTHS)
+    display = displays.LoadingsDisplay.from_estimator(pipeline, frame)
+    np.testing.assert_allclose(display.mean, scaler.scale_ * vae.loadings(scaled).mean(axis=0), rtol=1e-4, atol=1e-3)
+    display = displays.TraversalDisplay.from_estimator(pipeline, frame, row=2, values=[0.5])
+    expected = pipeline.inverse_transform([[0.5, vae.transform(scaled[[2]])[0, 1]]])
+    np.testing.assert_allclose(display.decoded, expected, rtol=1e-5)
+    assert display.ax_.get_ylabel() == "decoded, units of X"
+
+
+def test_of_a_pipeline_t2_and_q_are_the_last_step_s(pipeline, frame):
+    scaled = pipeline[0].transform(frame)
+    display = displays.InfluenceDisplay.from_estimator(pipeline, frame)
+    np.testing.assert_array_equal(display.q, pipeline[1].q_residuals(scaled))
+    assert "units of the last step's X squared" in display.ax_.get_ylabel()
+    display = displays.ContributionsDisplay.from_estimator(pipeline, frame, row=3)
+    np.testing.assert_array_equal(display.contributions, pipeline[1].q_contributions(scaled[[3]])[0])
+    np.testing.assert_array_equal(display.axis, WAVELENGTHS)
+
+
+@pytest.mark.parametrize("name", [name for name in OF_ESTIMATORS if name != "PosteriorCorrelationDisplay"])
+def test_every_display_takes_a_pipeline(name, pipeline, frame):
+    display = draw(name, pipeline, frame)
+    if name == "LatentDisplay":
+        np.testing.assert_array_equal(display.means, pipeline.transform(frame))
+
+
+def test_steps_that_cannot_be_undone(frame):
+    """Rows are then drawn as the last step sees them."""
+    pipeline = make_pipeline(Normalizer(), VAETransformer(2, **small())).fit(frame)
+    display = displays.ReconstructionDisplay.from_estimator(pipeline, frame, rows=1)
+    np.testing.assert_allclose(display.X[0], Normalizer().transform(frame.iloc[[1]])[0])
+    assert display.ax_.get_ylabel() == "value, units of the last step's X"
+    np.testing.assert_array_equal(display.axis, WAVELENGTHS)
+
+
+def test_steps_that_change_the_number_of_features(frame):
+    pipeline = make_pipeline(PCA(10), VAETransformer(2, **small())).fit(frame)
+    display = displays.TraversalDisplay.from_estimator(pipeline, values=[0])
+    np.testing.assert_allclose(display.decoded, pipeline.inverse_transform([[0, 0]]))
+    np.testing.assert_array_equal(display.axis, WAVELENGTHS)
+    with pytest.raises(ValueError, match="another number of features"):
+        displays.ContributionsDisplay.from_estimator(pipeline, frame)
+    selected = make_pipeline(FunctionTransformer(lambda X: np.asarray(X)[:, :5]), VAETransformer(2, **small()))
+    assert len(displays.TraversalDisplay.from_estimator(selected.fit(frame)).axis) == 5
+
+
+# What is empty by construction, and dates
+
+
+def test_pictures_that_are_empty_by_construction_say_so(frame, vae):
+    diagonal = VAETransformer(2, **small(max_iter=0)).fit(frame)
+    title = displays.PosteriorCorrelationDisplay.from_estimator(diagonal, frame).ax_.get_title()
+    assert title == "No correlations by construction: a diagonal posterior has none"
+    assert (
+        displays.PosteriorCorrelationDisplay(correlation=np.ones((1, 1)))
+        .plot()
+        .ax_.get_title()
+        .endswith("one component")
+    )
+    assert displays.PosteriorCorrelationDisplay.from_estimator(vae, frame).ax_.get_title() == ""
+    assert "no epoch was trained" in displays.LossCurveDisplay.from_estimator(diagonal).ax_.get_title()
+    assert displays.LossCurveDisplay.from_estimator(vae).ax_.get_title() == ""
+
+
+def test_latent_coloured_by_dates(vae, frame):
+    dates = pd.Series(pd.date_range("2024-01-01", periods=80, freq="D"), name="harvest")
+    dates[3] = pd.NaT
+    display = displays.LatentDisplay.from_estimator(vae, frame, dates)
+    expected = np.where(dates.isna(), np.nan, date2num(dates.fillna(dates[0])))
+    np.testing.assert_allclose(np.ma.filled(display.points_[0].get_array(), np.nan), expected)
+    display.figure_.canvas.draw()
+    ticks = [label.get_text() for label in display.colorbar_.ax.get_yticklabels()]
+    assert "Feb" in ticks and display.colorbar_.ax.get_ylabel() == "harvest"
+
+
 # What is wrong is named
 
 
@@ -475,7 +602,8 @@ def test_contributions(vae, frame, statistic):
         ("TraversalDisplay", {"values": [[1.0]]}, "values must be"),
         ("TraversalDisplay", {"values": [np.nan]}, "values must be"),
         ("TraversalDisplay", {"wavelengths": [1]}, "wavelengths must hold"),
-        ("ScreeDisplay", {"pca": PCA()}, "pca must be a fitted PCA"),
+        ("ScreeDisplay", {"beside": PCA()}, "beside must be a fitted PCA or FactorAnalysis"),
+        ("LoadingsDisplay", {"beside": "PCA"}, "beside must be a fitted PCA or FactorAnalysis"),
         ("ContributionsDisplay", {"statistic": "spe"}, "statistic must be 't2' or 'q'"),
         ("ContributionsDisplay", {"row": 80}, "row=80 is out of range"),
         ("ContributionsDisplay", {"level": 1.0}, "level must be between 0 and 1"),
@@ -489,5 +617,5 @@ def test_bad_input_is_named(vae, frame, name, options, message):
 
 
 def test_scree_of_a_pca_of_other_columns(vae, frame):
-    with pytest.raises(ValueError, match="pca has 10 features, the estimator 60"):
+    with pytest.raises(ValueError, match="beside has 10 features, the estimator 60"):
         displays.ScreeDisplay.from_estimator(vae, PCA(2).fit(frame.iloc[:, :10]))
