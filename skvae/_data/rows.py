@@ -133,7 +133,7 @@ class WeightedRows:
         """Whether there are validation rows that say enough of new rows."""
         if self.validation is not None:
             return len(self.validation) >= FEW_VALIDATION_ROWS
-        held_out = () if self.held_out is None else self.held_out
+        held_out = np.arange(0) if self.held_out is None else self.held_out
         return len(held_out if self.groups is None else np.unique(self.groups[held_out])) >= FEW_VALIDATION_ROWS
 
     def parts(self):

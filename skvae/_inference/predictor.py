@@ -13,8 +13,10 @@ from .._model.laplace import LANES, bound, local_mode, mode_variance, normal_dra
 from .._model.torch_defaults import torch_defaults
 from ..networks import LinearResidual, decoder_values, last_layer_span
 from ..objectives import importance_bound
+from .contributions import ScoreDistance, q_contributions
 
 N_FILL_STEPS = 8
+N_PROPOSALS, RESAMPLED = 1024, 16  # draws of z that conditional samples are taken from: so many, or for each sample
 N_SCORING_STEPS = 30  # a step lowers a log rate that is too high by one at most
 
 
@@ -313,18 +315,72 @@ class Predictor:
 
         return self._map(squares, X, n_values)
 
-    @torch_defaults()
-    def sample(self, n_samples, seed):
-        """Rows (n_samples, p) drawn from the model."""
+    def q_contributions(self, X):
+        """What each channel contributes to `squared_residuals`, signed (n, p), float64."""
+        module, (X, options, n_values) = self.module, self._encoding(X)
+
+        def signed_squares(x):
+            return q_contributions(x, module.inverse_transform(module.transform(x, **options)))
+
+        return self._map(signed_squares, X, n_values, self.columns)
+
+    @torch_defaults(grad=False)
+    def t2_contributions(self, X, statistics, mean):
+        """What each channel contributes to T2 (n, p), of a predictor in float64; `mean` (p,) is that of the columns."""
+        module, (X, options, n_values) = self.module, self._encoding(X)
+        distance = ScoreDistance(module, statistics)
+        origin = distance.nearest_row_without(torch.from_numpy(mean).to(self.device, torch.float64))
+
+        def contributions(x):
+            x = x.double()
+            return distance.contributions(module.fill(x, N_FILL_STEPS) if options["has_missing"] else x, origin)
+
+        return self._map(contributions, X, 4 * n_values, self.columns)
+
+    @torch_defaults(grad=False)
+    def sample(self, n_samples, seed, noise=True, given=None):
+        """Rows (n_samples, p) drawn from the model, or from what it says of the values that a row `given` lacks."""
         module = self.module
         generator = torch.Generator(self.device).manual_seed(seed)
 
         def draw(z):
-            return module.restore(module.likelihood.sample(module.decoder(z), generator))
+            raw = module.decoder(z)
+            return module.restore(module.likelihood.sample(raw, generator) if noise else module.likelihood.mean(raw))
 
-        shape = n_samples, module.n_components
-        z = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+        if given is None:
+            shape = n_samples, module.n_components
+            z = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+        else:
+            z = self._latents_given(given[:].to(self.device), n_samples, seed, generator).to(self.dtype)
         return self._map(draw, z.cpu(), len(module.shift), self.columns)
+
+    def _latents_given(self, x, n_samples, seed, generator):
+        """Draws (n_samples, d) of z given the measured values of one row x (1, p), by importance resampling."""
+        module, eps = self.module, self.noise(max(N_PROPOSALS, RESAMPLED * n_samples), seed).unsqueeze(1)
+        if self._has_modes:
+            _, mode, data = self._local_mode(x, True)
+            q, eps, log_likelihood = mode.posterior(), eps.double(), data.log_likelihood
+            decode = partial(decoder_values, self.trained.decoder)
+        else:
+            u = module.standardise(x)
+            q, decode = module.encode(u, True, N_FILL_STEPS), module.decoder
+            log_likelihood = partial(module.log_likelihood, u=u, has_missing=True)
+        z = q.rsample(eps)  # (K, 1, d)
+        log_weight = q.log_prior_ratio(z, eps)
+        for rows in blocks(len(z), rows_per_block(len(module.shift))):
+            log_weight[rows] += log_likelihood(decode(z[rows].flatten(0, 1)).unsqueeze(1))
+        return z[resampled(log_weight.flatten().softmax(0), n_samples, generator), 0]
+
+
+def resampled(weight, n, generator):
+    """Places (n,) of draws with weights (K,) of sum 1: of each as many as n times its weight, rounded up or down.
+
+    This is systematic resampling (Kitagawa, Monte Carlo filter and smoother for non-Gaussian nonlinear state space
+    models, 1996).
+    """
+    offset = torch.rand((), generator=generator, device=weight.device, dtype=torch.float64)
+    steps = (torch.arange(n, device=weight.device) + offset) / n
+    return torch.searchsorted(weight.double().cumsum(0), steps).clamp(max=len(weight) - 1)
 
 
 def mixture_moments(module, raw, log_weight, with_std):

@@ -25,8 +25,10 @@ FILE_FIELDS = (
     *("net_", "_seed", "_fitted_with", "_monitor", "n_features_in_", "feature_names_in_", "n_components_", "mean_"),
     *("components_", "explained_variance_", "explained_variance_ratio_", "kl_per_component_", "n_active_components_"),
     *("history_", "n_iter_", "best_iter_", "_sklearn_output_config", "_tensors_on", "_report", "_moments"),
+    *("wavelengths_", "n_components_scores_"),
 )
-OPTIONAL_FIELDS = {"feature_names_in_", "_sklearn_output_config", "_tensors_on", "_report", "_moments"}
+LABELS = ("feature_names_in_", "wavelengths_")
+OPTIONAL_FIELDS = {*LABELS, "n_components_scores_", "_sklearn_output_config", "_tensors_on", "_report", "_moments"}
 # Attributes that `load` derives from the rest.
 DERIVED_FIELDS = ("_version", "device_", "noise_variance_")
 OF_COMPONENTS = ("explained_variance_", "explained_variance_ratio_", "kl_per_component_")
@@ -168,7 +170,7 @@ def check_fields(fitted):
         raise ValueError(f"attributes are missing or unknown: {', '.join(sorted(differing))}.")
     kinds = {
         **dict.fromkeys(("net_", "_fitted_with", "_sklearn_output_config", "_report"), dict),
-        **dict.fromkeys(("mean_", "components_", "feature_names_in_", *OF_COMPONENTS), np.ndarray),
+        **dict.fromkeys(("mean_", "components_", *LABELS, "n_components_scores_", *OF_COMPONENTS), np.ndarray),
         **dict.fromkeys(("_monitor", "_moments", "history_"), list),
         **dict.fromkeys(COUNTS, int),
         "_tensors_on": str,
@@ -199,6 +201,10 @@ def check_fitted(net, fitted):
     }
     if "_moments" in fitted:
         check_moments(fitted["_moments"], p)
+    if "wavelengths_" in fitted:
+        like["wavelengths_"] = zeros(np.float64, n_features)
+    if "n_components_scores_" in fitted:
+        like["n_components_scores_"] = zeros(np.float64, fitted["n_components_scores_"].size)
     for name, value in like.items():
         check_like(fitted[name], value, name)
     unit, n_rows, _, squares, *of_q = fitted["_monitor"]

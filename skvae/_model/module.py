@@ -93,6 +93,14 @@ class VAEModule(nn.Module):
         """
         if not has_missing:
             return self._encode_complete(u)
+        conditional, filled = self._conditional_and_filled(u, n_fill_steps)
+        q = self._encode_complete(filled)
+        if self.has_linear_start:
+            return WidenedPosterior(q, conditional.widening())
+        return TemperedPosterior(q, conditional.measured.double().mean(1))
+
+    def _conditional_and_filled(self, u, n_fill_steps):
+        """What the linear model says of the gaps of u (n, p), and the rows that the encoder is to see."""
         conditional = MissingValueConditional(u, self.fill_loadings, self.fill_mean, self.fill_noise)
         if n_fill_steps:
             values = refine_fill(
@@ -104,10 +112,11 @@ class VAEModule(nn.Module):
             )
         else:
             values = self._linear_values(conditional)
-        q = self._encode_complete(conditional.fill(u, values))
-        if self.has_linear_start:
-            return WidenedPosterior(q, conditional.widening())
-        return TemperedPosterior(q, conditional.measured.double().mean(1))
+        return conditional, conditional.fill(u, values)
+
+    def fill(self, x, n_fill_steps):
+        """Rows x (n, p), in X's units, with the values that `encode` puts where one is missing."""
+        return self.restore(self._conditional_and_filled(self.standardise(x), n_fill_steps)[1])
 
     def fill_linearly(self, u):
         """u (n, p) with the linear model's values where one is missing."""
