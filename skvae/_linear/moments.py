@@ -39,8 +39,9 @@ class Moments:
         weight = weight * (effective_n_rows(len(data), data.weight) / weight.sum())
         fills = with_products and data.has_missing
         total = None
-        for block in blocks(len(data), rows_per_block(data.rows.shape[1] * (1 + fills * module.n_components))):
-            x = data.rows[block].to(module.shift.device).double()
+        n_values, device = data.rows.shape[1] * (1 + fills * module.n_components), module.shift.device
+        for block in blocks(len(data), rows_per_block(n_values, device)):
+            x = data.rows[block].to(device).double()
             w = torch.from_numpy(weight[block]).to(x)
             sums = of_block(x, w, module if fills else None) if with_products else of_columns(x, w)
             part = cls(*map(to_numpy, sums))
