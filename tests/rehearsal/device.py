@@ -15,6 +15,7 @@ first backward pass, as autograd counts the devices then.
 import contextlib
 import threading
 from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 from unittest import mock
 
@@ -60,7 +61,7 @@ class OnGPU(torch.Tensor):
 
     def __reduce_ex__(self, protocol):
         DEVICE.wait("pickle")
-        return rebuilt, (self.held.detach(), self.requires_grad, getattr(self, "_is_param", False))
+        return rebuilt, (self.held.detach().numpy(), self.requires_grad, getattr(self, "_is_param", False))
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
@@ -68,7 +69,7 @@ class OnGPU(torch.Tensor):
 
 
 def rebuilt(held, requires_grad, is_parameter):
-    tensor = OnGPU(held).requires_grad_(requires_grad)
+    tensor = OnGPU(torch.as_tensor(held)).requires_grad_(requires_grad)
     if is_parameter:
         tensor._is_param = True
     return tensor
@@ -117,6 +118,11 @@ def is_of(thread):
 
 def empty(*args, pin_memory=False, of_torch=torch.empty, **kwargs):
     """`torch.empty`, for which the device has no memory that is pinned."""
+    return of_torch(*args, **kwargs)
+
+
+def load(*args, map_location=None, of_torch=torch.load, **kwargs):
+    """`torch.load`, which leaves tensors where they were: no storage can be moved to the device."""
     return of_torch(*args, **kwargs)
 
 
@@ -306,8 +312,17 @@ class GPUModule:
 
 DEVICE = Device()
 _setup_privateuseone_for_python_backend("gpu", backend_module=GPUModule())
-LIBRARY = torch.library.Library("_", "IMPL")  # noqa: TOR901
-LIBRARY.fallback(lambda func, *args, **kwargs: DEVICE.run(func, args, kwargs), "PrivateUse1")  # new tensors
+
+# New tensors, of which there is none yet that could bring an operation to `OnGPU`. Some operations resize what they
+# write to, which an `OnGPU` cannot follow, and so are run as one.
+LIBRARIES = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
+LIBRARIES[0].fallback(lambda func, *args, **kwargs: DEVICE.run(func, args, kwargs), "PrivateUse1")
+for name in ("arange", "eye", "linspace", "logspace", "range", "randperm", "tril_indices", "triu_indices"):
+    for overload in getattr(torch.ops.aten, name).overloads():
+        if "out" not in overload:
+            func = getattr(getattr(torch.ops.aten, name), overload)
+            run = partial(lambda func, *args, **kwargs: DEVICE.run(func, args, kwargs), func)
+            LIBRARIES[1].impl(func, run, "PrivateUse1")
 
 
 @contextlib.contextmanager
@@ -318,7 +333,7 @@ def rehearsal():
     future.set_overwrite_module_params_on_conversion(True)
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(numbers, device="gpu") then is a copy that is seen
     try:
-        with mock.patch.object(torch, "Generator", Generator), mock.patch.object(torch, "empty", empty):
+        with mock.patch.multiple(torch, Generator=Generator, empty=empty, load=load):
             yield DEVICE
     finally:
         future.set_overwrite_module_params_on_conversion(overwrites)
