@@ -24,7 +24,6 @@ from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-TRIED_WITH = "2.13"  # whose experimental interface for devices written in Python this file uses
 WAITS = {
     *("_local_scalar_dense", "nonzero", "masked_select", "unique_consecutive", "_unique2", "equal", "item"),
     *("linalg_cholesky", "linalg_eigh", "_linalg_eigh", "_linalg_solve_ex", "cholesky_inverse"),
@@ -114,6 +113,12 @@ def is_of(thread):
     """Whether an operation is this thread's. Autograd's threads, which Python did not start, work for all."""
     here = threading.current_thread()
     return thread is not None and (here is thread or isinstance(here, threading._DummyThread))
+
+
+def tensor(data, *, device=None, of_torch=torch.tensor, **kwargs):
+    """`torch.tensor`, which copies numbers from the host to the device."""
+    made = of_torch(data, **kwargs)
+    return made if device is None else made.to(device)
 
 
 def empty(*args, pin_memory=False, of_torch=torch.empty, **kwargs):
@@ -331,9 +336,9 @@ def rehearsal():
     future = torch.__future__  # Module.to would else set p.data, which leaves what an OnGPU holds as it was
     overwrites, lifts = future.get_overwrite_module_params_on_conversion(), torch._C._only_lift_cpu_tensors()
     future.set_overwrite_module_params_on_conversion(True)
-    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(numbers, device="gpu") then is a copy that is seen
+    torch._C._set_only_lift_cpu_tensors(True)  # an index that is a list is then a copy that is seen; of this thread
     try:
-        with mock.patch.multiple(torch, Generator=Generator, empty=empty, load=load):
+        with mock.patch.multiple(torch, Generator=Generator, tensor=tensor, empty=empty, load=load):
             yield DEVICE
     finally:
         future.set_overwrite_module_params_on_conversion(overwrites)

@@ -15,7 +15,8 @@ GPU = "gpu:0"
 
 
 def estimator(device, **params):
-    return VAETransformer(3, **small(**{"device": device, "batch_size": 8, "hidden_layer_sizes": (8,), **params}))
+    settings = {"device": device, "batch_size": 8, "hidden_layer_sizes": (8,), "n_importance_samples": 5, **params}
+    return VAETransformer(3, **small(**settings))
 
 
 def net_at_start(device, rows=None, **params):
