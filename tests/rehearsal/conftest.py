@@ -7,5 +7,5 @@ from .device import rehearsal
 
 @pytest.fixture(autouse=True)
 def device():
-    with rehearsal() as device:
-        yield device
+    with rehearsal():
+        yield

@@ -2,7 +2,7 @@
 
 - An operation on tensors of both devices is an error, except for copies, CPU tensors of no dimension and CPU indices.
 - A CPU generator draws nothing on "gpu", and `.numpy()` of a "gpu" tensor is torch's own error.
-- In `DEVICE.watch()`, and in a capture, whatever waits for a GPU or copies between host and device is an error.
+- In `Watch()`, and in a capture, whatever waits for a GPU or copies between host and device is an error.
 - A capture runs nothing: what it wrote to memory that was there before is put back, and its own memory is NaN until a
   replay. A replay runs the recorded operations, with the Python numbers that they were recorded with, on the same
   memory. What a replay reads from outside must still be held by somebody.
@@ -20,7 +20,11 @@ from types import SimpleNamespace
 from unittest import mock
 
 import torch
-from torch.utils._python_dispatch import return_and_correct_aliasing
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _get_current_dispatch_mode_stack,
+    return_and_correct_aliasing,
+)
 from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
@@ -50,7 +54,7 @@ class OnGPU(torch.Tensor):
         return self.held.data_ptr()
 
     def tolist(self):  # torch refuses it of subclasses
-        DEVICE.wait("tolist")
+        wait("tolist")
         return self.held.detach().tolist()
 
     def __deepcopy__(self, memo):
@@ -59,12 +63,12 @@ class OnGPU(torch.Tensor):
         return memo[id(self)]
 
     def __reduce_ex__(self, protocol):
-        DEVICE.wait("pickle")
+        wait("pickle")
         return rebuilt, (self.held.detach().numpy(), self.requires_grad, getattr(self, "_is_param", False))
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
-        return DEVICE.run(func, args, kwargs or {})
+        return run(func, args, kwargs or {})
 
 
 def rebuilt(held, requires_grad, is_parameter):
@@ -109,94 +113,69 @@ def tensors_of(tree):
     return [item for item in tree_flatten(tree)[0] if isinstance(item, torch.Tensor)]
 
 
-def is_of(thread):
-    """Whether an operation is this thread's. Autograd's threads, which Python did not start, work for all."""
-    here = threading.current_thread()
-    return thread is not None and (here is thread or isinstance(here, threading._DummyThread))
+class Watch(TorchDispatchMode):
+    """A mode in which whatever waits for the device, or copies between host and device, is an error.
+
+    With a graph, operations are recorded. Modes are a thread's, and autograd's threads take over those of a backward
+    pass.
+    """
+
+    def __init__(self, graph=None):
+        super().__init__()
+        self.graph = graph
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return run(func, args, kwargs or {}, self)
 
 
-def tensor(data, *, device=None, of_torch=torch.tensor, **kwargs):
-    """`torch.tensor`, which copies numbers from the host to the device."""
-    made = of_torch(data, **kwargs)
-    return made if device is None else made.to(device)
+def wait(what, watch=None):
+    """The host waits for the device, or copies between them."""
+    watches = [watch, *_get_current_dispatch_mode_stack()]
+    if any(isinstance(mode, Watch) for mode in watches):
+        raise RuntimeError(f"waits for the device: {what}")
 
 
-def empty(*args, pin_memory=False, of_torch=torch.empty, **kwargs):
-    """`torch.empty`, for which the device has no memory that is pinned."""
-    return of_torch(*args, **kwargs)
+def run(func, args, kwargs, watch=None):
+    """Run an operation on what its tensors hold."""
+    ours = [t for t in tensors_of((args, kwargs)) if isinstance(t, OnGPU)]
+    device, tape = kwargs.get("device"), watch and watch.graph
+    to_gpu = bool(ours) if device is None else torch.device(device).type == "gpu"
+    if not (ours or to_gpu):
+        return func(*args, **kwargs)
+    check(func, args, kwargs, ours, to_gpu, watch)
+    if device is not None:
+        kwargs = {**kwargs, "device": torch.device("cpu")}
+    args_held, kwargs_held = tree_map_only(OnGPU, lambda t: t.held, (args, kwargs))
+    if tape is not None:
+        tape.before(func, args_held, kwargs_held)
+    out = func(*args_held, **kwargs_held)
+    if tape is not None:
+        tape.after(func, args_held, kwargs_held, out)
+    if not to_gpu:
+        return out
+    wrapped = tree_map_only(torch.Tensor, OnGPU, out)
+    return return_and_correct_aliasing(func, args, kwargs, wrapped) if ours else wrapped
 
 
-def load(*args, map_location=None, of_torch=torch.load, **kwargs):
-    """`torch.load`, which leaves tensors where they were: no storage can be moved to the device."""
-    return of_torch(*args, **kwargs)
+def check(func, args, kwargs, ours, to_gpu, watch):
+    """Raise what CUDA would raise."""
+    name = func._schema.name.split("::")[1]
+    hosts = [t for t in tensors_of((args, kwargs)) if not isinstance(t, OnGPU)]
+    for generator in tree_flatten((args, kwargs))[0]:
+        if isinstance(generator, torch._C.Generator) and (generator._cdata in Generator.on_gpu) != to_gpu:
+            raise RuntimeError(f"{name}: the generator is on another device")
+    if name in ("copy_", "_to_copy"):
+        if (hosts and (ours or to_gpu)) or (ours and not to_gpu):
+            wait(f"{name} between the host and the device", watch)
+    elif hosts and ours:
+        takes_numbers = isinstance(args[0], OnGPU) or name.startswith(TAKES_NUMBERS_OF_THE_HOST)
+        if name in INDEXING and isinstance(args[0], OnGPU):
+            wait(f"{name} by an index of the host", watch)
+        elif any(t.ndim for t in hosts) or not takes_numbers:
+            raise RuntimeError(f"{func}: tensors on the host and on the device")
+    if name in WAITS or (name.startswith("index") and any(t.dtype == torch.bool for t in ours[1:])):
+        wait(name, watch)
 
-
-class Device:
-    """What runs operations, and watches and records them: those of one thread, and autograd's of it."""
-
-    def __init__(self):
-        self.graph, self.capturing, self.watching = None, None, None
-
-    @property
-    def tape(self):
-        """The graph that records an operation, or None."""
-        return self.graph if is_of(self.capturing) else None
-
-    def record(self, graph):
-        """Record this thread's operations, until it is called with None."""
-        self.graph, self.capturing = graph, None if graph is None else threading.current_thread()
-
-    def wait(self, what):
-        """Note that the host waits for the device, or copies between them."""
-        if is_of(self.watching) or is_of(self.capturing):
-            raise RuntimeError(f"waits for the device: {what}")
-
-    @contextlib.contextmanager
-    def watch(self):
-        """Context in which that is an error."""
-        self.watching = threading.current_thread()
-        try:
-            yield
-        finally:
-            self.watching = None
-
-    def run(self, func, args, kwargs):
-        """Run an operation on what its tensors hold."""
-        ours = [t for t in tensors_of((args, kwargs)) if isinstance(t, OnGPU)]
-        device = kwargs.get("device")
-        to_gpu = bool(ours) if device is None else torch.device(device).type == "gpu"
-        self._check(func, args, kwargs, ours, to_gpu)
-        if device is not None:
-            kwargs = {**kwargs, "device": torch.device("cpu")}
-        args_held, kwargs_held = tree_map_only(OnGPU, lambda t: t.held, (args, kwargs))
-        if self.tape is not None:
-            self.tape.before(func, args_held, kwargs_held)
-        out = func(*args_held, **kwargs_held)
-        if self.tape is not None:
-            self.tape.after(func, args_held, kwargs_held, out)
-        if not to_gpu:
-            return out
-        wrapped = tree_map_only(torch.Tensor, OnGPU, out)
-        return return_and_correct_aliasing(func, args, kwargs, wrapped) if ours else wrapped
-
-    def _check(self, func, args, kwargs, ours, to_gpu):
-        """Raise what CUDA would raise."""
-        name = func._schema.name.split("::")[1]
-        hosts = [t for t in tensors_of((args, kwargs)) if not isinstance(t, OnGPU)]
-        for generator in tree_flatten((args, kwargs))[0]:
-            if isinstance(generator, torch._C.Generator) and (generator._cdata in Generator.on_gpu) != to_gpu:
-                raise RuntimeError(f"{name}: the generator is on another device")
-        if name in ("copy_", "_to_copy"):
-            if (hosts and (ours or to_gpu)) or (ours and not to_gpu):
-                self.wait(f"{name} between the host and the device")
-        elif hosts and ours:
-            takes_numbers = isinstance(args[0], OnGPU) or name.startswith(TAKES_NUMBERS_OF_THE_HOST)
-            if name in INDEXING and isinstance(args[0], OnGPU):
-                self.wait(f"{name} by an index of the host")
-            elif any(t.ndim for t in hosts) or not takes_numbers:
-                raise RuntimeError(f"{func}: tensors on the host and on the device")
-        if name in WAITS or (name.startswith("index") and any(t.dtype == torch.bool for t in ours[1:])):
-            self.wait(name)
 
 
 class CUDAGraph:
@@ -252,11 +231,12 @@ class graph:
         self.graph = graph
 
     def __enter__(self):
-        DEVICE.record(self.graph)
         CUDAGraph.n_captures += 1
+        self.mode = Watch(self.graph)
+        self.mode.__enter__()
 
     def __exit__(self, *error):
-        DEVICE.record(None)
+        self.mode.__exit__(*error)
         self.graph.end()
 
 
@@ -273,7 +253,7 @@ class Stream:
         return self
 
     def synchronize(self):
-        DEVICE.wait("synchronize")
+        wait("synchronize")
 
     def __reduce_ex__(self, protocol):
         raise TypeError("cannot pickle 'Stream' object")
@@ -309,37 +289,68 @@ class GPUModule:
         return contextlib.nullcontext()
 
     def synchronize(self, device=None):
-        DEVICE.wait("synchronize")
+        wait("synchronize")
+
+    def memory_reserved(self, device=None):
+        return 0
+
+    def empty_cache(self):
+        pass
 
     def get_device_properties(self, device=None):
         return SimpleNamespace(name="a GPU that is none", total_memory=self.total_memory)
 
 
-DEVICE = Device()
 _setup_privateuseone_for_python_backend("gpu", backend_module=GPUModule())
+
+def made(func, *args, **kwargs):
+    return run(func, args, kwargs)
+
 
 # New tensors, of which there is none yet that could bring an operation to `OnGPU`. Some operations resize what they
 # write to, which an `OnGPU` cannot follow, and so are run as one.
 LIBRARIES = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
-LIBRARIES[0].fallback(lambda func, *args, **kwargs: DEVICE.run(func, args, kwargs), "PrivateUse1")
+LIBRARIES[0].fallback(made, "PrivateUse1")
 for name in ("arange", "eye", "linspace", "logspace", "range", "randperm", "tril_indices", "triu_indices"):
     for overload in getattr(torch.ops.aten, name).overloads():
         if "out" not in overload:
             func = getattr(getattr(torch.ops.aten, name), overload)
-            run = partial(lambda func, *args, **kwargs: DEVICE.run(func, args, kwargs), func)
-            LIBRARIES[1].impl(func, run, "PrivateUse1")
+            LIBRARIES[1].impl(func, partial(made, func), "PrivateUse1")
+
+
+def empty(*args, pin_memory=False, of_torch=torch.empty, **kwargs):
+    """`torch.empty`, for which the device has no memory that is pinned."""
+    return of_torch(*args, **kwargs)
+
+
+def load(*args, map_location=None, of_torch=torch.load, **kwargs):
+    """`torch.load`, which leaves tensors where they were: no storage can be moved to the device."""
+    return of_torch(*args, **kwargs)
+
+
+def see_numbers(of_this_thread=True):
+    """Let torch.tensor and indices that are lists make a tensor of the CPU and copy it, which is seen."""
+    torch._C._set_only_lift_cpu_tensors(of_this_thread)
+
+
+def run_thread(self, of_threading=threading.Thread.run):
+    see_numbers()
+    of_threading(self)
 
 
 @contextlib.contextmanager
 def rehearsal():
     """Context in which the device is there."""
     future = torch.__future__  # Module.to would else set p.data, which leaves what an OnGPU holds as it was
-    overwrites, lifts = future.get_overwrite_module_params_on_conversion(), torch._C._only_lift_cpu_tensors()
+    overwrites = future.get_overwrite_module_params_on_conversion()
     future.set_overwrite_module_params_on_conversion(True)
-    torch._C._set_only_lift_cpu_tensors(True)  # an index that is a list is then a copy that is seen; of this thread
+    see_numbers()
     try:
-        with mock.patch.multiple(torch, Generator=Generator, tensor=tensor, empty=empty, load=load):
-            yield DEVICE
+        with (
+            mock.patch.multiple(torch, Generator=Generator, empty=empty, load=load),
+            mock.patch.object(threading.Thread, "run", run_thread),
+        ):
+            yield
     finally:
         future.set_overwrite_module_params_on_conversion(overwrites)
-        torch._C._set_only_lift_cpu_tensors(lifts)
+        see_numbers(False)

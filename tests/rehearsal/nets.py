@@ -15,8 +15,8 @@ GPU = "gpu:0"
 
 
 def estimator(device, **params):
-    settings = {"device": device, "batch_size": 8, "hidden_layer_sizes": (8,), "n_importance_samples": 5, **params}
-    return VAETransformer(3, **small(**settings))
+    few = {"max_iter": 2, "batch_size": 8, "hidden_layer_sizes": (8,), "n_importance_samples": 5}
+    return VAETransformer(3, **small(**few | {"device": device} | params))
 
 
 def net_at_start(device, rows=None, **params):

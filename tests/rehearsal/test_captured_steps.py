@@ -16,7 +16,7 @@ from skvae.networks import NETWORKS
 from skvae.objectives import OBJECTIVES
 from skvae.posteriors import POSTERIORS
 
-from .device import CUDAGraph
+from .device import CUDAGraph, Watch
 from .nets import GPU, EachEpoch, X, assert_same_weights, assert_trains_alike, estimator, net_at_start, three_epochs
 
 pytestmark = pytest.mark.filterwarnings("error:This training step cannot be captured")
@@ -62,12 +62,12 @@ def test_rows_with_missing_values_train_to_the_weights_of_the_cpu():
     assert_trains_alike(train, n_captures=0)
 
 
-def test_an_epoch_neither_waits_nor_copies(device):
+def test_an_epoch_neither_waits_nor_copies():
     net, u = net_at_start(GPU, kl_warmup=2)
     three_epochs(net, u)
 
     def watched():
-        with device.watch():
+        with Watch():
             yield from net.get_iterator(u, training=True)
 
     net.run_single_epoch(watched_loader(net, watched()), training=True, prefix="train", step_fn=net.train_step)
@@ -199,7 +199,7 @@ def test_a_fit_that_is_over_holds_no_graph_and_partial_fit_keeps_its_own():
 
 def test_a_fit_that_fails_holds_no_graph():
     def fail(net, epoch):
-        if epoch == 3:
+        if epoch == 2:
             nets.append(net)
             raise ZeroDivisionError
 
@@ -233,3 +233,15 @@ def test_a_step_is_captured_by_the_thread_that_warmed_it_up():
         for thread in [one] * 4:
             thread.submit(net.fit_loop, (u, None), epochs=1).result()
     assert net.training_step_.captured is not None
+
+
+def test_fits_in_threads_are_those_one_after_another():
+    def fit(seed):
+        return estimator(GPU, random_state=seed).fit(X).net_
+
+    before = CUDAGraph.n_captures
+    with ThreadPoolExecutor(2) as threads:
+        at_once = list(threads.map(fit, range(4)))
+    assert CUDAGraph.n_captures == before + 4
+    for seed, net in enumerate(at_once):
+        assert_same_weights(net, fit(seed), rtol=0, atol=0)

@@ -8,6 +8,7 @@ from skvae._training.captured_step import CUDAGraphStep
 from skvae._training.step import Step
 from skvae.objectives import InfoVAE
 
+from .device import Watch
 from .nets import GPU, assert_trains_alike, net_at_start, three_epochs
 
 pytestmark = pytest.mark.filterwarnings("error:This training step cannot be captured")
@@ -27,7 +28,7 @@ def test_operations_on_two_devices():
     assert (2 * there - torch.tensor(1.0)).tolist() == [1, 1, 1]
 
 
-def test_waits_and_copies_where_they_are_watched(device):
+def test_waits_and_copies_where_they_are_watched():
     there, mask = torch.ones(3, device=GPU), torch.ones(3, dtype=torch.bool, device=GPU)
     for waits in (
         lambda: there.sum().item(),
@@ -38,7 +39,7 @@ def test_waits_and_copies_where_they_are_watched(device):
         lambda: there.tolist(),
     ):
         waits()
-        with device.watch(), pytest.raises(RuntimeError, match="waits"):
+        with Watch(), pytest.raises(RuntimeError, match="waits"):
             waits()
 
 
