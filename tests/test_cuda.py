@@ -18,9 +18,10 @@ from skorch.callbacks import Callback
 
 from skvae import VAESearchCV, VAETransformer, load
 from skvae._data.rows import Rows, WeightedRows
+from skvae._training.captured_step import CUDAGraphStep
 from skvae._training.fit import new_net, start_linear, to_device
 from skvae._training.schedules import one_cycle
-from skvae._training.step import CUDAGraphStep, Step
+from skvae._training.step import Step
 from skvae.posteriors import POSTERIORS
 
 from .conftest import curved_spectra, in_support, small
@@ -91,7 +92,7 @@ def test_captured_steps_are_the_eager_ones(spectra, params):
         net.fit_loop((u, None), epochs=2, cycle=2)
         nets.append(net)
     captured, eager = nets
-    assert isinstance(captured.training_step_, CUDAGraphStep) and captured.training_step_.graph is not None
+    assert isinstance(captured.training_step_, CUDAGraphStep) and captured.training_step_.captured is not None
     assert_same_weights(captured, eager)
     assert captured.history[-1, "train_loss"] == pytest.approx(eager.history[-1, "train_loss"], abs=1e-3)
 
@@ -196,9 +197,11 @@ def test_a_checkpoint_goes_on_to_the_weights_of_a_straight_run(spectra, tmp_path
 
 def test_partial_fit_captures_once(spectra):
     vae = on_cuda().partial_fit(spectra)
-    graph = vae.net_.training_step_.graph
-    assert graph is not None
-    assert vae.partial_fit(spectra).net_.training_step_.graph is graph
+    net = vae.net_
+    captured = net.training_step_.captured
+    assert captured is not None
+    net.partial_fit((to_device(net, Rows(spectra)), None), epochs=1)
+    assert net.training_step_.captured is captured
 
 
 def test_other_optimizers_take_plain_steps(spectra):
@@ -227,7 +230,7 @@ def test_a_net_trains_on_when_another_is_gone():
     (kept, u), (gone, _), (eager, _) = (net_at_start(X, capture, **wide) for capture in (True, True, False))
     for net in (kept, gone, eager):
         net.fit_loop((u, None), epochs=2)
-    assert gone.training_step_.graph is not None
+    assert gone.training_step_.captured is not None
     del gone, net
     gc.collect()
     torch.cuda.empty_cache()
@@ -279,7 +282,7 @@ def test_models_that_are_trained_together_are_what_they_are_alone(spectra):
 
 def test_auto_is_the_device_that_cuda_visible_devices_leaves():
     """As dask's workers and torchrun's processes are pinned: to a GPU, or to none."""
-    code = "import torch; from skvae._parameters import resolve_device; print(resolve_device('auto'))"
+    code = "import torch; from skvae._data.devices import resolve_device; print(resolve_device('auto'))"
     for visible, device in (("0", "cuda"), ("", "cpu")):
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
         run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

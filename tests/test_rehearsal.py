@@ -11,7 +11,9 @@ FOLDER = Path(__file__).parent / "rehearsal"
 TRIED_WITH = "2.13"  # torch's interface for devices that are written in Python is experimental
 
 
-@pytest.mark.skipif(not torch.__version__.startswith(f"{TRIED_WITH}."), reason=f"the device was tried with {TRIED_WITH}")
+@pytest.mark.skipif(
+    not torch.__version__.startswith(f"{TRIED_WITH}."), reason=f"the device was tried with {TRIED_WITH}"
+)
 def test_the_rehearsal_passes():
     command = [sys.executable, "-m", "pytest", FOLDER, "-o", "addopts=", "-p", "no:cacheprovider", "-q"]
     run = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER.parents[1])

@@ -5,7 +5,6 @@ import torch
 from .._data.rows import blocks, rows_per_block
 from .eigenvectors import largest_eigenvectors
 
-
 LARGE = 4_000_000  # numbers; iterations with fewer take less time on the CPU than a GPU takes to launch and answer
 
 

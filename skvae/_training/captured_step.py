@@ -1,6 +1,7 @@
 """A training step that is captured in a CUDA graph, which the host launches as one."""
 
 import gc
+import sys
 import threading
 import warnings
 from contextlib import contextmanager
@@ -161,6 +162,7 @@ class CUDAGraphStep(Step):
 
     def _capture(self, batch):
         self.optimizer.zero_grad()  # a gradient that was there would be added to, and its memory be given back
+        before = sys.exc_info()[1]
         try:
             self.captured = CapturedStep(super().__call__, batch, self.warm_up[-1], self.stream)
         except Exception as error:
@@ -168,7 +170,7 @@ class CUDAGraphStep(Step):
             self.optimizer.zero_grad()
             warnings.warn(
                 "This training step cannot be captured in a CUDA graph, so that each of its operations is launched by "
-                f"itself, which takes longer. The cause: {first_cause(error)}",
+                f"itself, which takes longer. The cause: {first_cause(error, before)}",
                 RuntimeWarning,
                 stacklevel=4,
             )
@@ -178,9 +180,12 @@ def shapes_of(batch):
     return tuple(tensor.shape for tensor in batch)
 
 
-def first_cause(error):
-    """The error that others followed, as the end of a capture that failed raises one of its own."""
-    while error.__context__ is not None:
+def first_cause(error, before):
+    """The error that others followed, as the end of a capture that failed raises one of its own.
+
+    `before` is an error that somebody was handling when the capture began.
+    """
+    while error.__context__ not in (None, before):
         error = error.__context__
     return error
 

@@ -177,7 +177,6 @@ def check(func, args, kwargs, ours, to_gpu, watch):
         wait(name, watch)
 
 
-
 class CUDAGraph:
     """A capture's operations, and what they read from outside."""
 
@@ -302,6 +301,7 @@ class GPUModule:
 
 
 _setup_privateuseone_for_python_backend("gpu", backend_module=GPUModule())
+
 
 def made(func, *args, **kwargs):
     return run(func, args, kwargs)

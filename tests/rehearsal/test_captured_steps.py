@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-
 from skorch.callbacks import Callback
+
 from skvae.likelihoods import LIKELIHOODS
 from skvae.networks import NETWORKS
 from skvae.objectives import OBJECTIVES

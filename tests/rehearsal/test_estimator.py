@@ -182,9 +182,7 @@ def test_chunks_hold_each_row_once(monkeypatch):
     shift, scale = torch.zeros(2, 16, dtype=torch.float64)
     for where in ("cpu", GPU):
         streamed = StreamedRows(Rows(rows), shift.to(where), (scale + 1).to(where), where)
-        chunks = [
-            (u.cpu().clone(), places) for u, places in streamed.chunks(5, torch.Generator(where).manual_seed(0))
-        ]
+        chunks = [(u.cpu().clone(), places) for u, places in streamed.chunks(5, torch.Generator(where).manual_seed(0))]
         u, places = (torch.cat(parts) for parts in zip(*chunks, strict=True))
         assert len(chunks) == 34 and torch.equal(u, torch.from_numpy(rows).float()[places])
         assert torch.equal(places.sort().values, torch.arange(1000))
