@@ -6,6 +6,7 @@ import threading
 import warnings
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -111,8 +112,9 @@ class CUDAGraphStep(Step):
 
     def release(self):
         with CAPTURING:  # the end of a graph would disturb another one's capture
-            self.captured = None
-        self.warm_up, self.n_warm = None, 0
+            self.captured: CapturedStep | None = None
+        self.warm_up: tuple[Any, ...] = ()  # shapes, thread and key of the steps that went before
+        self.n_warm = 0
 
     def begin_epoch(self):
         super().begin_epoch()
@@ -143,7 +145,10 @@ class CUDAGraphStep(Step):
 
     def _is_smaller(self, batch):
         """Whether a batch has fewer rows than those that are captured, or will be."""
-        return self.warm_up is not None and len(batch) == len(self.warm_up[0]) and len(batch[0]) < self.warm_up[0][0][0]
+        if not self.warm_up:
+            return False
+        shapes = self.warm_up[0]
+        return len(batch) == len(shapes) and len(batch[0]) < shapes[0][0]
 
     def _key(self):
         """What a graph of this step has baked in."""

@@ -1,7 +1,6 @@
 """Nets that are trained on the CPU and on the device that is none, from the same start and with the same batches."""
 
 import torch
-from skorch.callbacks import Callback
 
 from skvae import VAETransformer
 from skvae._data.rows import Rows, WeightedRows
@@ -49,13 +48,3 @@ def assert_trains_alike(train=three_epochs, rows=None, n_captures=1, **params):
     train(*nets[1])
     assert CUDAGraph.n_captures == before + n_captures
     assert_same_weights(nets[0][0], nets[1][0])
-
-
-class EachEpoch(Callback):
-    """Does something to the net before each epoch, which it is told."""
-
-    def __init__(self, do):
-        self.do = do
-
-    def on_epoch_begin(self, net, **kwargs):
-        self.do(net, len(net.history) - 1)

@@ -16,8 +16,9 @@ from skvae.networks import NETWORKS
 from skvae.objectives import OBJECTIVES
 from skvae.posteriors import POSTERIORS
 
+from ..training.changes import CHANGES, EachEpoch, Scaled, Waits, rescale, thaw
 from .device import CUDAGraph, Watch
-from .nets import GPU, EachEpoch, X, assert_same_weights, assert_trains_alike, estimator, net_at_start, three_epochs
+from .nets import GPU, X, assert_same_weights, assert_trains_alike, estimator, net_at_start, three_epochs
 
 pytestmark = pytest.mark.filterwarnings("error:This training step cannot be captured")
 
@@ -86,34 +87,7 @@ def watched_loader(net, batches):
     return Loader()
 
 
-def thaw(net, epoch):
-    for p in net.module_.decoder.parameters():
-        p.requires_grad_(epoch > 2)
-
-
-def anneal(net, epoch):
-    net.criterion_.kl_weight = 1 / epoch
-
-
-def pay(net, epoch):
-    net.criterion_.free_bits = 0.2 * epoch
-
-
-def decay(net, epoch):
-    for group in net.optimizer_.param_groups:
-        group["weight_decay"] = 5.0 * epoch
-
-
-def replace_a_weight(net, epoch):
-    bias = net.module_.decoder.start_bias
-    net.module_.decoder.start_bias = (bias * 1.01).detach()
-
-
-def drop_moments(net, epoch):
-    net._restart_optimizer()
-
-
-@pytest.mark.parametrize("do", [thaw, anneal, pay, decay, replace_a_weight, drop_moments])
+@pytest.mark.parametrize("do", CHANGES)
 def test_what_a_callback_changes_is_followed(do):
     assert_trains_alike(callbacks=[EachEpoch(do)], n_captures=2 if do is thaw else 3)
 
@@ -146,23 +120,8 @@ def test_a_gradient_that_a_hook_left_is_not_added():
     assert_trains_alike(train)
 
 
-class Scaled(torch.nn.Linear):
-    factor = 1.0
-
-    def forward(self, x):
-        return super().forward(x) * self.factor
-
-
 def test_a_number_of_a_plug_in_is_followed():
-    def rescale(net, epoch):
-        net.module_.encoder.net.factor = 1 + 0.1 * epoch
-
     assert_trains_alike(encoder=Scaled, callbacks=[EachEpoch(rescale)], n_captures=3)
-
-
-class Waits(torch.nn.Linear):
-    def forward(self, x):
-        return super().forward(x) * float(x.abs().max() > -1)
 
 
 @pytest.mark.filterwarnings("default:This training step cannot be captured")

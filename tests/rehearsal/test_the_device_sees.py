@@ -8,6 +8,7 @@ from skvae._training.captured_step import CUDAGraphStep
 from skvae._training.step import Step
 from skvae.objectives import InfoVAE
 
+from ..training.changes import EachEpoch, anneal
 from .device import Watch
 from .nets import GPU, assert_trains_alike, net_at_start, three_epochs
 
@@ -88,11 +89,6 @@ def test_memory_that_was_given_back(monkeypatch):
 
 
 def test_a_key_that_knows_too_little(monkeypatch):
-    def anneal(net, epoch):
-        net.criterion_.kl_weight = 1 / epoch
-
-    from .nets import EachEpoch
-
     monkeypatch.setattr(CUDAGraphStep, "_key", lambda self: ())
     with pytest.raises(AssertionError, match="not close"):
         assert_trains_alike(callbacks=[EachEpoch(anneal)])
