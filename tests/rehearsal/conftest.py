@@ -6,6 +6,6 @@ from .device import rehearsal
 
 
 @pytest.fixture(autouse=True)
-def device():
+def on_the_device():
     with rehearsal():
         yield
