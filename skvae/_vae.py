@@ -94,8 +94,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         probabilistic PCA has it. "gaussian_unit": variance one in X's units. "gaussian_heteroscedastic": a variance per
         row and feature from the decoder, which is at least 0.01 of factor analysis's, as the bound would have no
         maximum without a floor. "bernoulli": binary X. "continuous_bernoulli": X in [0, 1]. "poisson": counts; other
-        values are taken with a warning. The last three start at the linear model of their own, found by Monte Carlo EM. Or
-        a subclass of `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
+        values are taken with a warning. The last three start at their own linear model, found by Monte Carlo EM. Or a
+        subclass of `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
     n_importance_samples : int, default=16
         Draws of z per row in `score` and `score_samples`.
     random_state : int, RandomState or None, default=None

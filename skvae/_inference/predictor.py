@@ -96,7 +96,7 @@ class Predictor:
 
         Blocks are filled up to a multiple of `LANES` rows, unless so many would take over 4 times what a block does.
         """
-        size = rows_per_block(n_values)
+        size = rows_per_block(n_values, self.device)
         lanes = LANES if 4 * size >= LANES else 1
         for rows in blocks(len(X), -(-size // lanes) * lanes):
             block = X[rows].to(self.device)
@@ -296,7 +296,7 @@ class Predictor:
         module = self.module
         p, z = len(module.shift), self.noise(n_draws, seed, matched=True)
         second, total, noise = np.zeros((p, p)), np.zeros(p), np.zeros(p)
-        for rows in blocks(n_draws, rows_per_block(p)):
+        for rows in blocks(n_draws, rows_per_block(p, self.device)):
             raw = module.decoder(z[rows])
             mean = module.likelihood.mean(raw).cpu().double().numpy()
             second += mean.T @ mean

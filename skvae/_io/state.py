@@ -53,7 +53,7 @@ def restore(net, state, early_stopping=None):
     vars(net).update(state["progress"])
     if early_stopping is not None:
         vars(early_stopping).update(state["watched"])
-        early_stopping.best = [tensor.to(net.device) for tensor in tensors["best"]]
+        early_stopping.best = [tensor.to(net.own_device) for tensor in tensors["best"]]
 
 
 def map_leaves(kind, function, tree):

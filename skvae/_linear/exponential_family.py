@@ -55,7 +55,7 @@ def exponential_family_start(module, u, weight=None, has_missing=False):
     u = u[rows].double()
     weight = torch.ones_like(u[:, 0]) if weight is None else weight[rows].to(u)
     measured = ~u.isnan() if has_missing else None
-    x = torch.where(measured, u, module.fill_mean.double()) if has_missing else u
+    x = u if measured is None else torch.where(measured, u, module.fill_mean.double())
     model = LinearModel.of(module.likelihood, x, weight / weight.sum(), measured, module.n_components)
     return with_encoder(model, module.likelihood.inputs(x), module.posterior)
 
@@ -74,7 +74,7 @@ class LinearModel:
     offset: torch.Tensor  # (p,), m
     z: torch.Tensor  # (n, d), modes
     weight: torch.Tensor  # (n,), of the rows, of sum 1
-    spread: torch.Tensor | None = None  # (d, d), mean covariance of z given x
+    spread: torch.Tensor  # (d, d), mean covariance of z given x
 
     @classmethod
     def of(cls, likelihood, x, weight, measured, n_components):
@@ -100,7 +100,7 @@ class LinearModel:
         lacking = (0, max(d - len(size), 0))
         loadings = pad((right.T * size)[:, :d], lacking)
         z = pad((left / root)[:, :d], lacking)
-        return cls(loadings, offset, z, weight)
+        return cls(loadings, offset, z, weight, torch.zeros(d, d, dtype=z.dtype, device=z.device))
 
     def decode(self, z):
         return torch.addmm(self.offset, z, self.loadings.T)
@@ -111,7 +111,7 @@ class LinearModel:
     def draws(self, data, n_steps, generator):
         """Two draws (2, n, d) of each row's z, opposite about its mode. Modes and their mean covariance are kept."""
         noise = torch.randn(self.z.shape, generator=generator, dtype=torch.float64).to(self.z)
-        pairs, self.spread = [], 0.0
+        pairs, self.spread = [], torch.zeros_like(self.spread)
         for block in blocks(len(self.z), rows_per_block(self.loadings.numel())):
             mode = gauss_newton(self.decode, self.differentiate, self.z[block], data[block], n_steps)
             self.z[block] = mode.z

@@ -32,7 +32,7 @@ class _Moments:
         self.latent = zeros((d + 1) ** 2)  # E[z~ z~^T], summed over all rows
         self.log_likelihood = 0.0
         log_noise = noise.log() + LOG_2PI
-        for block in blocks(len(u), rows_per_block(p + 2 * (d + 1) ** 2)):
+        for block in blocks(len(u), rows_per_block(p + 2 * (d + 1) ** 2, u.device)):
             rows, w = u[block].double(), weight[block]
             given = MissingValueConditional(rows, loadings, mean, noise)
             measured = given.measured.double()
@@ -72,7 +72,7 @@ def pairwise_start(u, weight, d, floor):
     taken = slice(None, None, -(-u.shape[1] // FEATURES))
     p = len(range(u.shape[1])[taken])
     square, count = (torch.zeros(p, p, dtype=torch.float64, device=u.device) for _ in range(2))
-    for block in blocks(len(u), rows_per_block(p)):
+    for block in blocks(len(u), rows_per_block(p, u.device)):
         rows = u[block][:, taken].double()
         measured, rows = weight[block].unsqueeze(1) * ~rows.isnan(), rows.nan_to_num(0.0)
         square.addmm_(rows.T, weight[block].unsqueeze(1) * rows)

@@ -39,13 +39,14 @@ class Moments:
         weight = weight * (effective_n_rows(len(data), data.weight) / weight.sum())
         fills = with_products and data.has_missing
         total = None
-        for block in blocks(len(data), rows_per_block(data.rows.shape[1] * (1 + fills * module.n_components))):
-            x = data.rows[block].to(module.shift.device).double()
+        n_values, device = data.rows.shape[1] * (1 + fills * module.n_components), module.shift.device
+        for block in blocks(len(data), rows_per_block(n_values, device)):
+            x = data.rows[block].to(device).double()
             w = torch.from_numpy(weight[block]).to(x)
             sums = of_block(x, w, module if fills else None) if with_products else of_columns(x, w)
             part = cls(*map(to_numpy, sums))
             total = part if total is None else total + part
-        if with_sample:
+        if with_sample and total is not None:
             size = min(len(data), most_rows(data.rows.shape[1]))
             drawn = np.random.RandomState(0).choice(len(data), size, replace=False, p=weight / weight.sum())
             total = replace(total, sample=data.rows.array(np.sort(drawn)).astype(np.float64))

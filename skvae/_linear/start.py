@@ -6,7 +6,8 @@ algorithms for ML factor analysis, 1982). z | x has precision P = I + W^T Psi^-1
 P^-1 W^T Psi^-1 (x - m); W is rotated so that P is diagonal, and then as the posterior family asks.
 
 Everything is in the network's units u = (x - shift) / scale and in float64. Sums over rows are computed on the
-rows' device. Problems of the columns' size are solved on the CPU, where iterations need not wait for a GPU's answers.
+rows' device, as are large problems of the columns' size. Small ones are solved on the CPU, where iterations need not
+wait for a GPU's answers.
 """
 
 from dataclasses import dataclass
@@ -81,11 +82,15 @@ def noise_shape(linear_noise, scale):
 
 
 def linear_model(scatter, n, n_components, linear_noise, scale, floor):
-    """Loadings (p, d) and noise variances (p,) that are optimal for n rows with this covariance."""
+    """Loadings (p, d) and noise variances (p,) that are optimal for n rows with this covariance, on the CPU."""
+    scale = scale.to(scatter.device)
     shape = noise_shape(linear_noise, scale)
     if shape is None:
-        return factor_analysis(scatter, n_components, scale, floor)
-    return probabilistic_pca(scatter, n, n_components, shape, 1.0 if linear_noise == "unit" else None, floor)
+        loadings, noise = factor_analysis(scatter, n_components, scale, floor)
+    else:
+        unit = 1.0 if linear_noise == "unit" else None
+        loadings, noise = probabilistic_pca(scatter, n, n_components, shape, unit, floor)
+    return loadings.cpu(), noise.cpu()
 
 
 def with_posterior(loadings, mean, noise, posterior, scale):

@@ -213,10 +213,11 @@ class VAESearchCV(GridSearchCV):
             data = model._training_rows(rows, weight, reset=True, y=None if y is None else safe_indexing(y, plan.train))
             params, _ = with_n_components(fit_parameters(model), data)
             n_features = data.rows.shape[1]
-            is_large = n_weights(params, n_features) >= LARGE and str(resolve_device(model.device)) == "cpu"
+            device = resolve_device(model.device)
+            is_large = n_weights(params, n_features) >= LARGE and str(device) == "cpu"
         except (TypeError, ValueError):
             return None
-        if data.has_missing or data.rows.is_streamed or is_large:
+        if data.has_missing or data.rows.is_streamed_to(device) or is_large:
             return None
         seed = draw_seed(params)
         n_bytes = 16 * len(data) * n_features  # the rows in double precision, and two scaled copies in single

@@ -44,7 +44,7 @@ LEAST = 1e-3  # of the isotropic noise, or of the channel's own variance if that
 CONSTANT = 1e-6  # of the channels' root mean square: the standard deviation of a channel that counts as constant
 PRIOR_FACTOR = 5.0  # degrees of freedom of the median
 PRIOR_SHAPE = 30.0  # degrees of freedom of the training rows' shape of the noise
-SHARES_OF_ISOTROPIC = torch.linspace(0, 1, 9, dtype=torch.float64)  # values of a
+SHARES_OF_ISOTROPIC = tuple(i / 8 for i in range(9))  # values of a
 N_BLOCKS = 4  # of rows: left out in turn, or to say how alike neighbours are
 MOST_ROWS = 1024  # that are looked at
 N_ITERATIONS = 8  # of EM
@@ -188,11 +188,12 @@ def drawn_to_isotropic(variance, squares, part, isotropic):
     counts = torch.zeros_like(sums).index_add_(0, block, weight[:, None] * ~squares.isnan())
     others = (sums.sum(0) - sums) / (counts.sum(0) - counts)  # (blocks, p), of the rows that are not in the block
     others = torch.maximum(others, LEAST * variance)
-    loss = [
-        (counts * noise.log() + sums / noise).nansum()
-        for noise in (between(others, isotropic, share) for share in SHARES_OF_ISOTROPIC)
-    ]
-    return between(variance, isotropic, SHARES_OF_ISOTROPIC[torch.stack(loss).argmin().item()])
+
+    def loss(share):
+        noise = between(others, isotropic, share)
+        return (counts * noise.log() + sums / noise).nansum().item()
+
+    return between(variance, isotropic, min(SHARES_OF_ISOTROPIC, key=loss))
 
 
 def between(variance, isotropic, share):

@@ -82,6 +82,7 @@ class TrainingPhase:
             )
         finally:
             net.callbacks_ = callbacks
+            net.training_step_.release()
 
 
 @dataclass
@@ -230,7 +231,7 @@ def with_validation_rows(net, params, data, seed):
     if data.held_out is not None or data.validation is not None:
         return data
     groups = data.groups
-    if groups is None and not data.rows.is_streamed:
+    if groups is None and not data.rows.is_streamed_to(net.own_device):
         groups = near_copies(to_device(net, data.rows))
     return replace(data, groups=groups, held_out=held_out_blocks(len(data), params.validation_fraction, seed, groups))
 

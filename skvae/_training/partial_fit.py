@@ -160,7 +160,7 @@ def best_of_starts(params, data, seed, net, moments):
 def start_anew(params, data, seed, net, moments):
     """A net at the start of rows with these moments, which goes on with the history and generator of the other."""
     mean, scale = scaling_of(moments.mean, moments.variance, moments.n_rows, data.rows.dtype)
-    params = replace(params, device=net.device)
+    params = replace(params, device=str(net.own_device))
     anew = net_of(params, mean, scale, net.batch_size, weight_decay(params, moments.n_rows), seed)
     module = anew.module_
     if has_linear_optimum(anew, params):

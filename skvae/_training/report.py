@@ -98,7 +98,7 @@ def r2(module, u, has_missing):
     """
     module.eval()
     left, total = 0.0, 0.0
-    for rows in blocks(len(u), rows_per_block(u.shape[1])):
+    for rows in blocks(len(u), rows_per_block(u.shape[1], u.device)):
         x = u[rows]
         back = module.likelihood.mean(module.decoder(module.encode(x, has_missing).mean))
         left += float((module.scale * (x - back)).square().nansum())
