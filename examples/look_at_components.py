@@ -9,6 +9,7 @@ uncertainty of each.
 
 import matplotlib.pyplot as plt
 from LimeSoDa import load_dataset
+from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 
 from skvae import VAETransformer
@@ -23,11 +24,11 @@ print("Share of the variance that each component brings back:", vae.explained_va
 print("Nats that each component tells of a spectrum:", vae.kl_per_component_.round(1))
 
 # %%
-# The displays are made as scikit-learn's: `from_estimator` computes and draws.
+# The displays are made as scikit-learn's: `from_estimator` computes and draws. Dashed lines are PCA's loadings.
 
 figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
-LoadingsDisplay.from_estimator(vae, test, components=(0, 1, 2), ax=left, axis_name="wavelength, nm")
-TraversalDisplay.from_estimator(vae, component=1, ax=middle, axis_name="wavelength, nm")
+LoadingsDisplay.from_estimator(vae, test, components=(0, 1, 2), beside=PCA(4).fit(train), ax=left, unit="nm")
+TraversalDisplay.from_estimator(vae, component=1, ax=middle, unit="nm")
 LatentDisplay.from_estimator(vae, test, clay, n_std=2, y_name="clay, %", ax=right)
 left.set(ylabel="reflectance, % per unit of the component", title="What each component does to a spectrum")
 middle.set(ylabel="reflectance, %", title="Spectra along component 1")

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from ._data.devices import resolve_device
-from ._sklearn_compat import HasMethods, Interval, StrOptions
+from ._sklearn_compat import HasMethods, Interval, RealNotInt, StrOptions
 from .likelihoods import LIKELIHOODS, Likelihood
 from .networks import ACTIVATIONS, NETWORKS, PRECISIONS
 from .objectives import OBJECTIVES, Objective
@@ -68,7 +68,9 @@ class Parameter:
 
 
 PARAMETERS = {
-    "n_components": Parameter([at_least(1)], "architecture"),
+    "n_components": Parameter(
+        [at_least(1), Interval(RealNotInt, 0, 1, closed="neither"), StrOptions({"auto"}), None], "architecture"
+    ),
     "posterior": Parameter([StrOptions(set(POSTERIORS)), callable], "architecture", stacks=is_name),
     "likelihood": Parameter([StrOptions(set(LIKELIHOODS)), callable], "architecture", stacks=is_name),
     "objective": Parameter([StrOptions(set(OBJECTIVES)), callable], "objective", stacks=is_default("elbo", "iwae")),

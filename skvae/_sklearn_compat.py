@@ -7,7 +7,8 @@ import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._array_api import _convert_to_numpy, get_namespace, get_namespace_and_device
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions, validate_parameter_constraints
+from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 from sklearn.utils.validation import _check_sample_weight
 
 try:
@@ -30,12 +31,14 @@ __all__ = [
     "CallbackSupportMixin",
     "HasMethods",
     "Interval",
+    "RealNotInt",
     "StrOptions",
     "_check_sample_weight",
     "array_library",
     "array_to_numpy",
     "check_same_namespace",
     "has_callbacks",
+    "in_output_container",
     "open_callback_context",
     "safe_indexing",
     "validate_parameter",
@@ -62,6 +65,24 @@ def array_to_numpy(array):
 def validate_parameters(estimator, params):
     """Raise ValueError or TypeError unless parameters of the estimator meet its constraints."""
     validate_parameter_constraints(estimator._parameter_constraints, params, caller_name=type(estimator).__name__)
+
+
+def in_output_container(estimator, array, columns, original):
+    """The array (n, p) as the frame that `set_output` asks of the estimator, or as it is.
+
+    Parameters
+    ----------
+    estimator : estimator
+    array : array of shape (n, p)
+    columns : callable
+        The kind of container, such as "pandas" -> labels of the columns.
+    original : array-like of shape (n, any)
+        Of which pandas takes the index.
+    """
+    container = _get_output_config("transform", estimator)["dense"]
+    if container == "default":
+        return array
+    return ADAPTERS_MANAGER.adapters[container].create_container(array, original, columns=columns(container))
 
 
 def has_callbacks(estimator):

@@ -23,7 +23,7 @@ from ._data.arrays import floating_dtypes, to_library_of, to_numpy, to_tensor
 from ._data.errors import check_errors
 from ._data.groups import check_groups
 from ._data.rows import Rows, WeightedRows, all_missing, any_measured, has_missing, in_all_columns, is_uneven
-from ._data.tables import to_single_table, to_supported_table, values_and_header
+from ._data.tables import column_numbers, to_single_table, to_supported_table, values_and_header
 from ._data.weights import check_sample_weight
 from ._inference.components import component_attributes, fitted_attributes, optimism
 from ._inference.control_limits import ACTIVE, q_limit
@@ -50,11 +50,13 @@ from ._sklearn_compat import (
     CallbackSupportMixin,
     check_same_namespace,
     has_callbacks,
+    in_output_container,
     validate_parameter,
     validates_parameters,
 )
 from ._training.callbacks import FitTask
 from ._training.fit import FitResult, draw_seed, fit_model, has_noise_phase, should_refit
+from ._training.n_components import with_n_components
 from ._training.partial_fit import pass_once, unchanged_on_failure
 from ._training.processes import is_main_process
 from ._training.report import Report, summary, warn_of_unknown_columns
@@ -78,8 +80,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     Parameters
     ----------
-    n_components : int, default=2
-        Dimension of the latent space.
+    n_components : int, float, "auto" or None, default=2
+        Dimension of the latent space. A float between 0 and 1, as PCA's: as many as PCA needs for more than this share
+        of X's variance. "auto": as many, 64 at most, as give held-out rows the highest mean log-likelihood under
+        probabilistic PCA, of which one decomposition has all numbers of components. The rows are those that `fit` is
+        given to validate on or, where it is to hold rows out itself, each row once, in five folds of blocks of rows;
+        groups are never cut. A share and "auto" rest on at most 20,000 training rows, evenly spread, and on those
+        without NaN, of which they need five. None: min(n_samples, n_features) - 1.
     likelihood : str or class, default="gaussian"
         Distribution p(x | z). "gaussian": the means are trained under isotropic noise (one variance for all features),
         which keeps PCA's reconstruction and features, and then a noise variance per feature is fitted to them, under
@@ -88,10 +95,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         probabilistic PCA has it. "gaussian_unit": variance one in X's units. "gaussian_known": no noise but the known
         errors that every method is told as `X_std`. "gaussian_heteroscedastic": a variance per row and feature from the
         decoder, which is at least 0.01 of factor analysis's, as the bound would have no maximum without a floor.
-        "student_t": as "gaussian", with heavy tails, for values or rows that lie far out.
-        "bernoulli": binary X. "continuous_bernoulli": X in [0, 1]. "poisson": counts; other
-        values are taken with a warning. The last three have no linear optimum, and training starts at the column means.
-        Or a subclass of `skvae.likelihoods.Likelihood`. Noise variances are at least 1e-6 of the feature's.
+        "student_t": as "gaussian", with heavy tails, for values or rows that lie far out. "bernoulli": binary X.
+        "continuous_bernoulli": X in [0, 1]. "poisson": counts; other values are taken with a warning. The last three
+        start at their own linear model, found by Monte Carlo EM. Or a subclass of `skvae.likelihoods.Likelihood`. Noise
+        variances are at least 1e-6 of the feature's.
     n_importance_samples : int, default=16
         Draws of z per row in `score` and `score_samples`.
     random_state : int, RandomState or None, default=None
@@ -205,8 +212,13 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Components whose posterior means have a variance over 0.01 (Burda et al., 2016, section 5.2).
     mean_ : ndarray of shape (n_features,)
         Mean of the training rows. NaN for a column of which no value was measured in them: the model is without it.
+    wavelengths_ : ndarray of shape (n_features,)
+        The numbers that label X's columns, such as the floats or integers of a frame, which `feature_names_in_` cannot
+        hold. Only where X had such labels.
     noise_variance_ : float, ndarray of shape (n_features,) or None
         In X's units squared, float64. None where the noise is not one number per feature.
+    n_components_scores_ : ndarray of shape (n_tried,)
+        Of n_components="auto" only: mean nats of held-out rows under linear models of 1, 2, ... components.
     n_components_, n_features_in_, n_iter_, best_iter_ : int
         `n_iter_` is the number of epochs run before a refit, `best_iter_` the one whose weights were kept, 0 the start.
     history_ : list of dict
@@ -257,7 +269,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | float | Literal["auto"] | None = 2,
         *,
         likelihood: LikelihoodOption = "gaussian",
         n_importance_samples: int = 16,
@@ -411,6 +423,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         previous = self.net_ if self.warm_start and hasattr(self, "net_") else None
         given: dict[str, Any] = {"y": y, "groups": groups, "X_val": X_val, "X_std": X_std, "X_val_std": X_val_std}
         data = self._training_rows(X, sample_weight, previous is None, **given)
+        params, scores = with_n_components(params, data, previous)
         seed = draw_seed(params)
         checkpoint = None
         if self.checkpoint is not None:
@@ -424,7 +437,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             metadata = {"sample_weight": sample_weight, **given}
             task = FitTask(self, n_phases, attributes_of, values_and_header(X)[0], **metadata)
         result = fit_model(params, data, seed, previous, checkpoint, task, trained)
-        self._hold(X, result, seed, is_first=True)
+        self._hold(X, result, seed, is_first=True, n_components_scores=scores)
         if task is not None:
             task.end()
         if checkpoint is not None:
@@ -484,6 +497,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         is_first = previous is None
         params = fit_parameters(self) if is_first else frozen_parameters(self._fitted_with)
         data = self._training_rows(X, sample_weight, is_first, is_fit=is_first, X_std=X_std)
+        params, scores = with_n_components(params, data)
         seed = draw_seed(params) if is_first else self._seed
         moments = None if is_first else self._moments
         report = Report(len(data), data.n_left_out)
@@ -493,7 +507,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             before = self._score_statistics if net is previous else None
             # A pass takes little time, so that fewer rows are looked at.
             options = {"is_new_start": net is not previous, "moments": moments, "fewer": 8, "optimism": 1.0}
-            self._hold(X, FitResult(net, net, data, report), seed, is_first=is_first, statistics=before, **options)
+            options |= {"is_first": is_first, "n_components_scores": scores, "statistics": before}
+            self._hold(X, FitResult(net, net, data, report), seed, **options)
         return self
 
     # What a fitted model says of rows
@@ -565,15 +580,16 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            In the units of the training rows.
+            In the units of the training rows. Or a frame, as `set_output` has it, with the columns of the training
+            rows; so in `reconstruct`, `impute` and `sample`.
         """
         check_is_fitted(self)
-        X, _ = values_and_header(to_supported_table(X))
-        Z = Rows(check_array(X, dtype=floating_dtypes(X), estimator=self, input_name="X"))
+        latents, _ = values_and_header(to_supported_table(X))
+        Z = Rows(check_array(latents, dtype=floating_dtypes(latents), estimator=self, input_name="X"))
         check_same_namespace(Z.X, self, attribute="components_", method="inverse_transform")
         if Z.shape[1] != self.n_components_:
             raise ValueError(f"X has {Z.shape[1]} columns, but the model has n_components={self.n_components_}.")
-        return self._predictor(Z.dtype).inverse_transform(Z)
+        return self._in_frame(self._predictor(Z.dtype).inverse_transform(Z), X)
 
     def score_samples(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats:
         """Return a lower bound on log p(x) of each row, in nats and in the units of X.
@@ -632,8 +648,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         with np.errstate(over="ignore"):
             return float(check_finite(np.average(scores, weights=None if weight is None else weight / weight.sum())))
 
-    def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> Floats:
-        """Return rows drawn from the model, noise included.
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        *,
+        noise: bool = True,
+        given: ArrayLike | None = None,
+    ) -> Floats:
+        """Return rows drawn from the model.
 
         Parameters
         ----------
@@ -641,16 +664,29 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             Number of rows.
         random_state : int, RandomState or None, default=None
             The same int gives the same rows.
+        noise : bool, default=True
+            Whether the rows have the noise of a measurement. Without it they are means of p(x | z): smooth spectra.
+        given : array-like of shape (1, n_features) or None, default=None
+            A row of which some values were measured; the others, NaN, are drawn given these. Draws of z are taken by
+            the weights that `impute` has (sampling-importance resampling: Rubin, 1987), out of 16 for each row, 1,024
+            at least.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            In the units of the training rows.
+            In the units of the training rows. The values that are given stay as they are.
         """
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         seed = check_random_state(random_state).randint(2**31 - 1)
-        return to_library_of(self.mean_, self._predictor(Rows(self.components_).dtype).sample(n_samples, seed))
+        if given is None:
+            rows = self._predictor(Rows(self.components_).dtype).sample(n_samples, seed, noise)
+            return self._in_frame(to_library_of(self.mean_, rows))
+        row, predictor = self._rows_and_predictor(given, "sample")
+        if len(row) != 1:
+            raise ValueError(f"given must be one row, of shape (1, {self.n_features_in_}), but has {len(row)} rows.")
+        rows, x = predictor.sample(n_samples, seed, noise, row), Rows(row.X)[:]
+        return self._in_frame(row.to_library_of_X(torch.where(x.isnan(), rows.to(x), x)))
 
     def loadings(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats:
         """Return how each row's reconstruction changes with each component, d E[x | z] / d z in X's units.
@@ -741,7 +777,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         rows, predictor = self._rows_and_predictor(X, "reconstruct", X_std)
         options = {"weighted": False, "with_std": return_std, "with_noise": with_noise}
         moments = predictor.predictive(rows, check_n_draws(n_draws), self._seed, **options)
-        return (moments[:, 0, ...], moments[:, 1, ...]) if return_std else moments[:, 0, ...]
+        mean = self._in_frame(moments[:, 0, ...], X)
+        return (mean, self._in_frame(moments[:, 1, ...], X)) if return_std else mean
 
     @overload
     def impute(
@@ -814,8 +851,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             missing &= incomplete.unsqueeze(1)
             std[missing] = moments[:, -1][missing[incomplete]]
             filled[missing] = moments[:, 0][missing[incomplete]]
-        filled = rows.to_library_of_X(filled)
-        return (filled, rows.to_library_of_X(std)) if return_std else filled
+        filled = self._in_frame(rows.to_library_of_X(filled), X)
+        return (filled, self._in_frame(rows.to_library_of_X(std), X)) if return_std else filled
 
     def get_covariance(self, n_draws: int = 10_000) -> Floats:
         """Return the model's covariance of X's features, as `PCA.get_covariance` does.
@@ -886,6 +923,53 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """
         rows, predictor = self._rows_and_predictor(X, "q_residuals", X_std)
         return predictor.squared_residuals(rows)
+
+    def t2_contributions(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats:
+        """Return what each channel contributes to a row's T2: which channels put it far from the training rows.
+
+        (x_j - m_j) d T2 / d x_j, integrated along the line from the mean m of the training rows to the row (integrated
+        gradients: Sundararajan, Taly and Yan, 2017). In a linear model that is the textbook's contribution,
+        (z - mean)^T S^-1 a_j (x_j - m_j), with a_j the weights of channel j in the scores (MacGregor and Kourti, 1995).
+        In a curved one the line begins at the row nearest to the mean whose T2 is 0.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN where a value was not measured, for which the value counts that the model fills in.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `fit`.
+
+        Returns
+        -------
+        contributions : ndarray of shape (n_samples, n_features)
+            Without unit, float64. Those of a row sum to its `hotelling_t2`. A channel whose deviation makes up for
+            others' has a negative one.
+        """
+        rows, _ = self._rows_and_predictor(X, "t2_contributions", X_std)
+        predictor = self._predictor(np.dtype(np.float64))
+        return predictor.t2_contributions(rows, self._score_statistics, to_numpy(self.mean_)[self._known_columns])
+
+    def q_contributions(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats:
+        """Return what each channel contributes to a row's Q residual: where the row is unlike its reconstruction.
+
+        sign(e_j) e_j^2 of the residuals e = x - reconstruction (Kourti and MacGregor, 1996).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; NaN where a value was not measured, whose contribution is 0. The others are then multiplied by
+            n_features / the number of measured values, as in `q_residuals`.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `fit`.
+
+        Returns
+        -------
+        contributions : ndarray of shape (n_samples, n_features)
+            In X's units squared, float64: positive where the row lies above its reconstruction. The absolute values of
+            a row's sum to its `q_residuals`.
+        """
+        rows, predictor = self._rows_and_predictor(X, "q_contributions", X_std)
+        return predictor.q_contributions(rows)
 
     def hotelling_t2_limit(self, level: float = 0.95) -> float:
         """Return the T2 under which this share of new rows like the training rows stays.
@@ -1029,6 +1113,19 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         """The columns of X that the model is of (n_features,): those that were measured in its first rows."""
         return ~np.isnan(to_numpy(self.mean_))
 
+    def _in_frame(self, rows: Floats, X: Any = None) -> Any:
+        """Rows of X's features as the frame that `set_output` asks for, with the index of X, or as they are."""
+
+        def columns(container: str) -> list[Any]:
+            if hasattr(self, "feature_names_in_"):
+                return list(self.feature_names_in_)
+            if not hasattr(self, "wavelengths_"):
+                return [f"x{i}" for i in range(self.n_features_in_)]
+            numbers = self.wavelengths_.tolist()
+            return numbers if container == "pandas" else [f"{number:.15g}" for number in numbers]
+
+        return in_output_container(self, rows, columns, X)
+
     def _predictor(self, dtype: np.dtype) -> Predictor:
         """The fitted model for arrays of a dtype, made once."""
         predictor = self._predictors.get(dtype)
@@ -1105,7 +1202,15 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             raise ValueError("X_val has no row with a value that is not NaN.")
         return rows
 
-    def _hold(self, X: ArrayLike, result: FitResult, seed: int, is_first: bool, **options: Any) -> None:
+    def _hold(
+        self,
+        X: ArrayLike,
+        result: FitResult,
+        seed: int,
+        is_first: bool,
+        n_components_scores: Floats | None = None,
+        **options: Any,
+    ) -> None:
         """Set all fitted attributes at once, when they are known.
 
         An interruption is passed on.
@@ -1114,15 +1219,19 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             options["optimism"] = optimism(result.selection.module_, *result.data.parts())
         attributes = self._attributes(result, seed, **options)
         if is_first:
-            validate_data(self, values_and_header(X)[1], reset=True, skip_check_array=True)
-            attributes["_fitted_with"] = self._present_parameters()
+            keep_labels_of_columns(self, X)
+            attributes["_fitted_with"] = self._present_parameters(attributes["n_components_"])
+            self.__dict__.pop("n_components_scores_", None)
+            if n_components_scores is not None:
+                attributes["n_components_scores_"] = n_components_scores
         self.__dict__.update(attributes)
         if result.selection.interrupted_:
             raise KeyboardInterrupt("Interrupted: the estimator holds the best weights so far.")
 
-    def _present_parameters(self) -> dict[str, Any]:
-        """The parameters, as values that later changes of a list or a dict do not reach."""
-        return {name: frozen(value) for name, value in parameters_of(self).items()}
+    def _present_parameters(self, n_components: int) -> dict[str, Any]:
+        """The parameters of a fit with so many components, as values that later changes of a list do not reach."""
+        present = {name: frozen(value) for name, value in parameters_of(self).items()}
+        return {**present, "n_components": n_components}
 
     def _attributes(
         self, result: FitResult, seed: int, is_new_start: bool = True, moments: Moments | None = None, **options: Any
@@ -1154,9 +1263,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         present.module_, present.best_epoch_ = copy.deepcopy(net.module_), len(net.history) - 1
         present.module_.eval()
         features = BaseEstimator()
-        validate_data(features, values_and_header(X)[1], reset=True, skip_check_array=True)
+        keep_labels_of_columns(features, X)
         attributes = self._attributes(FitResult(present, present, data, Report(len(data))), seed)
-        return {**vars(features), **attributes, "_fitted_with": self._present_parameters()}
+        present = self._present_parameters(attributes["n_components_"])
+        return {**vars(features), **attributes, "_fitted_with": present}
 
     def _warn_of_inactive_components(self) -> None:
         inactive = np.flatnonzero(~self._score_statistics.active)
@@ -1168,6 +1278,16 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
                 ConvergenceWarning,
                 stacklevel=3,
             )
+
+
+def keep_labels_of_columns(estimator: BaseEstimator, X: Any) -> None:
+    """Set the attributes that tell of X's columns, in place of those of an earlier fit."""
+    header = values_and_header(X)[1]
+    validate_data(estimator, header, reset=True, skip_check_array=True)
+    estimator.__dict__.pop("wavelengths_", None)
+    numbers = column_numbers(header)
+    if numbers is not None:
+        estimator.wavelengths_ = numbers
 
 
 def check_support(likelihood: Any, rows: Rows) -> None:

@@ -5,6 +5,8 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,14 +20,26 @@ from skorch.callbacks import Callback
 
 from skvae import VAESearchCV, VAETransformer, load
 from skvae._data.rows import Rows, WeightedRows
+from skvae._training.captured_step import CUDAGraphStep
 from skvae._training.fit import new_net, start_linear, to_device
 from skvae._training.schedules import one_cycle
-from skvae._training.step import CUDAGraphStep, Step
+from skvae._training.step import Step
 from skvae.posteriors import POSTERIORS
 
 from .conftest import curved_spectra, in_support, small
+from .training.changes import CHANGES, EachEpoch, Scaled, Waits, rescale
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.filterwarnings("error:This training step cannot be captured"),
+]
+
+
+@pytest.fixture(autouse=True)
+def deterministic():
+    """Convolutions whose gradients are the same in each run, so that tolerances can be tight."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        yield
 
 
 def on_cuda(**params):
@@ -42,6 +56,25 @@ def net_at_start(X, capture=True, **params):
         options = net.compile_step, net.precision, net.training_step_.kl_scale
         net.training_step_ = Step(net.module_, net.criterion_, net.optimizer_, *options)
     return net, u
+
+
+def trained_both_ways(X, epochs=2, weights=(None, None), **params):
+    """Nets that were trained alike, with captured steps and with eager ones."""
+    nets = []
+    for capture in (True, False):
+        net, u = net_at_start(X, capture, **params)
+        net.fit_loop((u, None), epochs=epochs, cycle=epochs, weights=weights)
+        nets.append(net)
+    return nets
+
+
+def batch_norm(n_hidden, n_in, n_out):
+    layers = torch.nn.Linear(n_in, n_hidden), torch.nn.BatchNorm1d(n_hidden), torch.nn.ELU()
+    return torch.nn.Sequential(*layers, torch.nn.Linear(n_hidden, n_out))
+
+
+def dropout(n_in, n_out):
+    return torch.nn.Sequential(torch.nn.Linear(n_in, 16), torch.nn.Dropout(0.1), torch.nn.Linear(16, n_out))
 
 
 def assert_same_weights(net, other):
@@ -80,18 +113,18 @@ def test_cuda_agrees_with_the_cpu(spectra, posterior):
         {"likelihood": "poisson"},
         {"precision": "tf32"},
         {"precision": "bf16"},
+        {"compile": True},
+        {"encoder": partial(batch_norm, 16)},
     ],
     ids=str,
 )
-def test_captured_steps_are_the_eager_ones(spectra, params):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_captured_steps_are_the_eager_ones(spectra, params, weighted):
     """Two epochs of 18 whole batches and a ragged one: the same weights and loss, to rounding."""
-    X, nets = in_support(params.get("likelihood", "gaussian"), spectra), []
-    for capture in (True, False):
-        net, u = net_at_start(X, capture, **params)
-        net.fit_loop((u, None), epochs=2, cycle=2)
-        nets.append(net)
-    captured, eager = nets
-    assert isinstance(captured.training_step_, CUDAGraphStep) and captured.training_step_.graph is not None
+    X = in_support(params.get("likelihood", "gaussian"), spectra)
+    weight = torch.linspace(0.5, 1.5, len(X), device="cuda") if weighted else None
+    captured, eager = trained_both_ways(X, weights=(weight, None), **params)
+    assert isinstance(captured.training_step_, CUDAGraphStep) and captured.training_step_.captured is not None
     assert_same_weights(captured, eager)
     assert captured.history[-1, "train_loss"] == pytest.approx(eager.history[-1, "train_loss"], abs=1e-3)
 
@@ -125,7 +158,7 @@ def test_a_captured_step_follows_the_learning_rate(spectra):
     net, u = net_at_start(spectra)
     net.fit_loop((u, None), epochs=1, cycle=2)
     for group in net.optimizer_.param_groups:
-        assert float(group["lr"]) == pytest.approx(1e-3 * one_cycle(0.5))
+        assert float(group["lr"]) == pytest.approx(group["initial_lr"] * one_cycle(0.5))
     batch = next(iter(net.get_iterator(u, training=True)))
     net._set_training(True)
     before = [weight.clone() for weight in net.module_.parameters()]
@@ -196,9 +229,11 @@ def test_a_checkpoint_goes_on_to_the_weights_of_a_straight_run(spectra, tmp_path
 
 def test_partial_fit_captures_once(spectra):
     vae = on_cuda().partial_fit(spectra)
-    graph = vae.net_.training_step_.graph
-    assert graph is not None
-    assert vae.partial_fit(spectra).net_.training_step_.graph is graph
+    net = vae.net_
+    captured = net.training_step_.captured
+    assert captured is not None
+    net.partial_fit((to_device(net, Rows(spectra)), None), epochs=1)
+    assert net.training_step_.captured is captured
 
 
 def test_other_optimizers_take_plain_steps(spectra):
@@ -227,7 +262,7 @@ def test_a_net_trains_on_when_another_is_gone():
     (kept, u), (gone, _), (eager, _) = (net_at_start(X, capture, **wide) for capture in (True, True, False))
     for net in (kept, gone, eager):
         net.fit_loop((u, None), epochs=2)
-    assert gone.training_step_.graph is not None
+    assert gone.training_step_.captured is not None
     del gone, net
     gc.collect()
     torch.cuda.empty_cache()
@@ -279,8 +314,129 @@ def test_models_that_are_trained_together_are_what_they_are_alone(spectra):
 
 def test_auto_is_the_device_that_cuda_visible_devices_leaves():
     """As dask's workers and torchrun's processes are pinned: to a GPU, or to none."""
-    code = "import torch; from skvae._parameters import resolve_device; print(resolve_device('auto'))"
+    code = "import torch; from skvae._data.devices import resolve_device; print(resolve_device('auto'))"
     for visible, device in (("0", "cuda"), ("", "cpu")):
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
         run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert run.stdout.strip() == device
+
+
+@pytest.mark.parametrize("Search", [GridSearchCV, VAESearchCV])
+def test_a_search_with_two_jobs_has_the_scores_of_one(spectra, Search):
+    one, two = (
+        Search(on_cuda(), {"beta": [1.0, 4.0]}, cv=2, n_jobs=n_jobs, error_score="raise").fit(spectra)
+        for n_jobs in (1, 2)
+    )
+    ours, theirs = (search.cv_results_["mean_test_score"] for search in (two, one))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=0.1)
+
+
+@pytest.mark.parametrize("do", CHANGES)
+def test_what_a_callback_changes_is_followed(spectra, do):
+    captured, eager = trained_both_ways(spectra, epochs=3, callbacks=[EachEpoch(do)])
+    assert captured.training_step_.captured is not None
+    assert_same_weights(captured, eager)
+
+
+def test_a_number_of_a_plug_in_is_followed(spectra):
+    assert_same_weights(*trained_both_ways(spectra, epochs=3, encoder=Scaled, callbacks=[EachEpoch(rescale)]))
+
+
+def test_an_optimizer_that_starts_anew_after_three_steps(spectra):
+    """With one batch an epoch, its moments are dropped between the warm-up and the capture."""
+    nets = []
+    for capture in (True, False):
+        net, u = net_at_start(spectra[:64], capture, batch_size=64)
+        for _ in range(2):
+            net.fit_loop((u, None), epochs=3)
+            net._restart_optimizer()
+        net.fit_loop((u, None), epochs=8)
+        nets.append(net)
+    assert_same_weights(*nets)
+
+
+@pytest.mark.filterwarnings("default:This training step cannot be captured")
+def test_a_plug_in_that_waits_trains_eagerly_and_the_next_fit_is_captured(spectra):
+    with pytest.warns(RuntimeWarning, match="cannot be captured") as said:
+        captured, eager = trained_both_ways(spectra, encoder=Waits)
+    assert len([warning for warning in said if "captured" in str(warning.message)]) == 1
+    assert captured.training_step_.captured is None
+    assert_same_weights(captured, eager)
+    captured, eager = trained_both_ways(spectra)
+    assert captured.training_step_.captured is not None
+    assert_same_weights(captured, eager)
+    assert np.isfinite(on_cuda(encoder=dropout).fit(spectra).score(spectra))  # draws from torch's own generator
+
+
+def test_dropout_is_captured_and_draws_anew_in_each_replay(spectra):
+    net, u = net_at_start(spectra, encoder=dropout)
+    net.fit_loop((u, None), epochs=2)
+    assert net.training_step_.captured is not None
+    batch = next(iter(net.get_iterator(u, training=True)))
+    net._set_training(True)
+    net._set_learning_rate(0.0)
+    first, second = (net.training_step_(*batch)[0] for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_a_mapped_file_is_streamed_on_the_caller_s_stream(tmp_path):
+    """As in the default stream, in which a reader's copies would not wait for this one."""
+    np.save(tmp_path / "rows.npy", curved_spectra(20_000, n_channels=200).astype(np.float32))
+    rows, scores = np.load(tmp_path / "rows.npy", mmap_mode="r"), []
+    for stream in (torch.cuda.default_stream(), torch.cuda.Stream()):
+        with config_context(working_memory=1), torch.cuda.stream(stream):
+            vae = on_cuda(max_iter=2, batch_size=500).fit(rows)
+            scores.append(vae.score(np.asarray(rows[:1000])))
+    assert scores[1] == pytest.approx(scores[0], rel=1e-4)
+
+
+def test_rows_that_are_larger_than_the_card_are_streamed(spectra, monkeypatch):
+    resident = on_cuda().fit(spectra)
+    monkeypatch.setattr("skvae._data.rows.RESIDENT", 1e-12)
+    assert Rows(spectra).is_streamed_to("cuda")
+    assert on_cuda().fit(spectra).score(spectra) == pytest.approx(resident.score(spectra), abs=5)
+
+
+def test_fits_in_two_threads_are_those_one_after_another(spectra):
+    def fit(seed):
+        return on_cuda(random_state=seed).fit(spectra).net_
+
+    with ThreadPoolExecutor(2) as threads:
+        at_once = list(threads.map(fit, range(4)))
+    for seed, net in enumerate(at_once):
+        assert_same_weights(net, fit(seed))
+
+
+def test_living_estimators_hold_no_graph(spectra):
+    """20 MiB for 20 estimators; a graph's pool takes 64 and more for each."""
+    kept = [on_cuda().fit(spectra)]
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    kept += [on_cuda(random_state=seed).fit(spectra) for seed in range(20)]
+    gc.collect()
+    torch.cuda.empty_cache()
+    assert all(vae.net_.training_step_.captured is None for vae in kept)
+    assert torch.cuda.memory_reserved() <= before + 20 * 2**20
+
+
+def test_float32_rows_train_as_float64_ones(spectra):
+    single, double = (on_cuda().fit(X) for X in (spectra.astype(np.float32), spectra))
+    assert single.transform(spectra.astype(np.float32)).dtype == np.float32
+    assert single.score(spectra) == pytest.approx(double.score(spectra), abs=0.5)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device")
+def test_a_fit_stays_on_its_gpu(spectra, tmp_path):
+    first, second = (VAETransformer(3, **small(device=f"cuda:{i}")).fit(spectra) for i in range(2))
+    assert all(str(p.device) == "cuda:1" for p in second.net_.module_.parameters())
+    assert second.score(spectra) == pytest.approx(first.score(spectra), abs=0.1)
+    vae = VAETransformer(3, **small(device="auto")).fit(spectra)
+    before = vae.transform(spectra)
+    try:
+        torch.cuda.set_device(1)
+        np.testing.assert_allclose(vae.transform(spectra), before, atol=1e-4)
+        vae.partial_fit(spectra)
+        twin = pickle.loads(pickle.dumps(vae))
+        assert str(vae.net_.own_device) == "cuda:0" and np.isfinite(twin.partial_fit(spectra).score(spectra))
+    finally:
+        torch.cuda.set_device(0)

@@ -44,6 +44,13 @@ def same(a, b, X):
     return np.array_equal(a.transform(X), b.transform(X)) and a.score(X) == b.score(X)
 
 
+@pytest.mark.parametrize("options", [{"max_iter": 0}, {"validation_fraction": None}])
+def test_groups_where_no_rows_are_held_out(scans, options):
+    X, samples = scans
+    vae = VAETransformer(2, **{**SETTINGS, **options}).fit(X, groups=samples)
+    assert vae.q_residuals_limit() > 0
+
+
 def test_groups_of_any_kind_are_never_cut(scans):
     X, samples = scans
     labels = np.array([f"sample {i}" for i in samples], dtype=object)

@@ -355,7 +355,7 @@ def test_columns_may_be_empty_in_the_first_block_of_rows(monkeypatch):
     X = with_gaps(linear_rows(60))
     X[:20, 2] = np.nan
     whole = VAETransformer(2, max_iter=0, random_state=0).fit(X).mean_
-    monkeypatch.setattr("skvae._data.rows.rows_per_block", lambda n_values: 10)
+    monkeypatch.setattr("skvae._data.rows.rows_per_block", lambda *_: 10)
     np.testing.assert_allclose(VAETransformer(2, max_iter=0, random_state=0).fit(X).mean_, whole, rtol=1e-12)
     np.testing.assert_allclose(whole, np.nanmean(X, axis=0), rtol=1e-12)
 

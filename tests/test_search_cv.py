@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skvae import VAESearchCV, VAETransformer
 from skvae._data.rows import Rows, WeightedRows
-from skvae._search_cv import Handover, Plan, StackedFit, train_side_by_side
+from skvae._meta_estimators.search_cv import Handover, Plan, StackedFit, train_side_by_side
 from skvae._training.fit import fit_model, phases
 from skvae._training.stacked_fit import train_stacked
 from skvae.networks import NETWORKS
@@ -185,7 +185,10 @@ def test_rows_are_held_for_as_many_models_as_there_is_room_for():
     X = curved_spectra(100, 20)
     grid = {"random_state": [0, 1, 2]}
     search = VAESearchCV(VAETransformer(2, **BASE), grid, cv=2)
-    with config_context(working_memory=0.03), patch("skvae._search_cv.train_stacked", wraps=train_stacked) as trained:
+    with (
+        config_context(working_memory=0.03),
+        patch("skvae._meta_estimators.search_cv.train_stacked", wraps=train_stacked) as trained,
+    ):
         search.fit(X)
     # 6 fits of 50 rows, 16 kB each: two at a time, in two phases.
     assert [len(call.args[0]) for call in trained.call_args_list] == [2] * 6

@@ -27,7 +27,7 @@ ROOMS = [
     ["_io.estimator_state"],
     ["_vae"],
     ["displays"],
-    ["_search_cv"],
+    ["_meta_estimators"],
     ["_io.load", "_io.onnx"],
     ["__init__"],
 ]

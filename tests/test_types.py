@@ -119,7 +119,7 @@ names: list[str] = [f"component {i}" for i in range(vae.n_components_)]
 losses = [row["train_loss"] for row in vae.history_[1:]]
 
 LatentDisplay.from_estimator(vae, X, X[:, 0], components=[0, 2], s=20)
-lines: list[Line2D] = LoadingsDisplay.from_estimator(vae, X, components=0, axis=np.arange(6)).lines_
+lines: list[Line2D] = LoadingsDisplay.from_estimator(vae, X, components=0, wavelengths=np.arange(6)).lines_
 figure = LossCurveDisplay.from_estimator(vae, kl=True).plot().figure_
 display: ReconstructionDisplay = ReconstructionDisplay.from_estimator(vae, X, rows=range(2))
 """

@@ -186,7 +186,7 @@ def test_a_weight_of_zero_does_not_load_a_streamed_file(tmp_path, spectra):
     with sklearn.config_context(working_memory=0.01):
         streamed = VAETransformer(2, **small(max_iter=0)).fit(X, sample_weight=weight)
         rows = streamed._training_rows(X, weight, reset=False).rows
-        assert rows.is_streamed and len(rows) == 200
+        assert rows.is_streamed_to("cpu") and len(rows) == 200
         trained = VAETransformer(2, **small()).fit(X, sample_weight=weight)
     resident = VAETransformer(2, **small(max_iter=0)).fit(spectra, sample_weight=weight)
     np.testing.assert_allclose(streamed.transform(spectra), resident.transform(spectra), atol=1e-4)

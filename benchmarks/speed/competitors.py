@@ -65,7 +65,7 @@ def row_by_row(module, x):
 def loss_of(module, x, draw=diagonal):
     """Minus the ELBO with Gaussian noise, as the tutorials write it."""
     z, kl = draw(module, x)
-    log_noise = module.likelihood.log_v
+    log_noise = module.likelihood.log_variance()
     log_likelihood = -0.5 * ((x - module.decoder(z)).pow(2) / log_noise.exp() + log_noise + LOG_2PI).sum(-1)
     return (kl - log_likelihood).mean() + module.log_volume
 

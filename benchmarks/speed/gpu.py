@@ -3,17 +3,24 @@
     python -m benchmarks.speed.gpu
     SKVAE_DATA=folder python -m benchmarks.speed.gpu        with the images of folder/mnist.npz (see common/images.py)
     python -m benchmarks.speed.gpu --device cpu --quick     every line of it at tiny sizes, where there is no GPU
+    python -m benchmarks.speed.gpu --all                    what is to be known first, in 9 minutes, with the tests
+    python -m benchmarks.speed.gpu --all --quick --device gpu:0 --under tests.rehearsal     on a GPU that is none
 
 Turns are interleaved, the first of them warms up, and the device is waited for at the end of each; a figure is the
 median, a ratio the median of the ratios of neighbouring turns. A part that fails prints its error, and the others run.
+With --all each part is a process of its own, and the report is written to one Markdown and one JSON file as parts end.
 """
 
 import copy
+import importlib.util
+import json
 import os
+import subprocess
 import sys
 import time
 import traceback
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +29,10 @@ from benchmarks.common.arguments import parser_of
 from benchmarks.common.images import load
 from benchmarks.common.markdown import heading, line, spread
 from benchmarks.common.turns import interleaved
-from benchmarks.speed.competitors import EPOCHS, by_hand, loaded
+from benchmarks.record import tables_of
+from benchmarks.speed import first_hour
+from benchmarks.speed.competitors import EPOCHS, by_hand, loaded, pythae_as_it_comes
+from benchmarks.speed.first_hour import is_real, wait_for
 from benchmarks.speed.nets import CASES, at_start, data, on_device, training, untrained
 from skvae import VAETransformer
 from skvae._data.rows import blocks
@@ -32,6 +42,7 @@ from skvae.posteriors import POSTERIORS
 
 GOAL = 0.2  # of the hand-written loop's time, on the small case
 BY_HAND = "by hand, rows moved a batch"
+PYTHAE = "pythae as it comes"
 FULL_SIZE = {
     "turns": 5,
     "small": CASES["small"],
@@ -62,8 +73,7 @@ def timed(runs, turns, device):
 
     def whole(run):
         result = run()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        wait_for(device)
         return result
 
     return interleaved({name: partial(whole, run) for name, run in runs.items()}, turns)
@@ -92,7 +102,9 @@ def epochs(sizes, device, name, compiled):
     if compiled:
         variants = {f"{label}, compile": {"compile": True} for label in variants}
     else:
-        variants |= {f"VAETransformer, {precision}": {"precision": precision} for precision in PRECISIONS[1:]}
+        variants |= {f"VAETransformer, {p}": {"posterior": p} for p in POSTERIORS if p != "diag"}
+        if is_real(device):
+            variants |= {f"VAETransformer, {precision}": {"precision": precision} for precision in PRECISIONS[1:]}
     runs = {}
     for label, options in variants.items():
         net, u = at_start(case, X, device=device, **options)
@@ -102,6 +114,8 @@ def epochs(sizes, device, name, compiled):
                 loops["by hand, rows on the device"] = loaded(u, case["batch"])
                 loops["by hand, rows on the device, no DataLoader"] = sliced(u, case["batch"])
             runs = {loop: by_hand(copy.deepcopy(net.module_), rows) for loop, rows in loops.items()}
+            if not compiled and importlib.util.find_spec("pythae") is not None:
+                runs[PYTHAE] = pythae_as_it_comes(copy.deepcopy(net.module_).cpu(), u.cpu(), case["batch"])
         runs[label] = training(without_capture(net) if "no capture" in label else net, u)
     seconds, last = timed(runs, sizes["turns"], device)
     ratios = {label: np.median(seconds[label] / seconds[BY_HAND]) for label in runs}
@@ -112,7 +126,8 @@ def epochs(sizes, device, name, compiled):
         print(line(label, f"{ms:.2f}", f"{ratios[label]:.3f}", f"{last[label]:.2f}"))
     if name == "small" and not compiled:
         print(f"\nGoal of {GOAL}: {'met' if ratios['VAETransformer'] <= GOAL else 'missed'}.")
-    assert all(abs(loss / last[BY_HAND] - 1) < 0.01 for loss in last.values()), "not all train alike"
+    same_loss = set(last) - {PYTHAE} - {f"VAETransformer, {p}" for p in POSTERIORS}
+    assert all(abs(last[label] / last[BY_HAND] - 1) < 0.01 for label in same_loss), "not all train alike"
 
 
 def operations(module):
@@ -269,16 +284,19 @@ def linear_start(sizes, device):
 
 def transform(sizes, device):
     """Rows a second of inference, from host to host."""
+    runs = {"transform": 1, "score_samples": 20, "reconstruct": 5}  # and what share of the rows each is given
     case = sizes["transform"]
     X = np.random.default_rng(0).standard_normal((case["n"], case["p"]), dtype=np.float32)
     model = VAETransformer(case["d"], max_iter=0, device=device, random_state=0).fit(X[:10_000])
-    seconds, _ = timed({"transform": partial(model.transform, X)}, sizes["turns"], device)
-    print(heading("rows", "columns", "s", "rows a second"))
-    s = np.median(seconds["transform"])
-    print(line(f"{len(X):,}", X.shape[1], f"{s:.3f}", f"{len(X) / s:.3g}"))
+    rows = {name: X[: len(X) // share] for name, share in runs.items()}
+    seconds, _ = timed({name: partial(getattr(model, name), rows[name]) for name in runs}, sizes["turns"], device)
+    print(heading("method", "rows", "columns", "s", "rows a second"))
+    for name, s in seconds.items():
+        n, s = len(rows[name]), np.median(s)
+        print(line(name, f"{n:,}", X.shape[1], f"{s:.3f}", f"{n / s:.3g}"))
 
 
-PARTS = {
+PARTS = first_hour.PARTS | {
     "No synchronisation in an epoch": no_synchronisation,
     "An epoch, small": partial(epochs, name="small", compiled=False),
     "An epoch, large": partial(epochs, name="large", compiled=False),
@@ -292,23 +310,93 @@ PARTS = {
 }
 
 
+LIMIT = 540  # seconds of all of these
+FIRST = {  # in order, with the seconds that each may take
+    "Smoke test": 60,
+    "Tests": 180,
+    "Memory of living estimators": 60,
+    "Threads": 60,
+    "Two jobs": 90,
+    "Compilation and precision": 120,
+    "An epoch, small": 90,
+    "An epoch, large": 90,
+    "Stacked search": 90,
+    "Inference": 60,
+}
+
+
+def command_of(part, args):
+    """The process that runs a part."""
+    if part == "Tests":
+        return [sys.executable, "-m", "pytest", "tests/test_cuda.py", "-n", "0", "-q", "-p", "no:cacheprovider"]
+    under = [] if args.under is None else [args.under]
+    quick = ["--quick"] if args.quick else []
+    module = ["-m", *under, "benchmarks.speed.gpu"]
+    return [sys.executable, *module, "--device", args.device, *quick, "--parts", part]
+
+
+def result_of(part, args, seconds):
+    """What a part printed, and how it failed, if it did, within so many seconds."""
+    environment = {**os.environ, **({"CUDA_LAUNCH_BLOCKING": "1"} if part == "Smoke test" else {})}
+    begin = time.perf_counter()
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": environment, "timeout": seconds}
+    try:
+        run = subprocess.run(command_of(part, args), **options)
+        printed, failed = run.stdout, f"It ended with status {run.returncode}." if run.returncode else None
+    except subprocess.TimeoutExpired as error:
+        printed, failed = error.stdout or b"", f"It took longer than {seconds:.0f} s."
+    taken = round(time.perf_counter() - begin, 1)
+    return {"part": part, "failed": failed, "seconds": taken, "printed": printed.decode(errors="replace")}
+
+
+def run_first(args):
+    """Run the parts of the first hour, each in a process of its own; write the report as they end."""
+    begin, results = time.perf_counter(), []
+    about = {"device": args.device, "quick": args.quick, "torch": torch.__version__, "date": time.strftime("%Y-%m-%d")}
+    if args.device == "cuda":
+        about |= {"name": torch.cuda.get_device_name(), "CUDA": torch.version.cuda}
+    for part, limit in FIRST.items():
+        left = LIMIT - (time.perf_counter() - begin)
+        if left < 5:
+            results.append({"part": part, "failed": "No time was left.", "seconds": 0.0, "printed": ""})
+        else:
+            results.append(result_of(part, args, min(limit, left)))
+        print(f"{part}: {results[-1]['failed'] or 'passed'} ({results[-1]['seconds']:.0f} s)", flush=True)
+        parts = [
+            {key: result[key] for key in ("part", "failed", "seconds")} | {"tables": tables_of(result["printed"])}
+            for result in results
+        ]
+        args.output.with_suffix(".json").write_text(json.dumps({**about, "parts": parts}, indent=1) + "\n")
+        texts = [f"## {r['part']}\n\n{r['failed'] or 'passed'}\n\n```\n{r['printed'].strip()}\n```\n" for r in results]
+        args.output.with_suffix(".md").write_text("\n".join([f"# {about}\n", *texts]))
+    failed = [result["part"] for result in results if result["failed"]]
+    print(f"{time.perf_counter() - begin:.0f} s in all. Failed: {', '.join(failed) or 'none'}.")
+    sys.exit(bool(failed))
+
+
 def main():
     parser = parser_of(__doc__)
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--all", action="store_true", help="the parts of the first hour, each in a process, and tests")
+    parser.add_argument("--output", type=Path, default=Path("speed.gpu"), help="of --all, without a suffix")
+    parser.add_argument("--under", help="a module that runs those processes, as tests.rehearsal does")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: figures without meaning")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("torch finds no CUDA device here. `--device cpu --quick` runs every line at tiny sizes.")
+    if args.all:
+        run_first(args)
     sys.stdout.reconfigure(line_buffering=True)
-    name = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
+    name = torch.cuda.get_device_name() if args.device == "cuda" else args.device
     print(f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}, {time.strftime('%Y-%m-%d')}")
     begin, failed = time.perf_counter(), []
     for part in args.parts:
         print(f"\n## {part}\n")
         start = time.perf_counter()
         try:
-            PARTS[part](QUICK if args.quick else FULL_SIZE, args.device)
+            sizes = first_hour if part in first_hour.PARTS else sys.modules[__name__]
+            PARTS[part](sizes.QUICK if args.quick else sizes.FULL_SIZE, args.device)
         except Exception:
             failed.append(part)
             print(f"\n```\n{traceback.format_exc()}```")

@@ -1,5 +1,7 @@
 """Devices by name."""
 
+from math import inf
+
 import torch
 
 
@@ -18,6 +20,22 @@ def resolve_device(device):
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device={device!r} is not available here, or cannot compute in float64: {error}") from error
     return device
+
+
+def device_module(device):
+    """What torch has for a kind of device, such as `torch.cuda`, or None."""
+    return getattr(torch, torch.device(device).type, None)
+
+
+def captures_on(device):
+    """Whether the work of this device can be captured in graphs."""
+    return hasattr(device_module(device), "CUDAGraph")
+
+
+def memory_of(device):
+    """Bytes of memory of the device's own; infinite where it computes in the host's."""
+    module = device_module(device)
+    return module.get_device_properties(device).total_memory if hasattr(module, "get_device_properties") else inf
 
 
 def names_device(device):

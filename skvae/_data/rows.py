@@ -1,6 +1,7 @@
 """The rows of a table in memory, in a file or on a GPU, which are read block by block as tensors."""
 
 from dataclasses import dataclass, replace
+from math import inf
 from mmap import mmap
 
 import numpy as np
@@ -9,14 +10,24 @@ from numpy.typing import NDArray
 from sklearn import get_config
 
 from .arrays import to_library_of, to_numpy, to_tensor
+from .devices import memory_of
 from .groups import numbered, share_of_group
 
+CACHED = 1_000_000  # numbers: 4 or 8 MB, about the size of a cache
+SHARE = 1 / 256  # of a device's memory; results between take several times as much as a block
+RESIDENT = 1 / 2  # of a device's memory: rows that take more are sent to it as they are needed
 FEW_VALIDATION_ROWS = 8  # rows, or groups of them, that say too little of new rows
 
 
-def rows_per_block(n_values, budget=1_000_000):
-    """How many rows of `n_values` numbers each make a block of `budget` numbers: 4 or 8 MB, about a cache's size."""
-    return max(1, budget // max(1, n_values))
+def rows_per_block(n_values, device="cpu"):
+    """How many rows of `n_values` numbers each make a block for a device.
+
+    A block is `CACHED` numbers for a CPU. A GPU is launched and waited for with each block, so that there it is
+    `SHARE` of the device's memory.
+    """
+    memory = memory_of(device)
+    n_numbers = CACHED if memory == inf else max(CACHED, int(SHARE * memory) // 8)
+    return max(1, n_numbers // max(1, n_values))
 
 
 def blocks(n_rows, size):
@@ -120,14 +131,18 @@ class Rows:
     def device(self):
         return self[:0].device
 
-    @property
-    def is_streamed(self):
-        """Whether X is mapped from a file and its float32 copy would exceed scikit-learn's `working_memory`."""
+    def is_streamed_to(self, device):
+        """Whether the rows are sent to a device as they are needed, because there is no room for their float32 copy.
+
+        The room is `RESIDENT` of the device's memory and, where X is mapped from a file, scikit-learn's
+        `working_memory`.
+        """
         array, is_mapped = self.X, False
         while array is not None and not is_mapped:
             is_mapped = isinstance(array, np.memmap | mmap)
             array = getattr(array, "base", None)
-        return is_mapped and 4 * self.shape[0] * self.shape[1] > get_config()["working_memory"] * 2**20
+        room = min(RESIDENT * memory_of(device), get_config()["working_memory"] * 2**20 if is_mapped else inf)
+        return 4 * self.shape[0] * self.shape[1] > room
 
 
 @dataclass(frozen=True)
@@ -150,7 +165,7 @@ class WeightedRows:
         """Whether there are validation rows that say enough of new rows."""
         if self.validation is not None:
             return len(self.validation) >= FEW_VALIDATION_ROWS
-        held_out = () if self.held_out is None else self.held_out
+        held_out = np.arange(0) if self.held_out is None else self.held_out
         return len(held_out if self.groups is None else np.unique(self.groups[held_out])) >= FEW_VALIDATION_ROWS
 
     def parts(self):

@@ -3,6 +3,8 @@
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,17 @@ class JoinedTable:
 def values_and_header(X):
     """The values of a table, and what scikit-learn reads the names and the number of its columns from."""
     return (X.values, X.header) if isinstance(X, JoinedTable) else (X, X)
+
+
+def column_numbers(header):
+    """The numbers that label the columns of a frame (p,), which scikit-learn does not keep, or None.
+
+    0, 1, 2, ... are no labels: pandas counts the columns so where it is given none.
+    """
+    labels = list(getattr(header, "columns", ()))
+    if not all(isinstance(label, Real) and isfinite(label) for label in labels) or labels == [*range(len(labels))]:
+        return None
+    return np.array(labels, dtype=np.float64)
 
 
 def to_supported_table(X):

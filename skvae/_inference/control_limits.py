@@ -55,9 +55,13 @@ class ScoreStatistics:
 
     def t2(self, Z):
         """(z - mean)^T S^-1 (z - mean), S the covariance of the training rows' scores; shape (n,)."""
-        precision, _ = self._precision()
-        mean = self.sums[1] / self.sums[0]
-        return np.einsum("nd, de, ne -> n", Z - mean, precision, Z - mean)
+        mean, root = self.whitening()
+        return np.square((Z - mean) @ root).sum(axis=1)
+
+    def whitening(self):
+        """The mean (d,) of the scores, and R (d, d) with R R^T = S^-1."""
+        variances, directions = np.linalg.eigh(self._precision()[0])
+        return self.sums[1] / self.sums[0], directions * np.sqrt(np.maximum(variances, 0))
 
     def t2_limit(self, level):
         """d (n^2 - 1) / (n (n - d)) F(level; d, n - d), for a row that was not trained on."""

@@ -20,11 +20,13 @@ from .._data.rows import (
 )
 from .._model.laplace import LANES, bound, local_mode, mode_variance, normal_draws
 from .._model.torch_defaults import torch_defaults
-from ..networks import decoder_values, last_layer_span
+from ..networks import LinearResidual, decoder_values, last_layer_span
 from ..objectives import importance_bound
+from .contributions import ScoreDistance, q_contributions
 
 ACTIVE = 0.01  # variance of a posterior mean, in units of the prior's, under which a component carries nothing
 N_REFINING_STEPS = 8
+N_PROPOSALS, RESAMPLED = 1024, 16  # draws of z that conditional samples are taken from: so many, or for each sample
 N_SCORING_STEPS = 30  # a step lowers a log rate that is too high by one at most
 
 
@@ -94,7 +96,7 @@ class Predictor:
     @property
     @torch_defaults()
     def module(self):
-        """The module that computes: the trained one, or a copy in double precision that has its present numbers.
+        """The module that computes: the trained one, or its `double_copy` of the present numbers.
 
         A copy whose numbers are old is replaced, not changed, as another thread may be computing with it.
         """
@@ -102,7 +104,7 @@ class Predictor:
             return self.trained
         module = self._copy
         if module is None or not has_numbers_of(module, self.trained):
-            module = self._copy = copy.deepcopy(self.trained).double()
+            module = self._copy = double_copy(self.trained)
         return module
 
     def _results(self, function, X, n_values):
@@ -110,7 +112,7 @@ class Predictor:
 
         Blocks are filled up to a multiple of `LANES` rows, unless so many would take over 4 times what a block does.
         """
-        size = rows_per_block(n_values)
+        size = rows_per_block(n_values, self.device)
         lanes = LANES if 4 * size >= LANES else 1
         for rows in blocks(len(X), -(-size // lanes) * lanes):
             block = X[rows].to(self.device)
@@ -148,13 +150,12 @@ class Predictor:
 
         An error shrinks the posterior mean to the prior's, and so Hotelling's T2.
         """
-        module, (X, n_steps, n_values) = self.module, self._encoding(X)
+        X, n_steps, n_values = self._encoding(X)
+        return self._map(lambda x: self._comparable(x, n_steps), X, n_values)
 
-        def scores(x):
-            u = module.standardise(x)
-            return module.to_user_order(module.stretched(module.encode(u, n_steps).mean, u, ACTIVE))
-
-        return self._map(scores, X, n_values)
+    def _comparable(self, x, n_steps):
+        module, u = self.module, self.module.standardise(x)
+        return module.to_user_order(module.stretched(module.encode(u, n_steps).mean, u, ACTIVE))
 
     @torch_defaults(grad=False)
     def value_shares(self, X, Z):
@@ -336,7 +337,7 @@ class Predictor:
         module = self.module
         p, z = len(module.shift), self.noise(n_draws, seed, matched=True)
         second, total, noise = np.zeros((p, p)), np.zeros(p), np.zeros(p)
-        for rows in blocks(n_draws, rows_per_block(p)):
+        for rows in blocks(n_draws, rows_per_block(p, self.device)):
             raw = module.decoder(z[rows])
             mean = module.likelihood.mean(raw).cpu().double().numpy()
             second += mean.T @ mean
@@ -356,18 +357,77 @@ class Predictor:
 
         return self._map(squares, X, n_values)
 
-    @torch_defaults()
-    def sample(self, n_samples, seed):
-        """Rows (n_samples, p) drawn from the model."""
+    def q_contributions(self, X):
+        """What each channel contributes to `squared_residuals`, signed (n, p), float64."""
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
+
+        def signed_squares(x):
+            z = module.transform(x, n_steps)
+            return q_contributions(values_and_errors(x)[0], module.inverse_transform(z), value_shares(module, x, z))
+
+        return self._map(signed_squares, X, n_values, self.columns)
+
+    @torch_defaults(grad=False)
+    def t2_contributions(self, X, statistics, mean):
+        """What each channel contributes to T2 (n, p), of a predictor in float64; `mean` (p,) is that of the columns."""
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
+        distance = ScoreDistance(module, statistics)
+        origin = distance.nearest_row_without(torch.from_numpy(mean).to(self.device, torch.float64))
+
+        def contributions(x):
+            x = x.double()
+            if x.ndim == 2:
+                return distance.contributions(x, origin)
+            parts = distance.contributions(module.fill(x, n_steps), origin)
+            t2, total = distance.whitened(self._comparable(x, n_steps)).square().sum(1), parts.sum(1)
+            return parts * torch.where(total == 0, 1.0, t2 / total).unsqueeze(1)
+
+        return self._map(contributions, X, 4 * n_values, self.columns)
+
+    @torch_defaults(grad=False)
+    def sample(self, n_samples, seed, noise=True, given=None):
+        """Rows (n_samples, p) drawn from the model, or from what it says of the values that a row `given` lacks."""
         module = self.module
         generator = torch.Generator(self.device).manual_seed(seed)
 
         def draw(z):
-            return module.restore(module.likelihood.sample(module.decoder(z), generator))
+            raw = module.decoder(z)
+            return module.restore(module.likelihood.sample(raw, generator) if noise else module.likelihood.mean(raw))
 
-        shape = n_samples, module.n_components
-        z = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+        if given is None:
+            shape = n_samples, module.n_components
+            z = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+        else:
+            z = self._latents_given(UnevenRows(given)[:].to(self.device), n_samples, seed, generator).to(self.dtype)
         return self._map(draw, z.cpu(), len(module.shift), self.columns)
+
+    def _latents_given(self, x, n_samples, seed, generator):
+        """Draws (n_samples, d) of z given the measured values of one row x (1, 2, p), by importance resampling."""
+        module, eps = self.module, self.noise(max(N_PROPOSALS, RESAMPLED * n_samples), seed).unsqueeze(1)
+        if self._has_modes:
+            _, mode, data = self._local_mode(x)
+            q, eps, log_likelihood = mode.posterior(), eps.double(), data.log_likelihood
+            decode = partial(decoder_values, self.trained.decoder)
+        else:
+            u = module.standardise(x)
+            q, decode = module.encode(u, N_REFINING_STEPS), module.decoder
+            log_likelihood = partial(module.log_likelihood, u=u)
+        z = q.rsample(eps)  # (K, 1, d)
+        log_weight = q.log_prior_ratio(z, eps)
+        for rows in blocks(len(z), rows_per_block(len(module.shift))):
+            log_weight[rows] += log_likelihood(decode(z[rows].flatten(0, 1)).unsqueeze(1))
+        return z[resampled(log_weight.flatten().softmax(0), n_samples, generator), 0]
+
+
+def resampled(weight, n, generator):
+    """Places (n,) of draws with weights (K,) of sum 1: of each as many as n times its weight, rounded up or down.
+
+    This is systematic resampling (Kitagawa, Monte Carlo filter and smoother for non-Gaussian nonlinear state space
+    models, 1996).
+    """
+    offset = torch.rand((), generator=generator, device=weight.device, dtype=torch.float64)
+    steps = (torch.arange(n, device=weight.device) + offset) / n
+    return torch.searchsorted(weight.double().cumsum(0), steps).clamp(max=len(weight) - 1)
 
 
 def value_shares(module, x, z):
@@ -423,6 +483,22 @@ def jacobian(module, z):
     directions = torch.eye(d, dtype=z.dtype, device=z.device).repeat_interleave(n, 0)
     _, slopes = torch.autograd.functional.jvp(module.inverse_transform, z.repeat(d, 1), directions)
     return slopes.unflatten(0, (d, n)).transpose(0, 1)
+
+
+def double_copy(module):
+    """A copy in double precision, but for the network beside the encoder's linear map, which it shares with the module.
+
+    What that adds is a few standard deviations of the posterior, which single precision tells to 1e-6 of one. The
+    decoder is in double precision throughout, so that differences of its means, divided by small steps, are slopes.
+    """
+    net = module.encoder.net if isinstance(module.encoder, LinearResidual) else None
+    copied = copy.deepcopy(module, {id(net): net})
+    if net is not None:
+        copied.encoder.net = None
+    copied.double()
+    if net is not None:
+        copied.encoder.net = net
+    return copied
 
 
 @torch.no_grad()

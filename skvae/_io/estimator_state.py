@@ -25,8 +25,10 @@ FILE_FIELDS = (
     *("net_", "_seed", "_fitted_with", "_monitor", "n_features_in_", "feature_names_in_", "n_components_", "mean_"),
     *("components_", "explained_variance_", "explained_variance_ratio_", "kl_per_component_", "n_active_components_"),
     *("history_", "n_iter_", "best_iter_", "_sklearn_output_config", "_tensors_on", "_report", "_moments"),
+    *("wavelengths_", "n_components_scores_"),
 )
-OPTIONAL_FIELDS = {"feature_names_in_", "_sklearn_output_config", "_tensors_on", "_report", "_moments"}
+LABELS = ("feature_names_in_", "wavelengths_")
+OPTIONAL_FIELDS = {*LABELS, "n_components_scores_", "_sklearn_output_config", "_tensors_on", "_report", "_moments"}
 # Attributes that `load` derives from the rest.
 DERIVED_FIELDS = ("_version", "device_", "noise_variance_")
 OF_COMPONENTS = ("explained_variance_", "explained_variance_ratio_", "kl_per_component_")
@@ -42,7 +44,7 @@ def plain_state(attributes):
     state.update(net_=state_of(state["net_"]), _monitor=state.pop("_score_statistics").state)
     moments = state.pop("_moments")
     if moments is not None:
-        state["_moments"] = list(vars(moments).values())
+        state["_moments"] = [value for value in vars(moments).values() if value is not None]
     if isinstance(state["mean_"], torch.Tensor):
         state["_tensors_on"] = str(state["mean_"].device)
     state.update({name: to_numpy(state[name]) for name in ARRAYS if hasattr(state[name], "shape")})
@@ -147,6 +149,18 @@ def writable(parameters):
     return {k: v if is_plain(v) else Custom(describe(v)) for k, v in values.items()}
 
 
+def check_moments(given, p):
+    """Raise ValueError unless this is a list of what `Moments` of p columns are made of."""
+    sums, sample = given[:3], given[3:]
+    columns, square = zeros(np.float64, p), zeros(np.float64, p, p)
+    check_like(sums, [columns, columns, square if getattr(sums[-1], "ndim", 0) > 1 else columns], "_moments")
+    moments = Moments(*sums)
+    if not (moments.n.min() > 0 and moments.variance.min() >= 0):
+        raise ValueError("_moments are no moments of rows.")
+    for rows in sample:  # one, if any, in which values may be missing
+        check_like(rows, zeros(np.float64, np.size(rows) // p, p), "_moments.3", allow_nan=True)
+
+
 def check_fields(fitted):
     """Raise ValueError unless a file's fitted state has the expected fields, of the right types."""
     if not isinstance(fitted, dict):
@@ -156,7 +170,7 @@ def check_fields(fitted):
         raise ValueError(f"attributes are missing or unknown: {', '.join(sorted(differing))}.")
     kinds = {
         **dict.fromkeys(("net_", "_fitted_with", "_sklearn_output_config", "_report"), dict),
-        **dict.fromkeys(("mean_", "components_", "feature_names_in_", *OF_COMPONENTS), np.ndarray),
+        **dict.fromkeys(("mean_", "components_", *LABELS, "n_components_scores_", *OF_COMPONENTS), np.ndarray),
         **dict.fromkeys(("_monitor", "_moments", "history_"), list),
         **dict.fromkeys(COUNTS, int),
         "_tensors_on": str,
@@ -186,17 +200,16 @@ def check_fitted(net, fitted):
         "_monitor": [1.0, 0.0, zeros(np.float64, d), zeros(np.float64, d, d), 0.0, 0.0],
     }
     if "_moments" in fitted:
-        columns, square = zeros(np.float64, p), zeros(np.float64, p, p)
-        like["_moments"] = [columns, columns, square if getattr(fitted["_moments"][-1], "ndim", 0) > 1 else columns]
+        check_moments(fitted["_moments"], p)
+    if "wavelengths_" in fitted:
+        like["wavelengths_"] = zeros(np.float64, n_features)
+    if "n_components_scores_" in fitted:
+        like["n_components_scores_"] = zeros(np.float64, fitted["n_components_scores_"].size)
     for name, value in like.items():
         check_like(fitted[name], value, name)
     unit, n_rows, _, squares, *of_q = fitted["_monitor"]
     if unit <= 0 or min(n_rows, *squares.diagonal(), *of_q) < 0:
         raise ValueError("_monitor has a unit, a number of rows or a sum of squares that is too small.")
-    if "_moments" in fitted:
-        moments = Moments(*fitted["_moments"])
-        if not (moments.n.min() > 0 and moments.variance.min() >= 0):
-            raise ValueError("_moments are no moments of rows.")
     for name in COUNTS:
         if fitted[name] < 0:
             raise ValueError(f"{name} is {fitted[name]!r}.")

@@ -53,7 +53,7 @@ def restore(net, state, early_stopping=None):
     vars(net).update(state["progress"])
     if early_stopping is not None:
         vars(early_stopping).update(state["watched"])
-        early_stopping.best = [tensor.to(net.device) for tensor in tensors["best"]]
+        early_stopping.best = [tensor.to(net.own_device) for tensor in tensors["best"]]
 
 
 def map_leaves(kind, function, tree):
@@ -124,16 +124,16 @@ def check_history(rows):
             raise ValueError("A history holds something other than numbers, strings and lists.")
 
 
-def check_like(given, like, name):
+def check_like(given, like, name, allow_nan=False):
     """Raise ValueError unless `given` has the keys, lengths, shapes and types of `like`, and finite numbers.
 
-    Strings, booleans and None must also be equal.
+    Strings, booleans and None must also be equal. An array may have NaN if `allow_nan`.
     """
     if isinstance(like, torch.Tensor):
         like = like.detach().cpu().numpy()
     if isinstance(like, np.ndarray):
         alike = isinstance(given, np.ndarray) and (given.shape, given.dtype) == (like.shape, like.dtype)
-        if alike and not np.isfinite(given).all():
+        if alike and not (np.isfinite(given) | (allow_nan & np.isnan(given))).all():
             raise ValueError(f"{name} has a NaN or an infinity in it.")
     elif isinstance(like, dict):
         alike = isinstance(given, dict) and set(given) == set(like)

@@ -35,7 +35,7 @@ def largest_eigenvectors(matrix, k):
     """
     p = len(matrix)
     if p >= LARGE and 16 * (k + EXTRA) <= p:
-        q = torch.randn(p, k + EXTRA, dtype=matrix.dtype, generator=torch.Generator().manual_seed(0))
+        q = torch.randn(p, k + EXTRA, dtype=matrix.dtype, generator=torch.Generator().manual_seed(0)).to(matrix.device)
         error = torch.inf
         for left in reversed(range(p // (3 * q.shape[1]))):  # these steps take less time than the whole decomposition
             values, q, residuals = rayleigh_ritz(matrix, q)

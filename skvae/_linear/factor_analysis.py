@@ -25,7 +25,7 @@ def _expectation_maximisation(scatter, weight, d, floor, tol=1e-4, max_iter=1000
     discarded = (weighted.diagonal().sum() - values.sum()).clamp(min=0) / max(len(variance) - d, 1)
     loadings = vectors * (values - discarded).clamp(min=0).sqrt() / weight[:, None]
     noise = (variance - loadings.square().sum(1)).clamp(min=max(floor, 1e-4))
-    eye = torch.eye(d, dtype=torch.float64)
+    eye = torch.eye(d, dtype=torch.float64, device=variance.device)
     bound = -torch.inf
     for _ in range(max_iter):
         weighted = loadings / noise[:, None]  # (p, d), Psi^-1 W

@@ -1,6 +1,6 @@
 """Moments of rows that come in parts: all that a linear start at the rows of many calls needs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from .._data.arrays import to_numpy
 from .._data.rows import UnevenRows, blocks, rows_per_block, values_and_errors, with_nan
 from .._data.weights import effective_n_rows
+from .exponential_family import most_rows
 from .scatter import Scatter
 
 
@@ -23,26 +24,32 @@ class Moments:
     n: NDArray[np.float64]  # (p,), the rows that have each column
     mean: NDArray[np.float64]  # (p,)
     products: NDArray[np.float64]  # (p, p), or (p,): of each column with itself alone
+    sample: NDArray[np.float64] | None = None  # (m, p), some of the rows, for a start that hangs on more than moments
 
     @classmethod
-    def of(cls, data, module, with_products):
+    def of(cls, data, module, with_products, with_sample=False):
         """Moments of weighted rows.
 
         With products, a row's values are what the module's linear model expects them to be without their errors, and
         the covariance that these leave is added: the expectation step of EM (Cappe and Moulines, Online
-        expectation-maximization algorithm, 2009).
+        expectation-maximization algorithm, 2009). A sample has the rows in proportion to their weights.
         """
         weight = np.ones(len(data)) if data.weight is None else data.weight
         weight = weight * (effective_n_rows(len(data), data.weight) / weight.sum())
         rows = UnevenRows(data.rows) if data.is_uneven else data.rows
         n_values = data.rows.shape[1] * (1 + (with_products and data.is_uneven) * module.n_components)
         total = None
-        for block in blocks(len(data), rows_per_block(n_values)):
-            x = rows[block].to(module.shift.device).double()
+        device = module.shift.device
+        for block in blocks(len(data), rows_per_block(n_values, device)):
+            x = rows[block].to(device).double()
             w = torch.from_numpy(weight[block]).to(x)
             sums = of_block(x, w, module) if with_products else of_columns(with_nan(x), w)
             part = cls(*map(to_numpy, sums))
             total = part if total is None else total + part
+        if with_sample and total is not None:
+            size = min(len(data), most_rows(data.rows.shape[1]))
+            drawn = np.random.RandomState(0).choice(len(data), size, replace=False, p=weight / weight.sum())
+            total = replace(total, sample=data.rows.array(np.sort(drawn)).astype(np.float64))
         return total
 
     @np.errstate(over="ignore", invalid="ignore")  # `scaling_of` refuses what is too large
@@ -50,7 +57,20 @@ class Moments:
         n = self.n + other.n
         share, apart = other.n / np.where(n > 0, n, 1.0), other.mean - self.mean
         between = self.n * share * (apart**2 if self.products.ndim == 1 else np.outer(apart, apart))
-        return Moments(n, self.mean + apart * share, self.products + other.products + between)
+        return Moments(
+            n, self.mean + apart * share, self.products + other.products + between, self._merged_sample(other)
+        )
+
+    def _merged_sample(self, other):
+        """Rows of both samples, as many of each as its share of all rows says."""
+        if self.sample is None or other.sample is None:
+            return None
+        size = min(most_rows(self.sample.shape[1]), len(self.sample) + len(other.sample))
+        n_other = round(size * other.n_rows / (self.n_rows + other.n_rows))
+        n_other = min(max(n_other, size - len(self.sample)), len(other.sample))
+        rng = np.random.RandomState(0)
+        parts = (self.sample, size - n_other), (other.sample, n_other)
+        return np.concatenate([rows[np.sort(rng.permutation(len(rows))[:k])] for rows, k in parts])
 
     @property
     def n_rows(self):

@@ -5,9 +5,14 @@ import torch
 from .._data.rows import blocks, rows_per_block, values_and_errors
 from .eigenvectors import largest_eigenvectors
 
+LARGE = 4_000_000  # numbers; iterations with fewer take less time on the CPU than a GPU takes to launch and answer
+
 
 class Scatter:
-    """The p x p covariance of the columns: dense or, if there are fewer rows than columns, as the centred rows."""
+    """The p x p covariance of the columns: dense or, if there are fewer rows than columns, as the centred rows.
+
+    It lies on the CPU or, where it has as many as `LARGE` numbers, on the device of the rows that it is computed from.
+    """
 
     def __init__(self, dense=None, rows=None):
         self.dense, self.rows = dense, rows
@@ -20,21 +25,26 @@ class Scatter:
         """
         values = (lambda rows: wrapped(expected(rows))) if is_wrapped else expected
         n, p = u.shape[0], u.shape[-1]
+        device = u.device if min(n, p) * p >= LARGE else torch.device("cpu")
         total_weight = n if weight is None else weight.double().sum().item()
         if n < p:
-            rows = values(u[:].cpu().double())
+            rows = values(u[:].to(device).double())
             if weight is None:
                 return cls(rows=(rows - rows.mean(0)) / n**0.5)
-            normalized_weight = weight.cpu().double() / total_weight
+            normalized_weight = weight.to(device).double() / total_weight
             return cls(rows=(rows - normalized_weight @ rows) * normalized_weight.sqrt().unsqueeze(1))
         dense, total = (torch.zeros(shape, dtype=torch.float64, device=u.device) for shape in ((p, p), p))
-        for block in blocks(n, rows_per_block(p)):
+        for block in blocks(n, rows_per_block(p, u.device)):
             rows = values(u[block].double())
             weighted = rows if weight is None else weight[block].double().unsqueeze(1) * rows
             dense.addmm_(rows.T, weighted)
             total += weighted.sum(0)
         mean = total / total_weight
-        return cls((dense / total_weight - torch.outer(mean, mean)).cpu())
+        return cls((dense / total_weight - torch.outer(mean, mean)).to(device))
+
+    @property
+    def device(self):
+        return (self.rows if self.dense is None else self.dense).device
 
     def weighted(self, weight):
         """The covariance of the columns times `weight` (p,)."""

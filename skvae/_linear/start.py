@@ -6,7 +6,8 @@ algorithms for ML factor analysis, 1982). z | x has precision P = I + W^T Psi^-1
 P^-1 W^T Psi^-1 (x - m); W is rotated so that P is diagonal, and then as the posterior family asks.
 
 Everything is in the network's units u = (x - shift) / scale and in float64. Sums over rows are computed on the
-rows' device. Problems of the columns' size are solved on the CPU, where iterations need not wait for a GPU's answers.
+rows' device, as are large problems of the columns' size. Small ones are solved on the CPU, where iterations need not
+wait for a GPU's answers.
 """
 
 from dataclasses import dataclass, replace
@@ -22,13 +23,14 @@ from .value_precisions import em_with_precisions, em_with_tails
 
 @dataclass(frozen=True)
 class LinearStart:
-    """A linear-Gaussian model and its posterior, as plain tensors."""
+    """A linear model and its posterior, as plain tensors."""
 
     loadings: torch.Tensor  # (p, d), W
-    mean: torch.Tensor  # (p,), m, which is 0 if no value is missing or has an error
-    noise_variance: torch.Tensor  # (p,), Psi or, where there is none beside the errors, what the encoder takes for it
-    unit_variance: torch.Tensor  # (p,), of noise and errors together: the harmonic mean over the rows
-    encoder_weight: torch.Tensor  # (d, p), the posterior mean is encoder_weight @ (u - mean)
+    mean: torch.Tensor  # (p,), m, which is 0 if the model is Gaussian and no value is missing or has an error
+    noise_variance: torch.Tensor | None  # (p,), Psi or what the encoder takes for it; None if the model is not Gaussian
+    unit_variance: torch.Tensor | None  # (p,), of noise and errors together: the harmonic mean over the rows
+    encoder_weight: torch.Tensor  # (d, p), of the posterior mean
+    encoder_bias: torch.Tensor  # (d,)
     posterior_std: torch.Tensor  # (d,), of each component, with such errors
     posterior_raw: torch.Tensor  # the posterior's raw numbers after its mean
     degrees_of_freedom: float | None = None  # of noise that has a t distribution
@@ -87,17 +89,36 @@ def noise_shape(linear_noise, scale):
 
 
 def linear_model(scatter, n, n_components, linear_noise, scale, floor):
-    """Loadings (p, d) and noise variances (p,) that are optimal for n rows with this covariance."""
+    """Loadings (p, d) and noise variances (p,) that are optimal for n rows with this covariance, on the CPU."""
+    scale = scale.to(scatter.device)
     shape = noise_shape("isotropic" if linear_noise == "known" else linear_noise, scale)
     if shape is None:
-        return factor_analysis(scatter, n_components, scale, floor)
-    return probabilistic_pca(scatter, n, n_components, shape, 1.0 if linear_noise == "unit" else None, floor)
+        loadings, noise = factor_analysis(scatter, n_components, scale, floor)
+    else:
+        unit = 1.0 if linear_noise == "unit" else None
+        loadings, noise = probabilistic_pca(scatter, n, n_components, shape, unit, floor)
+    return loadings.cpu(), noise.cpu()
 
 
 def with_posterior(loadings, mean, noise, posterior, scale, effective=None):
-    """The `LinearStart` of a linear model, rotated as the posterior family asks.
+    """The `LinearStart` of a linear-Gaussian model, rotated as the posterior family asks.
 
     `effective` (p,) is the harmonic mean of the variances of noise and errors; None stands for the noise alone.
+    """
+    rotation, encoder_weight, std, raw = rotated(loadings, noise, posterior, scale)
+    loadings = loadings @ rotation
+    if effective is None:
+        effective = noise
+    else:
+        eye = torch.eye(loadings.shape[1], dtype=loadings.dtype)
+        std = torch.linalg.inv(eye + loadings.T @ (loadings / effective[:, None])).diagonal().sqrt()
+    return LinearStart(loadings, mean, noise, effective, encoder_weight, -(encoder_weight @ mean), std, raw)
+
+
+def rotated(loadings, noise, posterior, scale):
+    """Where z = rotation @ z' with a posterior of the family: rotation, map from u - m to the mean of z', std and raw.
+
+    The rotation (d, d) shrinks, too, where the family asks for other loadings.
     """
     weighted = loadings / noise[:, None]
     gain, basis = torch.linalg.eigh(loadings.T @ weighted)
@@ -106,13 +127,9 @@ def with_posterior(loadings, mean, noise, posterior, scale, effective=None):
     sign = torch.sign(in_x.gather(0, in_x.abs().argmax(0, keepdim=True)))  # as in PCA's svd_flip
     basis = basis * torch.where(sign == 0, 1.0, sign)
 
-    rotation, precision, raw = posterior.init_from_precision(exact)
+    rotation, precision, raw = posterior.init_from_precision(exact.cpu())
+    rotation, precision = rotation.to(basis), precision.to(basis)
     basis = basis * torch.where(exact > 1, ((precision - 1) / (exact - 1)).sqrt(), 0.0)
     mean_map = (weighted @ basis / precision) @ rotation.T  # (p, d)
-    loadings = loadings @ basis @ rotation.T
-    if effective is None:
-        effective, std = noise, (rotation.square() / precision).sum(1).sqrt()
-    else:
-        eye = torch.eye(loadings.shape[1], dtype=loadings.dtype)
-        std = torch.linalg.inv(eye + loadings.T @ (loadings / effective[:, None])).diagonal().sqrt()
-    return LinearStart(loadings, mean, noise, effective, mean_map.T, std, raw)
+    std = (rotation.square() / precision).sum(1).sqrt()
+    return basis @ rotation.T, mean_map.T, std, raw

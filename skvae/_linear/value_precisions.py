@@ -86,7 +86,7 @@ class _Moments:
         self.latent = torch.zeros((d + 1) ** 2, dtype=torch.float64, device=u.device)  # E[z~ z~^T], over all rows
         self.count = torch.zeros_like(noise)  # of the rows that have the feature
         self.log_likelihood = 0.0
-        for block in blocks(len(u), rows_per_block(2 * p + 2 * (d + 1) ** 2)):
+        for block in blocks(len(u), rows_per_block(2 * p + 2 * (d + 1) ** 2, u.device)):
             (values, errors), w = values_and_errors(u[block].double()), weight[block].unsqueeze(1)
             variance, residual = noise + errors, values - mean
             if tails is not None:  # of which a value far out is like one with an error
@@ -143,7 +143,7 @@ def pairwise_start(u, weight, d, floor):
     taken = slice(None, None, -(-u.shape[-1] // FEATURES))
     p = len(range(u.shape[-1])[taken])
     square, count = (torch.zeros(p, p, dtype=torch.float64, device=u.device) for _ in range(2))
-    for block in blocks(len(u), rows_per_block(p)):
+    for block in blocks(len(u), rows_per_block(p, u.device)):
         values, errors = values_and_errors(u[block][..., taken].double())
         w, share = weight[block].unsqueeze(1), 1 / (1 + errors)
         square.addmm_((share * values).T, w * share * values)

@@ -49,8 +49,8 @@ def build_vae(
     n_components, posterior, likelihood, encoder, decoder, input_shape, hidden_layer_sizes, activation, precision
         As `VAETransformer` has them.
     init : {"linear", "random"}
-        "linear": networks have a linear map beside them. Where the likelihood has a linear optimum, the networks then
-        start by adding nothing to it.
+        "linear": networks have a linear map beside them. Where the likelihood has a linear model to start at, the
+        networks then start by adding nothing to it.
     mean, scale : ndarray of shape (n_features,)
         Of X's columns.
     seed : int
@@ -64,7 +64,7 @@ def build_vae(
         mean, scale = torch.zeros_like(mean), torch.ones_like(scale)
     generator = torch.Generator().manual_seed(seed)
     has_linear_map = init == "linear"
-    starts_linear = has_linear_map and likelihood.linear_noise is not None
+    starts_linear = has_linear_map and likelihood.has_linear_model()
 
     def named_network(role, kind, n_in, n_out, n_means):
         network = kind(n_features, tuple(hidden_layer_sizes), activation, input_shape)
@@ -103,6 +103,6 @@ def build_vae(
         scale,
         n_components,
     )
-    if has_linear_map and not starts_linear:
+    if has_linear_map and likelihood.linear_noise is None:
         vae.decoder.start_bias, vae.decoder.unit = (start.float() for start in likelihood.init_without_linear_model())
     return vae

@@ -32,7 +32,7 @@ class VAEModule(nn.Module):
     log_volume : float
         sum(log(scale)): log p(x) = log p(u) - log_volume.
     has_linear_start : bool
-        Whether `start_at` gave the module a linear model.
+        Whether `start_at` gave the module a linear-Gaussian model, from which gaps are filled.
     """
 
     shift: torch.Tensor
@@ -98,6 +98,15 @@ class VAEModule(nn.Module):
         values, errors = values_and_errors(u)
         if errors is None:
             return self._encode_whole(values)
+        conditional, seen = self._conditional_and_seen(u, n_refining_steps)
+        q = self._encode_whole(seen)
+        if self.has_linear_start:
+            return WidenedPosterior(q, conditional.widening())
+        return TemperedPosterior(q, conditional.share.double().mean(1))
+
+    def _conditional_and_seen(self, u, n_refining_steps):
+        """What the linear model says of rows u (n, 2, p), and these without errors, as the encoder is to see them."""
+        values, errors = values_and_errors(u)
         conditional = self.linear_conditional(values, errors)
         if n_refining_steps:
             seen = refined_values(
@@ -109,10 +118,12 @@ class VAEModule(nn.Module):
             )
         else:
             seen = self._linear_values(conditional, values)
-        q = self._encode_whole(seen)
-        if self.has_linear_start:
-            return WidenedPosterior(q, conditional.widening())
-        return TemperedPosterior(q, conditional.share.double().mean(1))
+        return conditional, seen
+
+    def fill(self, x, n_refining_steps):
+        """Rows x in X's units without their errors, as `encode` sees them (n, p)."""
+        u = self.standardise(x)
+        return self.restore(self._conditional_and_seen(u, n_refining_steps)[1])
 
     def linear_conditional(self, values, errors):
         """What the linear model says of z, given values (n, p) with errors of these variances (n, p)."""
@@ -175,15 +186,17 @@ class VAEModule(nn.Module):
 
     @torch.no_grad()
     def start_at(self, linear):
-        """Take a linear-Gaussian optimum given as a `LinearStart`: its maps, its noise, its posterior."""
+        """Take a linear model given as a `LinearStart`: its maps, its posterior and, if it is Gaussian, its noise."""
         d, p = self.n_components, len(self.shift)
         encoder, decoder = self.encoder, self.decoder
         encoder.start_weight.copy_(linear.encoder_weight)
-        encoder.start_bias[:d].copy_(-(linear.encoder_weight @ linear.mean))
+        encoder.start_bias[:d].copy_(linear.encoder_bias)
         encoder.start_bias[d:].copy_(linear.posterior_raw)
         encoder.unit[:d].copy_(linear.posterior_std)
         decoder.start_weight.copy_(linear.loadings)
         decoder.start_bias[:p].copy_(linear.mean)
+        if linear.noise_variance is None:
+            return
         decoder.start_bias[p:].copy_(self.likelihood.init_noise(linear.noise_variance.to(self.shift.device)))
         decoder.unit[:p].copy_(linear.unit_variance.sqrt())
         if linear.degrees_of_freedom is not None:

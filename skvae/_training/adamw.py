@@ -2,14 +2,15 @@
 
 import torch
 
+from .._data.devices import captures_on
 from .torch_private import update_adamw
 
 
 class AdamW(torch.optim.AdamW):
     """`torch.optim.AdamW(fused=True)`, number for number, with one call of its kernel per group and nothing else.
 
-    Steps are counted per group, not per parameter. On CUDA their number and the learning rate are tensors on the
-    device, so that an update can be captured in a graph.
+    Steps are counted per group, not per parameter. Where work is captured, their number and the learning rate are
+    tensors on the device, so that an update can be captured in a graph.
 
     References
     ----------
@@ -28,7 +29,7 @@ class AdamW(torch.optim.AdamW):
         for group in self.param_groups:
             device, rate = group["params"][0].device, float(group["lr"])
             group["step"] = torch.tensor(float(group.get("step", 0.0)), dtype=torch.float32, device=device)
-            group["lr"] = torch.tensor(rate, dtype=torch.float32, device=device) if device.type == "cuda" else rate
+            group["lr"] = torch.tensor(rate, dtype=torch.float32, device=device) if captures_on(device) else rate
 
     def step(self, closure=None):
         loss = None

@@ -1,10 +1,12 @@
 """Rows on their way to the network: one tensor on the device, or blocks read from a file, shuffled and sliced there."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 
 import numpy as np
 import torch
 
+from .._data.devices import captures_on, device_module
 from .._data.rows import blocks, rows_per_block
 from .._data.scaling import standardised
 
@@ -73,7 +75,10 @@ class StreamedRows:
 
     def __getitem__(self, block):
         """The rows of a slice as a float32 tensor on the device."""
-        return standardised(self.rows[block], self.shift, self.scale).to(self.device, torch.float32)
+        return self._standardised(block).to(self.device, torch.float32)
+
+    def _standardised(self, block):
+        return standardised(self.rows[block], self.shift, self.scale)
 
     def split(self, sizes):
         """Parts of these numbers of rows, as Tensor.split gives them."""
@@ -93,30 +98,78 @@ class StreamedRows:
     def chunks(self, multiple, generator):
         """Yield all rows once, as (u, their places), in chunks of `CHUNK` random pieces.
 
-        The next chunk is read while one is in use. A piece has a multiple of `multiple` rows, except for the array's
-        last. A chunk is valid until the next is asked for: two buffers take turns, as the heap would not shrink when
-        many were freed.
+        The next chunk is read, and sent to the device, while one is in use. A piece has a multiple of `multiple` rows,
+        except for the array's last. A chunk is valid until the next is asked for: two buffers take turns, as the heap
+        would not shrink when many were freed.
         """
         size = max(1, PIECE // self.shape[1:].numel() // multiple) * multiple
         pieces = blocks(len(self), size)
         order = torch.randperm(len(pieces), generator=generator, device=generator.device).tolist()
+        shape, is_far = (min(CHUNK * size, len(self)), *self.shape[1:]), self.rows.device != self.device
+        buffers = [Buffer(shape, self.device, is_far and captures_on(self.device)) for _ in range(2)]
+        turns = zip(cycle(buffers), blocks(len(order), CHUNK), strict=False)
 
-        shape = min(CHUNK * size, len(self)), *self.shape[1:]
-        buffers = [torch.empty(shape, dtype=torch.float32, device=self.device) for _ in range(2)]
-
-        def read(turn, block):
+        def read(buffer, block):
             mine = [pieces[i] for i in order[block]]
-            sizes = [piece.stop - piece.start for piece in mine]
-            u = buffers[turn % 2][: sum(sizes)]
-            for part, piece in zip(u.split(sizes), mine, strict=True):
-                part.copy_(self[piece])
-            return u, torch.cat([torch.arange(piece.start, piece.stop, device=self.device) for piece in mine])
+            places = torch.cat([torch.arange(piece.start, piece.stop) for piece in mine])
+            return buffer.fill(map(self._standardised, mine), [piece.stop - piece.start for piece in mine]), places
 
-        with ThreadPoolExecutor(1) as reader:
-            first, *rest = blocks(len(order), CHUNK)
-            ahead = reader.submit(read, 0, first)
-            for turn, block in enumerate(rest, 1):
-                ready = ahead.result()
-                ahead = reader.submit(read, turn, block)
-                yield ready
-            yield ahead.result()
+        def ahead_of_use():
+            for buffer, block in turns:
+                buffer.follow()
+                return buffer, reader.submit(read, buffer, block)
+
+        try:
+            with ThreadPoolExecutor(1) as reader:
+                ahead = ahead_of_use()
+                while ahead is not None:
+                    buffer, chunk = ahead[0], ahead[1].result()
+                    ahead = ahead_of_use()
+                    buffer.arrive()
+                    yield chunk
+        finally:
+            for buffer in buffers:
+                buffer.arrive()  # before others have its memory
+
+
+class Buffer:
+    """Memory of a device for a chunk of rows.
+
+    Parameters
+    ----------
+    shape : tuple
+    device : torch.device
+    is_far : bool
+        Whether rows go through pinned memory of the host, and are copied on a stream of their own, beside the steps on
+        the chunk before.
+    """
+
+    def __init__(self, shape, device, is_far):
+        self.u = self.host = torch.empty(shape, dtype=torch.float32, device=device)
+        self.stream, self.sent = None, None
+        if is_far:
+            self.host = torch.empty(shape, dtype=torch.float32, pin_memory=True)
+            self.stream, self.cuda = device_module(device).Stream(device), device_module(device)
+
+    def follow(self):
+        """Let what is copied next wait for the steps that were launched, as some are on the rows that are here."""
+        if self.stream is not None:
+            self.stream.wait_stream(self.cuda.current_stream(self.u.device))
+
+    def fill(self, parts, sizes):
+        """Rows, in parts of these numbers, on the device once the buffer has arrived. The one call from a thread."""
+        n = sum(sizes)
+        if self.sent is not None:
+            self.sent.synchronize()
+        for place, rows in zip(self.host[:n].split(sizes), parts, strict=True):
+            place.copy_(rows)
+        if self.stream is not None:
+            with self.cuda.stream(self.stream):
+                self.u[:n].copy_(self.host[:n], non_blocking=True)
+                self.sent = self.stream.record_event()
+        return self.u[:n]
+
+    def arrive(self):
+        """Let steps that are launched from now on wait for the copy."""
+        if self.stream is not None:
+            self.cuda.current_stream(self.u.device).wait_stream(self.stream)

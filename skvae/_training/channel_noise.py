@@ -9,14 +9,15 @@ over the rows in which j was measured. This is factor analysis's step where f is
 values have errors of their own, with precisions w_ij = 1 / (v_j + s_ij^2), a step of Fisher's scoring takes its place
 (`counted`). The rows that f was trained on give EM's v_j. A channel that is quiet in these rows may be loud in others,
 as is the rule where values have heavy tails, and one noise for all channels then has the higher likelihood. So v_j is
-drawn to the isotropic noise s,
+drawn to the isotropic noise o,
 
-    t_j = s_j (v_j / s_j)^(1 - a) mean_k (v_k / s_k)^a,
+    t_j = o_j (v_j / o_j)^(1 - a) mean_k (v_k / o_k)^a,
 
-which keeps the mean of squares over variances, and a is the best for blocks of rows that are left out of v in turn (for
-spectra, 0 as a rule; for tables of few rows, 1/8 to 3/8). t_j is the shape of the noise. But f is nearer to these rows
-than to new ones, by a factor c that rows which f was not trained on tell: with
-q_i = mean_j E[(x_ij - f_j(z))^2 | x_i] / t_j of such a row,
+which keeps the mean of squares over variances. The share a is the best for blocks of rows that are left out of v in
+turn: 0 as a rule for spectra, 1/8 to 3/8 for tables of few rows.
+
+This t_j is the shape of the noise. But f is nearer to these rows than to new ones, by a factor c that rows which f was
+not trained on tell: with q_i = mean_j E[(x_ij - f_j(z))^2 | x_i] / t_j of such a row,
 
     v_j = (nu_0 c t_j + nu s_j) / (nu_0 + nu),   s_j = the channel's own mean over these rows, scaled to the mean c t_j,
 
@@ -44,7 +45,7 @@ LEAST = 1e-3  # of the isotropic noise, or of the channel's own variance if that
 CONSTANT = 1e-6  # of the channels' root mean square: the standard deviation of a channel that counts as constant
 PRIOR_FACTOR = 5.0  # degrees of freedom of the median
 PRIOR_SHAPE = 30.0  # degrees of freedom of the training rows' shape of the noise
-SHARES_OF_ISOTROPIC = torch.linspace(0, 1, 9, dtype=torch.float64)  # values of a
+SHARES_OF_ISOTROPIC = tuple(i / 8 for i in range(9))  # values of a
 N_BLOCKS = 4  # of rows: left out in turn, or to say how alike neighbours are
 MOST_ROWS = 1024  # that are looked at
 N_ITERATIONS = 8  # of EM
@@ -157,11 +158,12 @@ def counted(likelihood, squares, variance, part):
 
 
 def telling(part, variance):
-    """The half of the rows whose errors are least beside these variances (p,); all rows, where there are no errors."""
+    """The half of the rows whose errors are least beside these variances (p,); all rows where none has an error."""
     errors = values_and_errors(part.u)[1]
     if errors is None:
         return part
-    told = (variance / (variance + errors)).sum(1)
+    share = variance / (variance + errors)
+    told = share.sum(1) / (share > 0).sum(1).clamp(min=1)
     kept = (told >= told.median()).nonzero().squeeze(1)
     weight, groups = (None if field is None else field[kept] for field in (part.weight, part.groups))
     return Part(part.u[kept], weight, None if groups is None else groups.unique(return_inverse=True)[1])
@@ -238,11 +240,12 @@ def drawn_to_isotropic(variance, squares, part, isotropic):
     counts = torch.zeros_like(sums).index_add_(0, block, weight * ~squares.isnan())
     others = (sums.sum(0) - sums) / (counts.sum(0) - counts)  # (blocks, p), of the rows that are not in the block
     others = torch.maximum(others, LEAST * variance)
-    loss = [
-        (counts * noise.log() + sums / noise).nansum()
-        for noise in (between(others, isotropic, share) for share in SHARES_OF_ISOTROPIC)
-    ]
-    return between(variance, isotropic, SHARES_OF_ISOTROPIC[torch.stack(loss).argmin().item()])
+
+    def loss(share):
+        noise = between(others, isotropic, share)
+        return (counts * noise.log() + sums / noise).nansum().item()
+
+    return between(variance, isotropic, min(SHARES_OF_ISOTROPIC, key=loss))
 
 
 def between(variance, isotropic, share):

@@ -5,7 +5,7 @@ them; gradients are averaged. The steps are those of one process with the same b
 """
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, AutocastKwargs, DistributedDataParallelKwargs
 from accelerate.utils import broadcast, broadcast_object_list, reduce
 
 from .net import VAENet
@@ -16,7 +16,8 @@ def accelerator_for(params):
     """The Accelerator of this process: on its own GPU, or the CPU."""
     has_plug_in = any(not isinstance(option, str) for option in (params.encoder, params.decoder, params.likelihood))
     gradients = DistributedDataParallelKwargs(find_unused_parameters=has_plug_in)  # ours have no unused ones
-    return Accelerator(cpu=params.device == "cpu", kwargs_handlers=[gradients], device_placement=False)
+    precision = AutocastKwargs(enabled=False)  # `precision` says it, and never for the linear maps
+    return Accelerator(cpu=params.device == "cpu", kwargs_handlers=[gradients, precision], device_placement=False)
 
 
 def of_first_process(value, params):
@@ -77,7 +78,7 @@ class DistributedNet(VAENet):
         return BatchShares(batches, self.accelerator.process_index, self.accelerator.num_processes)
 
     def _over_processes(self, totals, n_rows):
-        return reduce(totals, "sum"), int(reduce(torch.tensor(n_rows, device=self.device), "sum"))
+        return reduce(totals, "sum"), int(reduce(torch.tensor(n_rows, device=self.own_device), "sum"))
 
     def score_rows(self, *args, **kwargs):
         """Each process scores all rows; the means are the same in each, so that they decide alike."""

@@ -60,7 +60,7 @@ def scored_rows(net, train, valid, weights=(None, None), groups=None):
         if groups is not None:
             groups = groups.unique(return_inverse=True)[1]
     shape = n_repetitions, net.n_draws, len(u), net.module_.n_components
-    noise = torch.randn(shape, generator=net.generator_, dtype=torch.float32, device=net.device)
+    noise = torch.randn(shape, generator=net.generator_, dtype=torch.float32, device=net.own_device)
     return ScoredRows(valid is not None, u, None if weight is None else weight[: len(u)].double(), noise, groups)
 
 

@@ -13,6 +13,7 @@ from .._data.rows import WeightedRows, with_nan
 from .._data.scaling import column_scaling
 from .._io.checkpoint import fit_identity
 from .._io.state import restore, state_of
+from .._linear.exponential_family import exponential_family_start
 from .._linear.start import linear_start
 from .._model.build import build_vae, lookup
 from .._model.torch_defaults import torch_defaults
@@ -79,6 +80,7 @@ class TrainingPhase:
             )
         finally:
             net.callbacks_ = callbacks
+            net.training_step_.release()
 
 
 @dataclass
@@ -226,7 +228,7 @@ def with_validation_rows(net, params, data, seed):
     if data.held_out is not None or data.validation is not None:
         return data
     groups = data.groups
-    if groups is None and not data.rows.is_streamed:
+    if groups is None and not data.rows.is_streamed_to(net.own_device):
         groups = near_copies(with_nan(to_device(net, data.rows, is_uneven=data.is_uneven)))
     return replace(data, groups=groups, held_out=held_out_blocks(len(data), params.validation_fraction, seed, groups))
 
@@ -359,14 +361,22 @@ def net_from_state(params, state, seed):
 
 
 def starts_linear(net, params):
-    """Whether the net has a linear optimum to start from."""
+    """Whether the net has a linear model to start at."""
+    return params.init == "linear" and net.module_.likelihood.has_linear_model()
+
+
+def has_linear_optimum(net, params):
+    """Whether this model is Gaussian, so that its optimum follows from the moments of the rows."""
     return params.init == "linear" and net.module_.likelihood.linear_noise is not None
 
 
 def start_linear(net, params, u, weight=None):
-    """Move a net to the linear optimum of the rows u, where its likelihood has one."""
-    if starts_linear(net, params):
-        net.module_.start_at(linear_start(u, **start_options(net.module_), weight=weight))
+    """Move a net to the linear model of the rows u, where its likelihood has one."""
+    module = net.module_
+    if has_linear_optimum(net, params):
+        module.start_at(linear_start(u, **start_options(module), weight=weight))
+    elif starts_linear(net, params):
+        module.start_at(exponential_family_start(module, u, weight))
 
 
 def start_options(module):

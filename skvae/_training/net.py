@@ -22,9 +22,10 @@ from .._data.rows import blocks, rows_per_block
 from ..objectives import ELBO
 from .adamw import AdamW
 from .batches import BatchLoader
+from .captured_step import make_step
 from .early_stopping import EarlyStopping, copy_tensors, scored_rows
 from .schedules import kl_scale, one_cycle
-from .step import make_step, model_output
+from .step import model_output
 
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 KEPT = 64  # batches whose terms are held: if more of them lay between larger blocks, the heap would not shrink
@@ -100,12 +101,30 @@ class VAENet(NeuralNet):
 
     def initialize(self):
         super().initialize()
-        self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
-        scale = torch.zeros((), dtype=torch.float32, device=self.device) if self.kl_warmup else 1.0
+        self.generator_ = torch.Generator(self.own_device).manual_seed(self.seed)
+        self._prepare_step()
+        return self
+
+    @property
+    def own_device(self):
+        """The device that the module lies on. `device` may be "cuda", which is whichever GPU is the current one."""
+        return self.module_.shift.device
+
+    def _prepare_step(self):
+        scale = torch.zeros((), dtype=torch.float32, device=self.own_device) if self.kl_warmup else 1.0
         self.training_step_ = self._make_step(
             self.criterion_, self.optimizer_, self.compile_step, self.precision, scale
         )
-        return self
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        state.pop("training_step_", None)  # it belongs to this process, and to this net's module
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if self.initialized_:
+            self._prepare_step()
 
     def _make_step(self, *options):
         return make_step(self.module_, *options)
@@ -145,7 +164,8 @@ class VAENet(NeuralNet):
         """One pass; records the mean loss and the mean KL per row, read from the device once."""
         self._set_training(training)
         needs_closure, epoch = self._needs_closure(), len(self.history) - 1  # the history's first row is the start
-        totals = torch.zeros(2, dtype=torch.float32, device=self.device)  # on the device until the epoch ends
+        self.training_step_.begin_epoch()
+        totals = torch.zeros(2, dtype=torch.float32, device=self.own_device)  # on the device until the epoch ends
         terms, n_rows = [], 0
         for i, batch in enumerate(iterator):
             self.n_taken_ += 1
@@ -195,7 +215,7 @@ class VAENet(NeuralNet):
         The objective's penalty, which is of all rows together, is taken off each.
         """
         self._set_training(False)
-        size = rows_per_block(u.shape[-1] * eps.shape[:-2].numel())
+        size = rows_per_block(u.shape[-1] * eps.shape[:-2].numel(), self.own_device)
         objective, z = [], []
         for rows in blocks(len(u), size):
             output = self.infer(u[rows], eps[..., rows, :])

@@ -15,7 +15,7 @@ from math import inf, isfinite, log
 import numpy as np
 import torch
 
-from .._data.rows import evenly_spread
+from .._data.rows import Rows, evenly_spread, is_uneven
 from .._data.scaling import scaling_of
 from .._io.state import map_leaves, restore, state_of
 from .._linear.moments import Moments
@@ -25,6 +25,7 @@ from .channel_noise import fit_channel_noise, start_channel_noise, updated_chann
 from .early_stopping import N_SCORED, copy_tensors, scored_rows
 from .fit import (
     check_score,
+    has_linear_optimum,
     net_of,
     new_net,
     run_net,
@@ -109,7 +110,7 @@ def rows_on_device(net, data):
 def first_start(params, data, seed):
     """A net at the start of these rows, and their moments."""
     net = new_net(params, data, seed)
-    is_linear, n_columns = starts_linear(net, params), data.rows.shape[1]
+    is_linear, n_columns = has_linear_optimum(net, params), data.rows.shape[1]
     least = ROWS_PER_PARAMETER * (params.n_components + 2)
     is_wide = is_linear and n_columns > MOST_COLUMNS
     if is_wide and len(data) < least:
@@ -123,7 +124,8 @@ def first_start(params, data, seed):
         fit_channel_noise(net.module_, net.module_, Part(u, w), None)
     # Moments are of rows without errors: they tell nothing of a model that has no noise but errors.
     is_final = is_wide or not net.module_.likelihood.has_noise
-    return net, None if is_final else few(Moments.of(data, net.module_, is_linear))
+    has_sample = starts_linear(net, params) and not is_linear
+    return net, None if is_final else few(Moments.of(data, net.module_, is_linear, has_sample))
 
 
 def few(moments):
@@ -137,7 +139,7 @@ def best_of_starts(params, data, seed, net, moments):
     Returns it, the moments of all rows, and whether it is a start without what the networks have learned.
     """
     n = moments.n_rows
-    moments += Moments.of(data, net.module_, moments.products.ndim > 1)
+    moments += Moments.of(data, net.module_, moments.products.ndim > 1, moments.sample is not None)
     if int(log(moments.n_rows, GROWTH)) == int(log(n, GROWTH)):
         return net, few(moments), False
     start = start_anew(params, data, seed, net, moments)
@@ -160,16 +162,19 @@ def best_of_starts(params, data, seed, net, moments):
 def start_anew(params, data, seed, net, moments):
     """A net at the start of rows with these moments, which goes on with the history and generator of the other."""
     mean, scale = scaling_of(moments.mean, moments.variance, moments.n_rows, data.rows.dtype)
-    params = replace(params, device=net.device)
+    params = replace(params, device=str(net.own_device))
     anew = net_of(params, mean, scale, net.batch_size, weight_decay(params, moments.n_rows), seed)
     module = anew.module_
-    if starts_linear(anew, params):
+    if has_linear_optimum(anew, params):
         scatter = moments.scatter(module.scale)
         module.start_at(start_of_moments(scatter, moments.n_rows, **start_options(module)))
         if module.likelihood.has_channel_noise:
             start_channel_noise(module, scatter, moments.n_rows)
     elif module.likelihood.has_channel_noise:
         fit_channel_noise(module, module, Part(*rows_on_device(anew, data)), None)
+    elif moments.sample is not None:
+        sample = Rows(moments.sample)
+        start_linear(anew, params, to_device(anew, sample, is_uneven=is_uneven(sample)))
     anew.history_ = net.history
     anew.generator_.set_state(net.generator_.get_state())
     return anew

@@ -58,15 +58,15 @@ def parts_of(net, data):
 def to_device(net, rows, order=None, is_uneven=False):
     """The rows, standardised, in this order: a tensor on the net's device, or StreamedRows."""
     module, ordered = net.module_, rows if order is None else rows.select(order)
-    u = StreamedRows(UnevenRows(ordered) if is_uneven else ordered, module.shift, module.scale, net.device)
-    return u if rows.is_streamed else u.resident()
+    u = StreamedRows(UnevenRows(ordered) if is_uneven else ordered, module.shift, module.scale, net.own_device)
+    return u if rows.is_streamed_to(net.own_device) else u.resident()
 
 
 def known(net, values, order=None):
     """What is known of the rows, in this order, on the net's device; None if nothing is."""
     if values is None:
         return None
-    return torch.from_numpy(values if order is None else values[order]).to(net.device)
+    return torch.from_numpy(values if order is None else values[order]).to(net.own_device)
 
 
 def with_mean_one(weight):

@@ -98,7 +98,7 @@ def r2(module, u):
     """
     module.eval()
     left, total = 0.0, 0.0
-    for rows in blocks(len(u), rows_per_block(u.shape[-1])):
+    for rows in blocks(len(u), rows_per_block(u.shape[-1], u.device)):
         (x, errors), root = values_and_errors(u[rows]), module.scale
         if errors is not None:
             root = root * module.linear_conditional(x, errors).share.sqrt()

@@ -154,20 +154,33 @@ def train_stacked(phases):
 
 
 def run_epoch(stack, models):
-    """One pass of each model over its rows; sums of objective and KL (m, 2)."""
-    totals = torch.zeros(len(models), 2, dtype=torch.float32, device=stack.flat.device)
+    """One pass of each model over its rows; sums of objective and KL (m, 2). Nothing is sent to the device in a step.
+
+    From step to step the models that have a batch are the same, until the shortest of them is through.
+    """
+    lengths = [len(model.batches) for model in models]
+    steps = range(max(lengths))
+    scale = stack.flat.new_tensor([[model.kl_scale(i) for i in steps] for model in models])
     iterators = [iter(model.batches) for model in models]
-    for i in range(max(len(model.batches) for model in models)):
-        drawn = [next(iterator, None) for iterator in iterators]
-        here = [k for k, batch in enumerate(drawn) if batch is not None]
-        batches = [batch for batch in drawn if batch is not None]
-        u, eps = padded([b[0] for b in batches], 0), padded([b[1] for b in batches], -2)
-        weights = [b[2] if len(b) > 2 else b[0].new_ones(len(b[0])) for b in batches]
-        row_weight = padded_with_zeros([weight / len(weight) for weight in weights])
-        scale = u.new_tensor([models[k].kl_scale(i) for k in here])
-        rates = [models[k].next_rate() for k in here]
+    totals = torch.zeros(len(models), 2, dtype=torch.float32, device=stack.flat.device)
+    done = 0
+    for length in sorted(set(lengths)):
+        here = [k for k, n in enumerate(lengths) if n >= length]
         part = stack if len(here) == len(models) else stack.select(here)
-        totals[here] += part.step(u, eps, row_weight, scale, rates)
+        sums, scales = totals[here], scale[here].unbind(1)
+        for i in range(done, length):
+            batches = [next(iterators[k]) for k in here]
+            rates = [models[k].next_rate() for k in here]
+            sums += part.step(*stacked_batch(batches), scales[i], rates)
+        totals[here] = sums
         if part is not stack:
             stack.assign(here, part)
+        done = length
     return totals
+
+
+def stacked_batch(batches):
+    """Rows, noise and weights in the mean of batches of somewhat different length, side by side."""
+    u, eps = padded([b[0] for b in batches], 0), padded([b[1] for b in batches], -2)
+    weights = [b[2] if len(b) > 2 else b[0].new_ones(len(b[0])) for b in batches]
+    return u, eps, padded_with_zeros([weight / len(weight) for weight in weights])

@@ -1,5 +1,8 @@
 """Pictures of a fitted model, as scikit-learn's Display classes: ``LatentDisplay.from_estimator(vae, X)``."""
 
+from ._comparison import ComparisonDisplay
+from ._contributions import ContributionsDisplay
+from ._influence import InfluenceDisplay
 from ._latent import LatentDisplay
 from ._loadings import LoadingsDisplay
 from ._loss_curve import LossCurveDisplay
@@ -9,6 +12,9 @@ from ._scree import ScreeDisplay
 from ._traversal import TraversalDisplay
 
 __all__ = [
+    "ComparisonDisplay",
+    "ContributionsDisplay",
+    "InfluenceDisplay",
     "LatentDisplay",
     "LoadingsDisplay",
     "LossCurveDisplay",

@@ -4,11 +4,10 @@ import math
 import re
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -26,22 +25,26 @@ COLORS = [
 ]  # fmt: skip
 
 
+# What is measured in each unit that names of columns may end in.
+QUANTITIES = {
+    **dict.fromkeys(("nm", "um", "µm", "μm", "Å"), "wavelength"),
+    **dict.fromkeys(("cm-1", "cm^-1", "cm⁻¹", "1/cm"), "wavenumber"),
+    **dict.fromkeys(("eV", "keV"), "energy"),
+    **dict.fromkeys(("Hz", "kHz", "MHz", "GHz", "THz"), "frequency"),
+    **dict.fromkeys(("s", "min", "h"), "time"),
+    "ppm": "chemical shift",
+}
+
+
 class Fitted(Protocol):
-    """What the displays need from a fitted VAETransformer."""
+    """What the displays need from a fitted VAETransformer, besides attributes."""
 
     n_features_in_: int
-    n_components_: int
-    best_iter_: int
-    explained_variance_ratio_: Floats
-    history_: list[dict[str, Any]]
 
     def transform(self, X: ArrayLike) -> Floats | Any: ...
     def inverse_transform(self, X: ArrayLike) -> Floats: ...
     def posterior_covariance(self, X: ArrayLike) -> Floats: ...
     def loadings(self, X: ArrayLike) -> Floats: ...
-    @overload
-    def reconstruct(self, X: ArrayLike) -> Floats: ...
-    @overload
     def reconstruct(self, X: ArrayLike, return_std: Literal[True]) -> tuple[Floats, Floats]: ...
 
 
@@ -91,10 +94,9 @@ def take(X: Any, rows: list[int]) -> Any:
     return X[rows] if hasattr(X, "columns") else np.asarray(X)[rows]
 
 
-def fitted_n_features(estimator: Fitted) -> int:
-    """Check that the estimator is fitted and return its number of features."""
-    check_is_fitted(estimator)
-    return estimator.n_features_in_
+def names_of_rows(X: Any) -> Sequence[Any]:
+    """The index of a frame that has one, else 0, 1, ..."""
+    return list(X.index) if hasattr(X, "iloc") else range(np.shape(X)[0])
 
 
 def check_indices(name: str, values: Indices, n: int, what: str) -> list[int]:
@@ -107,38 +109,59 @@ def check_indices(name: str, values: Indices, n: int, what: str) -> list[int]:
     return indices.tolist()
 
 
+def check_level(level: float) -> float:
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level!r}.")
+    return level
+
+
 def check_index(name: str, value: int, n: int, what: str) -> int:
     if np.ndim(value):
         raise ValueError(f"{name} must be one integer, got {value!r}.")
     return check_indices(name, value, n, what)[0]
 
 
-def feature_axis(estimator: Fitted, axis: ArrayLike | None, axis_name: str | None) -> tuple[Numbers, str]:
-    """Positions (p,) of the features and the label of their axis, from the user's arguments or the feature names."""
+def feature_axis(
+    estimator: Any, wavelengths: ArrayLike | None, unit: str | None, axis_name: str | None
+) -> tuple[Numbers, str]:
+    """Positions (p,) of the features and the label of their axis, from arguments or from the labels of X's columns."""
     n = estimator.n_features_in_
-    if axis is None:
-        axis = _numbers(getattr(estimator, "feature_names_in_", ()))
-        label = "channel index" if axis is None else "channel"
-        axis = np.arange(n) if axis is None else axis
-    else:
-        label = "channel"
-        axis = np.asarray(axis, dtype=float)
+    label = "channel"
+    if wavelengths is not None:
+        axis = np.asarray(wavelengths, dtype=float)
         if axis.shape != (n,):
-            raise ValueError(f"axis must hold a number for each of the {n} features, got shape {axis.shape}.")
+            raise ValueError(f"wavelengths must hold a number for each of the {n} features, got shape {axis.shape}.")
+    elif hasattr(estimator, "wavelengths_"):
+        axis = np.asarray(estimator.wavelengths_)
+    else:
+        numbers, unit_of_names = _numbers(getattr(estimator, "feature_names_in_", ()))
+        unit = unit_of_names if unit is None else unit
+        axis, label = (np.arange(n), "channel index") if numbers is None else (numbers, label)
+    if unit is not None:
+        label = f"{QUANTITIES.get(unit, 'channel')}, {unit}"
     return axis, label if axis_name is None else axis_name
 
 
-def _numbers(names: Sequence[str]) -> Floats | None:
-    """Names such as "350.5" or "wl_350.5" as numbers; None unless all names have one, after the same prefix."""
-    number = re.compile(r"([+-]|\D*)(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)")
+def _numbers(names: Sequence[str]) -> tuple[Floats | None, str | None]:
+    """Names such as "350.5", "wl_350.5", "350.5 nm" or "wl_350_nm" as numbers, and their unit.
+
+    None unless all names have a number, after the same prefix and before the same unit.
+    """
+    units = "|".join(map(re.escape, QUANTITIES))
+    number = re.compile(rf"([+-]|\D*)(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)(?:[ _]?({units}))?")
     matches = [match for name in names if (match := number.fullmatch(name))]
-    if not matches or len(matches) < len(names):
-        return None
+    found_units = {match[3] for match in matches}
+    if not matches or len(matches) < len(names) or len(found_units) > 1:
+        return None, None
     signs = {"", "+", "-"}
     prefixes = {match[1] for match in matches}
     if prefixes <= signs:
-        return np.array([float(name) for name in names])
-    return np.array([float(match[2]) for match in matches]) if len(prefixes) == 1 else None
+        numbers = [float(match[1] + match[2]) for match in matches]
+    elif len(prefixes) == 1:
+        numbers = [float(match[2]) for match in matches]
+    else:
+        return None, None
+    return np.array(numbers), found_units.pop()
 
 
 def check_image_shape(image_shape: Sequence[int] | None, n_features: int) -> tuple[int, ...] | None:

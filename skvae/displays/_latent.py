@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._base import COLORS, Display, Fitted, Floats, check_indices, fitted_n_features, style
+from ._base import COLORS, Display, Floats, check_indices, style
+from ._model import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,8 +30,8 @@ class LatentDisplay(Display):
         Half axes of the ellipses in posterior standard deviations. Where a point hides its ellipse, the model is almost
         certain of z. None draws no ellipses.
     y : ndarray of shape (n_samples,) or None, default=None
-        Values that colour the points: numbers with a colorbar, or classes with a legend. Whole numbers with at most ten
-        different values count as classes.
+        Values that colour the points: numbers and dates with a colorbar, or classes with a legend. Whole numbers with
+        at most ten different values count as classes.
     y_name : str or None, default=None
 
     Attributes
@@ -79,7 +80,7 @@ class LatentDisplay(Display):
     @classmethod
     def from_estimator(
         cls,
-        estimator: Fitted,
+        estimator: Any,
         X: ArrayLike,
         y: ArrayLike | None = None,
         *,
@@ -93,7 +94,7 @@ class LatentDisplay(Display):
 
         Parameters
         ----------
-        estimator : fitted VAETransformer
+        estimator : fitted VAETransformer, or Pipeline that ends in one
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or None, default=None
             Values that colour the points. Whole numbers with more than ten different values get a colorbar; given as
@@ -111,19 +112,19 @@ class LatentDisplay(Display):
         -------
         display : LatentDisplay
         """
-        fitted_n_features(estimator)
-        components = check_indices("components", components, estimator.n_components_, "components")
+        model = Model(estimator)
+        components = check_indices("components", components, model.n_components_, "components")
         if len(components) != 2 or components[0] == components[1]:
             raise ValueError(f"components must be two different ones, got {components}.")
         if n_std is not None and not n_std > 0:
             raise ValueError(f"n_std must be positive or None, got {n_std!r}.")
-        means = np.asarray(estimator.transform(X))[:, components]
+        means = np.asarray(model.transform(X))[:, components]
         if y is not None:
             y_name = getattr(y, "name", None) if y_name is None else y_name
             y = np.asarray(y)
             if y.shape != (len(means),):
                 raise ValueError(f"y must have shape ({len(means)},), one value for each row of X, got {y.shape}.")
-        covariances = np.asarray(estimator.posterior_covariance(X))[:, components][:, :, components]
+        covariances = np.asarray(model.posterior_covariance(X))[:, components][:, :, components]
         display = cls(means=means, covariances=covariances, components=components, n_std=n_std, y=y, y_name=y_name)
         return display.plot(ax, **kwargs)
 
@@ -153,6 +154,10 @@ class LatentDisplay(Display):
             options = {"c": values, "cmap": viridis, "plotnonfinite": True, **options}
             self.points_.append(self.ax_.scatter(*self.means.T, **options))
             self.colorbar_ = self.figure_.colorbar(self.points_[0], ax=self.ax_, label=self.y_name or "y")
+            if is_dates(self.y):
+                locator = plt.matplotlib.dates.AutoDateLocator()
+                formatter = plt.matplotlib.dates.ConciseDateFormatter(locator)
+                self.colorbar_.ax.yaxis.set(major_locator=locator, major_formatter=formatter)
             colors[:] = self.points_[0].to_rgba(values)
         else:
             many = len(classes) > len(COLORS)
@@ -197,10 +202,21 @@ class LatentDisplay(Display):
         self.ax_.autoscale_view()
 
 
+def is_dates(y: NDArray[Any] | None) -> bool:
+    return y is not None and y.dtype.kind == "M"
+
+
+def days(y: NDArray[Any]) -> Floats:
+    """Dates as matplotlib counts them, in days since 1970; NaN where there is none."""
+    return np.where(np.isnat(y), np.nan, y.astype("datetime64[us]").astype(float) / 8.64e10)
+
+
 def grouped(y: NDArray[Any] | None) -> tuple[dict[str | None, Any], Floats | None]:
     """Return (rows of each class by its label, None) or, if y is continuous, ({}, y as floats)."""
     if y is None:
         return {None: slice(None)}, None
+    if is_dates(y):
+        return {}, days(y)
     numeric = y.dtype.kind in "iuf"
     labels, codes = np.unique(y if numeric else y.astype(str), return_inverse=True)
     if numeric and (len(labels) > MOST_CLASSES or not np.isfinite(labels).all() or (labels != np.round(labels)).any()):

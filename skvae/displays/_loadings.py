@@ -7,15 +7,14 @@ from numpy.typing import ArrayLike
 from ._base import (
     COLORS,
     Display,
-    Fitted,
     Floats,
     Indices,
     Numbers,
     check_indices,
     feature_axis,
-    fitted_n_features,
     style,
 )
+from ._model import LinearModel, Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,12 +37,18 @@ class LoadingsDisplay(Display):
         The components that are drawn.
     axis : ndarray of shape (n_features,)
     axis_name : str, default="channel"
+    units : str, default="units of X"
+    beside : ndarray of shape (n_beside, n_features) or None, default=None
+        Loadings of a linear model, for the first of the components that are drawn.
+    beside_name : str, default="PCA"
 
     Attributes
     ----------
     lines_ : list of Line2D
         One for each component.
     bands_ : list of PolyCollection
+    beside_lines_ : list of Line2D
+        Those of the linear model, dashed.
     legend_ : Legend
     ax_, figure_ : Axes, Figure
 
@@ -60,25 +65,40 @@ class LoadingsDisplay(Display):
 
     lines_: "list[Line2D]"
     bands_: "list[PolyCollection]"
+    beside_lines_: "list[Line2D]"
     legend_: "Legend"
 
     def __init__(
-        self, *, mean: Floats, std: Floats, components: Sequence[int], axis: Numbers, axis_name: str = "channel"
+        self,
+        *,
+        mean: Floats,
+        std: Floats,
+        components: Sequence[int],
+        axis: Numbers,
+        axis_name: str = "channel",
+        units: str = "units of X",
+        beside: Floats | None = None,
+        beside_name: str = "PCA",
     ) -> None:
         self.mean = mean
         self.std = std
         self.components = components
         self.axis = axis
         self.axis_name = axis_name
+        self.units = units
+        self.beside = beside
+        self.beside_name = beside_name
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Fitted,
+        estimator: Any,
         X: ArrayLike,
         *,
         components: Indices | None = None,
-        axis: ArrayLike | None = None,
+        beside: Any = None,
+        wavelengths: ArrayLike | None = None,
+        unit: str | None = None,
         axis_name: str | None = None,
         ax: "Axes | None" = None,
         **kwargs: Any,
@@ -87,16 +107,21 @@ class LoadingsDisplay(Display):
 
         Parameters
         ----------
-        estimator : fitted VAETransformer
+        estimator : fitted VAETransformer, or Pipeline that ends in one
         X : array-like of shape (n_samples, n_features)
             A few hundred rows are enough: the loadings have n_samples * n_components * n_features numbers.
         components : int, sequence of int or None, default=None
             Components to draw. None draws the first three, or all if there are fewer.
-        axis : array-like of shape (n_features,) or None, default=None
-            Positions of the features, such as wavelengths. None takes the numbers in the feature names ("wl_350") if
-            all names have one, else 0, 1, ...
+        beside : fitted PCA, FactorAnalysis or None, default=None
+            A linear model of the same X, whose loadings, per standard deviation of its components, are drawn for
+            components of the same numbers, with the sign that is nearer to the estimator's.
+        wavelengths : array-like of shape (n_features,) or None, default=None
+            Positions of the features on their axis. None takes the numbers that label X's columns (350.5, "350 nm",
+            "wl_350_nm") if all labels have one, else 0, 1, ...
+        unit : str or None, default=None
+            Of the wavelengths, such as "nm" or "cm-1". None takes that of the labels, if they have one.
         axis_name : str or None, default=None
-            Label of that axis, such as "wavelength, nm".
+            Label of that axis. None makes one of the unit, such as "wavelength, nm".
         ax : Axes or None, default=None
         **kwargs : dict
             Keyword arguments of ``ax.plot`` for the lines.
@@ -105,14 +130,29 @@ class LoadingsDisplay(Display):
         -------
         display : LoadingsDisplay
         """
-        fitted_n_features(estimator)
-        n = estimator.n_components_
+        model = Model(estimator)
+        n = model.n_components_
         components = list(range(min(n, 3))) if components is None else components
         components = check_indices("components", components, n, "components")
-        axis, axis_name = feature_axis(estimator, axis, axis_name)
-        loadings = np.asarray(estimator.loadings(X))[:, components]
+        axis, axis_name = feature_axis(model, wavelengths, unit, axis_name)
+        loadings = np.asarray(model.loadings(X))[:, components]
         mean, std = loadings.mean(axis=0), loadings.std(axis=0)
-        return cls(mean=mean, std=std, components=components, axis=axis, axis_name=axis_name).plot(ax, **kwargs)
+        linear, name = None, ""
+        if beside is not None:
+            theirs = LinearModel(beside, model.n_features_in_)
+            known = [i for i, component in enumerate(components) if component < len(theirs.loadings())]
+            linear, name = theirs.loadings()[[components[i] for i in known]], theirs.name
+            linear = linear * np.where((linear * mean[known]).sum(axis=1, keepdims=True) < 0, -1, 1)
+        return cls(
+            mean=mean,
+            std=std,
+            components=components,
+            axis=axis,
+            axis_name=axis_name,
+            units=model.units,
+            beside=linear,
+            beside_name=name,
+        ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "LoadingsDisplay":
         """Draw the display.
@@ -130,7 +170,7 @@ class LoadingsDisplay(Display):
             The display itself.
         """
         plt = self._open(ax)
-        self.lines_, self.bands_ = [], []
+        self.lines_, self.bands_, self.beside_lines_ = [], [], []
         self.ax_.axhline(0, color="0.7", linewidth=0.8, zorder=0)
         for i, (component, mean, std) in enumerate(zip(self.components, self.mean, self.std, strict=True)):
             options = style(plt.Line2D, kwargs, color=COLORS[i % len(COLORS)], label=f"component {component}")
@@ -138,7 +178,11 @@ class LoadingsDisplay(Display):
             band: dict[str, Any] = {"color": line.get_color(), "alpha": 0.25, "linewidth": 0}
             self.bands_.append(self.ax_.fill_between(self.axis, mean - std, mean + std, **band))
             self.lines_.append(line)
-        self.ax_.set(xlabel=self.axis_name, ylabel="loading, units of X")
+        for line, linear in zip(self.lines_, () if self.beside is None else self.beside, strict=False):
+            own: dict[str, Any] = {"color": line.get_color(), "linestyle": "--", "linewidth": 1}
+            label = None if self.beside_lines_ else self.beside_name
+            self.beside_lines_ += self.ax_.plot(self.axis, linear, label=label, **own)
+        self.ax_.set(xlabel=self.axis_name, ylabel=f"loading, {self.units}")
         self.ax_.margins(x=0)
         self.legend_ = self.ax_.legend()
         return self

@@ -2,7 +2,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._base import COLORS, Display, Fitted, Floats, Numbers, fitted_n_features, style
+from ._base import COLORS, Display, Floats, Numbers, style
+from ._model import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ class LossCurveDisplay(Display):
 
     @classmethod
     def from_estimator(
-        cls, estimator: Fitted, *, kl: bool = False, ax: "Axes | None" = None, **kwargs: Any
+        cls, estimator: Any, *, kl: bool = False, ax: "Axes | None" = None, **kwargs: Any
     ) -> "LossCurveDisplay":
         """Draw the losses in the ``history_`` of a fitted VAETransformer.
 
@@ -71,7 +72,7 @@ class LossCurveDisplay(Display):
 
         Parameters
         ----------
-        estimator : fitted VAETransformer
+        estimator : fitted VAETransformer, or Pipeline that ends in one
         kl : bool, default=False
             Whether to draw the KL term as well, on an axis at the right.
         ax : Axes or None, default=None
@@ -82,8 +83,8 @@ class LossCurveDisplay(Display):
         -------
         display : LossCurveDisplay
         """
-        fitted_n_features(estimator)
-        history = estimator.history_
+        model = Model(estimator)
+        history = model.history_
 
         def column(key: str) -> Floats:
             return np.array([row.get(key, np.nan) for row in history], dtype=float)  # the start has no training loss
@@ -94,7 +95,7 @@ class LossCurveDisplay(Display):
             epoch=np.array([row["epoch"] for row in history]),
             losses={"training": column("train_loss"), **scores},
             kl=column("train_kl") if kl else None,
-            best_epoch=estimator.best_iter_,
+            best_epoch=model.best_iter_,
         ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "LossCurveDisplay":
@@ -128,6 +129,8 @@ class LossCurveDisplay(Display):
             (self.kl_line_,) = self.kl_ax_.plot(self.epoch, self.kl, color=COLORS[3], linestyle="--", label="KL")
             self.kl_ax_.set_ylabel("KL, nats per row")
             handles.append(self.kl_line_)
+        if len(self.epoch) == 1:
+            self.ax_.set_title("No curve: no epoch was trained, and the model is its start", fontsize="small")
         self.ax_.set(xlabel="epoch (0: the start)", ylabel="loss, nats per row")
         self.ax_.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
         # The axes drawn last hold the legend, so that it lies above all lines. With the KL term, it is placed where the

@@ -3,7 +3,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._base import Display, Fitted, Floats, fitted_n_features
+from ._base import Display, Floats
+from ._model import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ MOST_ANNOTATED = 10
 class PosteriorCorrelationDisplay(Display):
     """Heat map of the posterior's correlations between components, mean over rows.
 
-    A diagonal posterior leaves these correlations out.
+    A diagonal posterior leaves these correlations out, and the picture says so.
 
     Parameters
     ----------
@@ -51,13 +52,13 @@ class PosteriorCorrelationDisplay(Display):
 
     @classmethod
     def from_estimator(
-        cls, estimator: Fitted, X: ArrayLike, *, ax: "Axes | None" = None, **kwargs: Any
+        cls, estimator: Any, X: ArrayLike, *, ax: "Axes | None" = None, **kwargs: Any
     ) -> "PosteriorCorrelationDisplay":
         """Draw the correlations of a fitted VAETransformer's posterior.
 
         Parameters
         ----------
-        estimator : fitted VAETransformer
+        estimator : fitted VAETransformer, or Pipeline that ends in one
         X : array-like of shape (n_samples, n_features)
             Rows to take the mean over.
         ax : Axes or None, default=None
@@ -68,8 +69,8 @@ class PosteriorCorrelationDisplay(Display):
         -------
         display : PosteriorCorrelationDisplay
         """
-        fitted_n_features(estimator)
-        covariance = np.asarray(estimator.posterior_covariance(X))
+        model = Model(estimator)
+        covariance = np.asarray(model.posterior_covariance(X))
         deviation = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
         correlation = covariance / (deviation[:, :, None] * deviation[:, None, :])
         return cls(correlation=correlation.mean(axis=0)).plot(ax, **kwargs)
@@ -103,5 +104,9 @@ class PosteriorCorrelationDisplay(Display):
         for axis in (self.ax_.xaxis, self.ax_.yaxis):
             axis.set_major_locator(plt.MaxNLocator(integer=True))
         self.ax_.set(xlabel="component", ylabel="component")
+        apart = ~np.eye(len(self.correlation), dtype=bool)
+        if not self.correlation[apart].any():
+            why = "a diagonal posterior has none" if apart.any() else "there is one component"
+            self.ax_.set_title(f"No correlations by construction: {why}", fontsize="small")
         self.colorbar_ = self.figure_.colorbar(self.image_, ax=self.ax_, label="posterior correlation, mean over rows")
         return self

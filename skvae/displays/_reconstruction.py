@@ -8,17 +8,17 @@ from numpy.typing import ArrayLike
 from ._base import (
     COLORS,
     Display,
-    Fitted,
     Floats,
     Indices,
     Numbers,
     check_image_shape,
     check_indices,
+    check_level,
     feature_axis,
-    fitted_n_features,
     style,
     take,
 )
+from ._model import LinearModel, Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,15 +42,21 @@ class ReconstructionDisplay(Display):
     axis_name : str, default="channel"
     image_shape : tuple or None, default=None
         (height, width) or (channels, height, width) where each row is an image.
+    units : str, default="units of X"
+    beside : ndarray of shape (n_drawn, n_features) or None, default=None
+        What a linear model makes of the rows.
+    beside_name : str, default="PCA"
 
     Attributes
     ----------
     measured_lines_, lines_ : list of Line2D or None
         Measured and reconstructed lines, one of each for each row.
     bands_ : list of PolyCollection or None
+    beside_lines_ : list of Line2D or None
+        Those of the linear model, dashed.
     legend_ : Legend or None
     image_ : AxesImage or None
-        All images as one image, with the originals above the reconstructions.
+        All images as one image: the originals, the reconstructions and, below, those of the linear model.
     ax_, figure_ : Axes, Figure
 
     Examples
@@ -67,6 +73,7 @@ class ReconstructionDisplay(Display):
     measured_lines_: "list[Line2D] | None"
     lines_: "list[Line2D] | None"
     bands_: "list[PolyCollection] | None"
+    beside_lines_: "list[Line2D] | None"
     legend_: "Legend | None"
 
     def __init__(
@@ -79,6 +86,9 @@ class ReconstructionDisplay(Display):
         axis: Numbers,
         axis_name: str = "channel",
         image_shape: Sequence[int] | None = None,
+        units: str = "units of X",
+        beside: Floats | None = None,
+        beside_name: str = "PCA",
     ) -> None:
         self.X = X
         self.mean = mean
@@ -87,16 +97,21 @@ class ReconstructionDisplay(Display):
         self.axis = axis
         self.axis_name = axis_name
         self.image_shape = image_shape
+        self.units = units
+        self.beside = beside
+        self.beside_name = beside_name
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Fitted,
+        estimator: Any,
         X: ArrayLike,
         *,
         rows: Indices | None = None,
         level: float = 0.9,
-        axis: ArrayLike | None = None,
+        beside: Any = None,
+        wavelengths: ArrayLike | None = None,
+        unit: str | None = None,
         axis_name: str | None = None,
         image_shape: Sequence[int] | None = None,
         ax: "Axes | None" = None,
@@ -106,18 +121,22 @@ class ReconstructionDisplay(Display):
 
         Parameters
         ----------
-        estimator : fitted VAETransformer
+        estimator : fitted VAETransformer, or Pipeline that ends in one
         X : array-like of shape (n_samples, n_features)
             NaN stands for a missing value, which leaves a gap in the line or a blue pixel.
         rows : int, sequence of int or None, default=None
             Rows of X to draw. None draws the first row or, of images, the first ten.
         level : float, default=0.9
             Coverage of the band, in (0, 1), as if the predictive were normal. Images have no band.
-        axis : array-like of shape (n_features,) or None, default=None
-            Positions of the features, such as wavelengths. None takes the numbers in the feature names ("wl_350") if
-            all names have one, else 0, 1, ...
+        beside : fitted PCA, FactorAnalysis or None, default=None
+            A linear model of the same X, whose reconstructions are drawn, too.
+        wavelengths : array-like of shape (n_features,) or None, default=None
+            Positions of the features on their axis. None takes the numbers that label X's columns (350.5, "350 nm",
+            "wl_350_nm") if all labels have one, else 0, 1, ...
+        unit : str or None, default=None
+            Of the wavelengths, such as "nm" or "cm-1". None takes that of the labels, if they have one.
         axis_name : str or None, default=None
-            Label of that axis, such as "wavelength, nm".
+            Label of that axis. None makes one of the unit, such as "wavelength, nm".
         image_shape : (height, width), (channels, height, width) or None, default=None
             Shape of a row where each row is an image, with 1 or 3 channels.
         ax : Axes or None, default=None
@@ -128,25 +147,26 @@ class ReconstructionDisplay(Display):
         -------
         display : ReconstructionDisplay
         """
-        n_features = fitted_n_features(estimator)
-        if not 0 < level < 1:
-            raise ValueError(f"level must be between 0 and 1, got {level!r}.")
-        image_shape = check_image_shape(image_shape, n_features)
-        axis, axis_name = feature_axis(estimator, axis, axis_name)
+        model = Model(estimator)
+        check_level(level)
+        image_shape = check_image_shape(image_shape, model.n_features_in_)
+        axis, axis_name = feature_axis(model, wavelengths, unit, axis_name)
         n_rows = np.shape(X)[0]
         rows = range(min(1 if image_shape is None else 10, n_rows)) if rows is None else rows
         X = take(X, check_indices("rows", rows, n_rows, "rows"))
-        mean, std = (
-            estimator.reconstruct(X, return_std=True) if image_shape is None else (estimator.reconstruct(X), None)
-        )
+        mean, std = model.reconstruct(X)
+        linear = None if beside is None else LinearModel(beside, model.n_features_in_)
         return cls(
-            X=np.asarray(X, dtype=float),
-            mean=np.asarray(mean),
-            std=None if std is None else np.asarray(std),
+            X=model.measured(X),
+            mean=mean,
+            std=std if image_shape is None else None,
             level=level,
             axis=axis,
             axis_name=axis_name,
             image_shape=image_shape,
+            units=model.units,
+            beside=None if linear is None else linear.reconstruct(X),
+            beside_name="" if linear is None else linear.name,
         ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "ReconstructionDisplay":
@@ -164,16 +184,18 @@ class ReconstructionDisplay(Display):
         display : ReconstructionDisplay
             The display itself.
         """
-        self.measured_lines_ = self.lines_ = self.bands_ = self.legend_ = self.image_ = None
+        self.measured_lines_ = self.lines_ = self.bands_ = self.beside_lines_ = self.legend_ = self.image_ = None
+        others = {} if self.beside is None else {self.beside_name: self.beside}
         if self.image_shape is not None:
             if "norm" not in kwargs:  # a reconstruction out of the originals' range does not dim them
                 kwargs = {"vmin": np.nanmin(self.X), "vmax": np.nanmax(self.X), **kwargs}
-            rows, _ = self._show_images(ax, np.stack([self.X, self.mean]), self.image_shape, kwargs)
-            self.ax_.set_yticks(rows, ["original", "reconstruction"])
+            images = np.stack([self.X, self.mean, *others.values()])
+            rows, _ = self._show_images(ax, images, self.image_shape, kwargs)
+            self.ax_.set_yticks(rows, ["original", "reconstruction", *others])
             self.ax_.set_xticks([])
             return self
         plt = self._open(ax)
-        self.measured_lines_, self.lines_, self.bands_ = [], [], []
+        self.measured_lines_, self.lines_, self.bands_, self.beside_lines_ = [], [], [], []
         for i, (row, mean) in enumerate(zip(self.X, self.mean, strict=True)):
             gap = np.isnan(np.pad(row, 1, constant_values=np.nan))
             alone = np.flatnonzero(~gap[1:-1] & gap[:-2] & gap[2:])  # a channel between two gaps gets a dot
@@ -186,7 +208,11 @@ class ReconstructionDisplay(Display):
                 band: dict[str, Any] = {"color": self.lines_[-1].get_color(), "alpha": 0.3, "linewidth": 0}
                 band["label"] = f"{100 * self.level:g} % of new readings"
                 self.bands_.append(self.ax_.fill_between(self.axis, mean - half, mean + half, **band))
-        self.ax_.set(xlabel=self.axis_name, ylabel="value, units of X")
+            for name, linear in others.items():
+                own: dict[str, Any] = {"color": self.lines_[-1].get_color(), "linestyle": "--", "linewidth": 1}
+                self.beside_lines_ += self.ax_.plot(self.axis, linear[i], label=name, **own)
+        self.ax_.set(xlabel=self.axis_name, ylabel=f"value, {self.units}")
         self.ax_.margins(x=0)
-        self.legend_ = self.ax_.legend(handles=[self.measured_lines_[0], self.lines_[0], *self.bands_[:1]])
+        handles: list[Any] = [self.measured_lines_[0], self.lines_[0], *self.bands_[:1], *self.beside_lines_[:1]]
+        self.legend_ = self.ax_.legend(handles=handles)
         return self

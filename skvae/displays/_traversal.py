@@ -6,16 +6,15 @@ from numpy.typing import ArrayLike
 
 from ._base import (
     Display,
-    Fitted,
     Floats,
     Numbers,
     check_image_shape,
     check_index,
     feature_axis,
-    fitted_n_features,
     style,
     take,
 )
+from ._model import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +36,7 @@ class TraversalDisplay(Display):
     axis_name : str, default="channel"
     image_shape : tuple or None, default=None
         (height, width) or (channels, height, width) where each row is an image.
+    units : str, default="units of X"
 
     Attributes
     ----------
@@ -70,6 +70,7 @@ class TraversalDisplay(Display):
         axis: Numbers,
         axis_name: str = "channel",
         image_shape: Sequence[int] | None = None,
+        units: str = "units of X",
     ) -> None:
         self.decoded = decoded
         self.values = values
@@ -77,17 +78,19 @@ class TraversalDisplay(Display):
         self.axis = axis
         self.axis_name = axis_name
         self.image_shape = image_shape
+        self.units = units
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Fitted,
+        estimator: Any,
         X: ArrayLike | None = None,
         *,
         component: int = 0,
         row: int = 0,
         values: ArrayLike | None = None,
-        axis: ArrayLike | None = None,
+        wavelengths: ArrayLike | None = None,
+        unit: str | None = None,
         axis_name: str | None = None,
         image_shape: Sequence[int] | None = None,
         ax: "Axes | None" = None,
@@ -97,7 +100,7 @@ class TraversalDisplay(Display):
 
         Parameters
         ----------
-        estimator : fitted VAETransformer
+        estimator : fitted VAETransformer, or Pipeline that ends in one
         X : array-like of shape (n_samples, n_features) or None, default=None
             The other components are at the posterior mean of one row of X, or at 0 if X is None.
         component : int, default=0
@@ -105,11 +108,13 @@ class TraversalDisplay(Display):
             Index of that row of X.
         values : array-like of shape (n_values,) or None, default=None
             Values of the component. None takes 9 values from -2 to 2 standard deviations of the prior.
-        axis : array-like of shape (n_features,) or None, default=None
-            Positions of the features, such as wavelengths. None takes the numbers in the feature names ("wl_350") if
-            all names have one, else 0, 1, ...
+        wavelengths : array-like of shape (n_features,) or None, default=None
+            Positions of the features on their axis. None takes the numbers that label X's columns (350.5, "350 nm",
+            "wl_350_nm") if all labels have one, else 0, 1, ...
+        unit : str or None, default=None
+            Of the wavelengths, such as "nm" or "cm-1". None takes that of the labels, if they have one.
         axis_name : str or None, default=None
-            Label of that axis, such as "wavelength, nm".
+            Label of that axis. None makes one of the unit, such as "wavelength, nm".
         image_shape : (height, width), (channels, height, width) or None, default=None
             Shape of a row where each row is an image, with 1 or 3 channels.
         ax : Axes or None, default=None
@@ -120,25 +125,26 @@ class TraversalDisplay(Display):
         -------
         display : TraversalDisplay
         """
-        n_features = fitted_n_features(estimator)
-        component = check_index("component", component, estimator.n_components_, "components")
+        model = Model(estimator)
+        component = check_index("component", component, model.n_components_, "components")
         values = np.linspace(-2, 2, 9) if values is None else np.asarray(values, dtype=float)
         if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
             raise ValueError("values must be a sequence of finite numbers.")
-        image_shape = check_image_shape(image_shape, n_features)
-        axis, axis_name = feature_axis(estimator, axis, axis_name)
-        Z = np.zeros((len(values), estimator.n_components_))
+        image_shape = check_image_shape(image_shape, model.n_features_in_)
+        axis, axis_name = feature_axis(model, wavelengths, unit, axis_name)
+        Z = np.zeros((len(values), model.n_components_))
         if X is not None:
             row = check_index("row", row, np.shape(X)[0], "rows")
-            Z[:] = np.asarray(estimator.transform(take(X, [row])))
+            Z[:] = np.asarray(model.transform(take(X, [row])))
         Z[:, component] = values
         return cls(
-            decoded=np.asarray(estimator.inverse_transform(Z)),
+            decoded=np.asarray(model.inverse_transform(Z)),
             values=values,
             component=component,
             axis=axis,
             axis_name=axis_name,
             image_shape=image_shape,
+            units=model.units,
         ).plot(ax, **kwargs)
 
     def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> "TraversalDisplay":
@@ -170,7 +176,7 @@ class TraversalDisplay(Display):
         for value, line in zip(self.values, self.decoded, strict=True):
             options = style(plt.Line2D, kwargs, color=mappable.to_rgba(value), linewidth=1)
             self.lines_ += self.ax_.plot(self.axis, line, **options)
-        self.ax_.set(xlabel=self.axis_name, ylabel="decoded, units of X")
+        self.ax_.set(xlabel=self.axis_name, ylabel=f"decoded, {self.units}")
         self.ax_.margins(x=0)
         self.colorbar_ = self.figure_.colorbar(mappable, ax=self.ax_, label=f"{name}, standard deviations of the prior")
         return self

@@ -27,7 +27,8 @@ class Likelihood(nn.Module):
     linear_noise : {"feature", "isotropic", "unit", "known"} or None, class attribute
         The linear-Gaussian model whose optimum training starts from: factor analysis, probabilistic PCA,
         PCA with noise variance one in X's units, or without noise beside the values' known errors. With None there is
-        no such optimum, and the decoder starts at `init_without_linear_model`.
+        no such optimum, and the decoder starts at `init_without_linear_model`, or, if the likelihood `is_natural`, near
+        the optimum of the linear model that has this likelihood.
     has_noise : bool, class attribute
         Whether x | z has noise of its own beside the values' known errors.
     takes_errors : bool, class attribute
@@ -73,6 +74,11 @@ class Likelihood(nn.Module):
     def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__()
         self.column_mean, self.column_scale = mean, scale
+
+    @classmethod
+    def has_linear_model(cls) -> bool:
+        """Whether training starts at a linear model: in closed form, or by EM for an exponential family."""
+        return cls.linear_noise is not None or cls.is_natural
 
     @staticmethod
     def n_raw(n_features: int) -> int:

@@ -55,4 +55,4 @@ class BernoulliLikelihood(Likelihood):
 
     def init_without_linear_model(self) -> tuple[Tensor, Tensor]:
         mean = self.column_mean.clamp(RAREST, 1 - RAREST)
-        return torch.logit(mean), torch.ones_like(mean)
+        return torch.logit(mean), torch.full_like(mean, 2.0)  # 1 / sqrt of the Fisher information where the mean is 1/2

@@ -91,4 +91,4 @@ class ContinuousBernoulliLikelihood(Likelihood):
             middle = (low + high) / 2
             below = mean_of(middle) < mean
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return middle, torch.ones_like(middle)
+        return middle, torch.full_like(middle, 12**0.5)  # 1 / sqrt of the Fisher information where the mean is 1/2

@@ -19,13 +19,13 @@ class PoissonLikelihood(Likelihood):
 
     log p = x r - exp(r) - log x! is a log-probability in nats for whole numbers x. Nonnegative values that are
     not whole are taken with a warning, as the score is then no probability's. The encoder sees the standardised root
-    2 sqrt(x + 3/8), in which all counts but the smallest have the same noise. There is no linear optimum to start
-    from: for counts of 10^5, whose noise is small and nearly Gaussian, a Gaussian likelihood fits better after the
-    default training.
+    2 sqrt(x + 3/8), in which all counts but the smallest have the same noise. Training starts at the Poisson
+    log-normal model.
 
     References
     ----------
-    Anscombe, The transformation of Poisson, binomial and negative-binomial data, 1948.
+    Anscombe, The transformation of Poisson, binomial and negative-binomial data, 1948. Chiquet, Mariadassou and Robin,
+    Variational inference for probabilistic Poisson PCA, 2018.
 
     Examples
     --------

@@ -101,6 +101,12 @@ def by_columns(x: Tensor) -> Tensor:
     return x.T.contiguous().T
 
 
+def dtype_of(net: nn.Module, default: torch.dtype) -> torch.dtype:
+    """The dtype of a network's weights, if it has any."""
+    weight = next(net.parameters(), None)
+    return default if weight is None else weight.dtype
+
+
 def blank(layer: type[nn.Module], *sizes: int, **settings: int | tuple[int, ...]) -> nn.Module:
     """A layer with uninitialised weights; on the meta device, where only shapes are needed, without any memory."""
     return skip_init(layer, *sizes, device="meta" if torch.empty(0).is_meta else "cpu", **settings)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ._base import Dense, by_columns
+from ._base import Dense, by_columns, dtype_of
 from ._custom import Gated
 from ._linear_residual import CLIP, LinearResidual, PlainNetwork
 
@@ -99,12 +99,6 @@ def twice_backward(decoder: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
     along = torch.eye(d, dtype=z.dtype, device=z.device).repeat_interleave(n, 0)
     values, slopes = torch.autograd.functional.jvp(decoder, z.repeat(d, 1), along)
     return values[:n].to(dtype), slopes.unflatten(0, (d, n)).transpose(0, 1).to(dtype)
-
-
-def dtype_of(net: nn.Module, default: torch.dtype) -> torch.dtype:
-    """The dtype of a network's weights, if it has any."""
-    weight = next(net.parameters(), None)
-    return default if weight is None else weight.dtype
 
 
 def has_rules(net: nn.Module) -> bool:

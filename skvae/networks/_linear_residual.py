@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ._base import by_columns
+from ._base import by_columns, dtype_of
 from ._precision import exact_products, network_products
 
 CLIP = 3.0
@@ -40,6 +40,8 @@ class LinearResidual(nn.Module):
     the square root of the first layer's fan-in does the same for inputs that are many and similar, as in spectra.
     The network's input is clipped at three units (standard deviations of a standardised feature, or of z under the
     prior). Beyond, where training rows are few, the network adds a constant and the model is linear, as PCA is.
+
+    The linear path is computed in the dtype of x, the network in that of its weights: what it adds is a few units.
 
     Parameters
     ----------
@@ -88,7 +90,7 @@ class LinearResidual(nn.Module):
             y = y.repeat(x.shape[0], 1)  # the export to ONNX would take len(x) for a constant
         else:
             with network_products(precision, x.device.type):
-                added = self.net(x.clamp(-CLIP, CLIP).mul_(self.input_scale))
+                added = self.net(x.clamp(-CLIP, CLIP).mul_(self.input_scale).to(dtype_of(self.net, x.dtype)))
             y = torch.addcmul(y, self.unit, added.to(x.dtype))
         with exact_products(precision):
             n_linear = len(self.weight)

@@ -15,17 +15,15 @@ def tf32_products(allowed: bool) -> Iterator[None]:
     The setting belongs to the process, not to the thread.
     """
     matmul = torch.backends.cuda.matmul
-    value: str | bool
-    if hasattr(matmul, "fp32_precision"):  # since torch 2.9, where the older name raises after this one was used
-        name, value = "fp32_precision", "tf32" if allowed else "ieee"
-    else:
-        name, value = "allow_tf32", allowed
-    before = getattr(matmul, name)
-    setattr(matmul, name, value)
+    has_new_name = hasattr(matmul, "fp32_precision")  # since torch 2.9
+    before = matmul.fp32_precision if has_new_name else matmul.allow_tf32
+    matmul.allow_tf32 = allowed  # sets both names; where they differ, torch.compile of 2.9 and 2.10 raises
     try:
         yield
     finally:
-        setattr(matmul, name, before)
+        matmul.allow_tf32 = before in (True, "tf32")
+        if has_new_name:
+            matmul.fp32_precision = before
 
 
 def training_products(precision: str) -> AbstractContextManager[object]:

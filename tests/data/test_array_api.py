@@ -36,6 +36,8 @@ METHODS = {
     "impute": lambda vae, X: vae.impute(X, return_std=True)[0],
     "hotelling_t2": lambda vae, X: vae.hotelling_t2(X),
     "q_residuals": lambda vae, X: vae.q_residuals(X),
+    "t2_contributions": lambda vae, X: vae.t2_contributions(X),
+    "q_contributions": lambda vae, X: vae.q_contributions(X),
     "sample": lambda vae, X: vae.sample(3, random_state=0),
     "get_covariance": lambda vae, X: vae.get_covariance(),
 }

@@ -15,9 +15,13 @@ import pandas as pd
 import polars as pl
 import pytest
 from matplotlib.colors import to_rgba
+from matplotlib.dates import date2num
 from scipy.stats import norm
-from sklearn.decomposition import PCA
+from sklearn.base import clone
+from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from skvae import VAETransformer, displays
 
@@ -60,7 +64,10 @@ def offsets(collections):
     return np.concatenate([np.asarray(collection.get_offsets()) for collection in collections])
 
 
-@pytest.mark.parametrize("name", displays.__all__)
+OF_ESTIMATORS = [name for name in displays.__all__ if hasattr(getattr(displays, name), "from_estimator")]
+
+
+@pytest.mark.parametrize("name", OF_ESTIMATORS)
 def test_every_display_is_plotted_and_can_be_again(name, vae, frame):
     fig, ax = plt.subplots()
     display = draw(name, vae, frame, ax=ax)
@@ -77,7 +84,7 @@ def test_every_display_is_plotted_and_can_be_again(name, vae, frame):
     assert not hasattr(again, "ax_") and again.plot() is again
 
 
-@pytest.mark.parametrize("name", displays.__all__)
+@pytest.mark.parametrize("name", OF_ESTIMATORS)
 def test_every_display_needs_a_fitted_estimator(name, frame):
     with pytest.raises(NotFittedError):
         draw(name, VAETransformer(), frame)
@@ -230,22 +237,35 @@ def assert_band(band, low, high):
 
 
 @pytest.mark.parametrize(
-    ("names", "axis"),
+    ("names", "axis", "label"),
     [
-        (["350", "351.5", "-2"], [350, 351.5, -2]),
-        (["wl_350", "wl_351.5", "wl_1e3"], [350, 351.5, 1000]),
-        (["a1", "b2", "b3"], None),  # the numbers of different things
-        (["pixel_0_0", "pixel_0_1", "pixel_0_2"], None),
-        (["350 nm", "351 nm", "352 nm"], None),
-        (["sand", "1", "2"], None),
+        (["350", "351.5", "-2"], [350, 351.5, -2], "channel"),
+        (["wl_350", "wl_351.5", "wl_1e3"], [350, 351.5, 1000], "channel"),
+        (["350 nm", "351.5 nm", "1e3 nm"], [350, 351.5, 1000], "wavelength, nm"),
+        (["wl_350_nm", "wl_351.5_nm", "wl_352_nm"], [350, 351.5, 352], "wavelength, nm"),
+        (["4000cm-1", "3998cm-1", "3996cm-1"], [4000, 3998, 3996], "wavenumber, cm-1"),
+        ([350, 351, 352], [350, 351, 352], "channel"),  # of which scikit-learn keeps nothing
+        (np.array([350.5, 351.5, 352.5], dtype=np.float32), [350.5, 351.5, 352.5], "channel"),
+        (["a1", "b2", "b3"], None, "channel index"),  # the numbers of different things
+        (["350 nm", "351 um", "352 nm"], None, "channel index"),
+        (["pixel_0_0", "pixel_0_1", "pixel_0_2"], None, "channel index"),
+        (["350 dogs", "351 dogs", "352 dogs"], None, "channel index"),
+        (["sand", "1", "2"], None, "channel index"),
+        (range(3), None, "channel index"),  # no labels
     ],
 )
-def test_the_axis_comes_from_the_names_if_all_are_numbers(names, axis):
+def test_the_axis_comes_from_the_labels_if_all_are_numbers(names, axis, label):
     X = np.random.RandomState(0).standard_normal((20, 3))
     vae = VAETransformer(1, **small(max_iter=0)).fit(pd.DataFrame(X, columns=names))
     display = displays.TraversalDisplay.from_estimator(vae)
     np.testing.assert_array_equal(display.axis, [0, 1, 2] if axis is None else axis)
-    assert display.ax_.get_xlabel() == ("channel index" if axis is None else "channel")
+    assert display.ax_.get_xlabel() == label
+    given = displays.TraversalDisplay.from_estimator(vae, wavelengths=[1, 2, 4], unit="nm")
+    np.testing.assert_array_equal(given.axis, [1, 2, 4])
+    assert given.ax_.get_xlabel() == "wavelength, nm"
+    named = displays.TraversalDisplay.from_estimator(vae, unit="dB", axis_name="level")
+    assert named.ax_.get_xlabel() == "level"
+    np.testing.assert_array_equal(named.axis, display.axis)
 
 
 # Reconstruction
@@ -377,6 +397,183 @@ def test_scree(vae, frame):
     np.testing.assert_allclose([bar.get_x() + bar.get_width() / 2 for bar in alone.bars_[0]], [0, 1, 2])
 
 
+def test_scree_of_a_number_that_was_chosen(frame):
+    vae = VAETransformer("auto", **small(max_iter=1)).fit(frame)
+    line = displays.ScreeDisplay.from_estimator(vae).scores_line_
+    np.testing.assert_array_equal(line.get_ydata(), vae.n_components_scores_)
+    assert line.get_markevery() == [vae.n_components_ - 1]
+    assert displays.ScreeDisplay(explained_variance_ratio=np.ones(1)).plot().scores_line_ is None
+
+
+# T2, Q and what contributes to them
+
+
+def test_influence(vae, frame):
+    X = frame.rename(index=lambda i: f"tablet {i}")
+    X.iloc[5, 20] += 4000  # beyond Q's limit
+    X.iloc[7] = X.iloc[7] * 3  # beyond both
+    display = displays.InfluenceDisplay.from_estimator(vae, X, level=0.999)
+    t2, q = vae.hotelling_t2(X), vae.q_residuals(X)
+    np.testing.assert_array_equal(offsets([display.points_]), np.column_stack([t2, q]))
+    limits = vae.hotelling_t2_limit(0.999), vae.q_residuals_limit(0.999)
+    of_t2, of_q = display.limit_lines_
+    assert list(of_t2.get_xdata()) == [limits[0]] * 2 and list(of_q.get_ydata()) == [limits[1]] * 2
+    beyond = (t2 > limits[0]) | (q > limits[1])
+    assert {name.get_text() for name in display.names_} == set(X.index[beyond])
+    assert {"tablet 5", "tablet 7"} <= set(X.index[beyond]) and not beyond.all()
+    colors = display.points_.get_facecolor()
+    assert len({tuple(colors[i]) for i in (5, 7, np.flatnonzero(~beyond)[0])}) == 3
+    named = displays.InfluenceDisplay.from_estimator(vae, frame, row_names=[f"no. {i}" for i in range(80)], log=True)
+    assert all(name.get_text().startswith("no. ") for name in named.names_) and named.ax_.get_xscale() == "log"
+
+
+def test_influence_names_the_farthest_rows_and_draws_no_infinite_limit():
+    t2, q = np.ones(40), 10.0 + np.arange(40)
+    display = displays.InfluenceDisplay(t2=t2, q=q, t2_limit=np.inf, q_limit=5.0).plot()
+    assert [int(name.get_text()) for name in display.names_] == [*range(39, 14, -1)]
+    assert display.limit_lines_[0] is None and display.limit_lines_[1] is not None
+
+
+@pytest.mark.parametrize("statistic", ["t2", "q"])
+def test_contributions(vae, frame, statistic):
+    values = {"t2": vae.t2_contributions, "q": vae.q_contributions}[statistic]
+    display = displays.ContributionsDisplay.from_estimator(
+        vae, frame, row=3, statistic=statistic, reference=frame, level=0.9, unit="nm"
+    )
+    np.testing.assert_array_equal(display.line_.get_ydata(), values(frame.iloc[[3]])[0])
+    np.testing.assert_array_equal(display.line_.get_xdata(), WAVELENGTHS)
+    assert_band(display.band_, *np.quantile(values(frame), [0.05, 0.95], axis=0))
+    value = {"t2": vae.hotelling_t2, "q": vae.q_residuals}[statistic](frame)[3]
+    limit = {"t2": vae.hotelling_t2_limit, "q": vae.q_residuals_limit}[statistic](0.9)
+    assert display.ax_.get_title() == f"row 3: {statistic.title()} {value:.3g}, 90 % limit {limit:.3g}"
+    assert display.ax_.get_xlabel() == "wavelength, nm"
+    alone = displays.ContributionsDisplay.from_estimator(vae, frame)
+    assert alone.band_ is None and alone.statistic == "q"
+
+
+# Beside PCA and factor analysis
+
+
+@pytest.mark.parametrize("linear", [PCA(4), FactorAnalysis(4)])
+def test_linear_models_stand_beside(vae, frame, linear):
+    linear = clone(linear).fit(frame)
+    name, is_pca = type(linear).__name__, isinstance(linear, PCA)
+    loadings = linear.components_ * (np.sqrt(linear.explained_variance_)[:, None] if is_pca else 1)
+    display = displays.LoadingsDisplay.from_estimator(vae, frame, components=[2, 0], beside=linear)
+    for line, component, ours in zip(display.beside_lines_, [2, 0], display.mean, strict=True):
+        np.testing.assert_allclose(np.abs(line.get_ydata()), np.abs(loadings[component]))
+        assert line.get_ydata() @ ours > 0
+    assert display.legend_.get_texts()[-1].get_text() == name
+
+    scree = displays.ScreeDisplay.from_estimator(vae, linear)
+    share = np.sum(loadings**2, axis=1) / np.trace(np.cov(frame.T))
+    np.testing.assert_allclose([bar.get_height() for bar in scree.bars_[1]], share[:3], rtol=0.05)
+
+    z = linear.transform(frame.iloc[[5, 6]])
+    back = linear.inverse_transform(z) if is_pca else z @ linear.components_ + linear.mean_
+    display = displays.ReconstructionDisplay.from_estimator(vae, frame, rows=[5, 6], beside=linear)
+    np.testing.assert_allclose([line.get_ydata() for line in display.beside_lines_], back)
+    images = displays.ReconstructionDisplay.from_estimator(vae, frame, rows=[5, 6], beside=linear, image_shape=SHAPE)
+    assert [label.get_text() for label in images.ax_.get_yticklabels()] == ["original", "reconstruction", name]
+    np.testing.assert_allclose(untile(images.image_.get_array(), 3, 2, SHAPE)[2].reshape(2, -1), back)
+
+
+def test_components_that_the_linear_model_has_not_are_drawn_alone(vae, frame):
+    display = displays.LoadingsDisplay.from_estimator(vae, frame, components=[0, 2], beside=PCA(1).fit(frame))
+    assert len(display.lines_) == 2 and len(display.beside_lines_) == 1
+
+
+# Pipelines
+
+
+@pytest.fixture(scope="module")
+def pipeline(frame):
+    return make_pipeline(StandardScaler(), VAETransformer(2, **small())).fit(frame)
+
+
+def test_what_a_pipeline_gives_is_in_the_units_of_its_x(pipeline, frame):
+    scaler, vae = pipeline
+    scaled = scaler.transform(frame)
+    display = displays.ReconstructionDisplay.from_estimator(pipeline, frame, rows=[0, 3])
+    mean, std = vae.reconstruct(scaled[[0, 3]], return_std=True)
+    np.testing.assert_allclose(display.X, frame.iloc[[0, 3]])
+    np.testing.assert_allclose(display.mean, scaler.inverse_transform(mean))
+    np.testing.assert_allclose(display.std, scaler.scale_ * std, rtol=1e-5)
+    np.testing.assert_array_equal(display.axis, WAVELENGTHS)
+    display = displays.LoadingsDisplay.from_estimator(pipeline, frame)
+    np.testing.assert_allclose(display.mean, scaler.scale_ * vae.loadings(scaled).mean(axis=0), rtol=1e-4, atol=1e-3)
+    display = displays.TraversalDisplay.from_estimator(pipeline, frame, row=2, values=[0.5])
+    expected = pipeline.inverse_transform([[0.5, vae.transform(scaled[[2]])[0, 1]]])
+    np.testing.assert_allclose(display.decoded, expected, rtol=1e-5)
+    assert display.ax_.get_ylabel() == "decoded, units of X"
+
+
+def test_of_a_pipeline_t2_and_q_are_the_last_step_s(pipeline, frame):
+    scaled = pipeline[0].transform(frame)
+    display = displays.InfluenceDisplay.from_estimator(pipeline, frame)
+    np.testing.assert_array_equal(display.q, pipeline[1].q_residuals(scaled))
+    assert "units of the last step's X squared" in display.ax_.get_ylabel()
+    display = displays.ContributionsDisplay.from_estimator(pipeline, frame, row=3)
+    np.testing.assert_array_equal(display.contributions, pipeline[1].q_contributions(scaled[[3]])[0])
+    np.testing.assert_array_equal(display.axis, WAVELENGTHS)
+
+
+@pytest.mark.parametrize("name", [name for name in OF_ESTIMATORS if name != "PosteriorCorrelationDisplay"])
+def test_every_display_takes_a_pipeline(name, pipeline, frame):
+    display = draw(name, pipeline, frame)
+    if name == "LatentDisplay":
+        np.testing.assert_array_equal(display.means, pipeline.transform(frame))
+
+
+def test_steps_that_cannot_be_undone(frame):
+    """Rows are then drawn as the last step sees them."""
+    pipeline = make_pipeline(Normalizer(), VAETransformer(2, **small())).fit(frame)
+    display = displays.ReconstructionDisplay.from_estimator(pipeline, frame, rows=1)
+    np.testing.assert_allclose(display.X[0], Normalizer().transform(frame.iloc[[1]])[0])
+    assert display.ax_.get_ylabel() == "value, units of the last step's X"
+    np.testing.assert_array_equal(display.axis, WAVELENGTHS)
+
+
+def test_steps_that_change_the_number_of_features(frame):
+    pipeline = make_pipeline(PCA(10), VAETransformer(2, **small())).fit(frame)
+    display = displays.TraversalDisplay.from_estimator(pipeline, values=[0])
+    np.testing.assert_allclose(display.decoded, pipeline.inverse_transform([[0, 0]]))
+    np.testing.assert_array_equal(display.axis, WAVELENGTHS)
+    with pytest.raises(ValueError, match="another number of features"):
+        displays.ContributionsDisplay.from_estimator(pipeline, frame)
+    selected = make_pipeline(FunctionTransformer(lambda X: np.asarray(X)[:, :5]), VAETransformer(2, **small()))
+    assert len(displays.TraversalDisplay.from_estimator(selected.fit(frame)).axis) == 5
+
+
+# What is empty by construction, and dates
+
+
+def test_pictures_that_are_empty_by_construction_say_so(frame, vae):
+    diagonal = VAETransformer(2, **small(max_iter=0)).fit(frame)
+    title = displays.PosteriorCorrelationDisplay.from_estimator(diagonal, frame).ax_.get_title()
+    assert title == "No correlations by construction: a diagonal posterior has none"
+    assert (
+        displays.PosteriorCorrelationDisplay(correlation=np.ones((1, 1)))
+        .plot()
+        .ax_.get_title()
+        .endswith("one component")
+    )
+    assert displays.PosteriorCorrelationDisplay.from_estimator(vae, frame).ax_.get_title() == ""
+    assert "no epoch was trained" in displays.LossCurveDisplay.from_estimator(diagonal).ax_.get_title()
+    assert displays.LossCurveDisplay.from_estimator(vae).ax_.get_title() == ""
+
+
+def test_latent_coloured_by_dates(vae, frame):
+    dates = pd.Series(pd.date_range("2024-01-01", periods=80, freq="D"), name="harvest")
+    dates[3] = pd.NaT
+    display = displays.LatentDisplay.from_estimator(vae, frame, dates)
+    expected = np.where(dates.isna(), np.nan, date2num(dates.fillna(dates[0])))
+    np.testing.assert_allclose(np.ma.filled(display.points_[0].get_array(), np.nan), expected)
+    display.figure_.canvas.draw()
+    ticks = [label.get_text() for label in display.colorbar_.ax.get_yticklabels()]
+    assert "Feb" in ticks and display.colorbar_.ax.get_ylabel() == "harvest"
+
+
 # What is wrong is named
 
 
@@ -392,8 +589,8 @@ def test_scree(vae, frame):
         ("LoadingsDisplay", {"components": [3]}, r"components=.*out of range"),
         ("LoadingsDisplay", {"components": 0.5}, "components must be of integers"),
         ("LoadingsDisplay", {"components": []}, "components must be of integers"),
-        ("LoadingsDisplay", {"axis": [1, 2]}, "axis must hold a number for each of the 60"),
-        ("ReconstructionDisplay", {"axis": WAVELENGTHS[None]}, "axis must hold a number"),
+        ("LoadingsDisplay", {"wavelengths": [1, 2]}, "wavelengths must hold a number for each of the 60"),
+        ("ReconstructionDisplay", {"wavelengths": WAVELENGTHS[None]}, "wavelengths must hold a number"),
         ("ReconstructionDisplay", {"rows": 80}, r"rows=80 is out of range"),
         ("ReconstructionDisplay", {"level": 1}, "level must be between 0 and 1"),
         ("ReconstructionDisplay", {"level": 0.0}, "level must be between 0 and 1"),
@@ -404,8 +601,14 @@ def test_scree(vae, frame):
         ("TraversalDisplay", {"row": 80}, "row=80 is out of range"),
         ("TraversalDisplay", {"values": [[1.0]]}, "values must be"),
         ("TraversalDisplay", {"values": [np.nan]}, "values must be"),
-        ("TraversalDisplay", {"axis": [1]}, "axis must hold"),
-        ("ScreeDisplay", {"pca": PCA()}, "pca must be a fitted PCA"),
+        ("TraversalDisplay", {"wavelengths": [1]}, "wavelengths must hold"),
+        ("ScreeDisplay", {"beside": PCA()}, "beside must be a fitted PCA or FactorAnalysis"),
+        ("LoadingsDisplay", {"beside": "PCA"}, "beside must be a fitted PCA or FactorAnalysis"),
+        ("ContributionsDisplay", {"statistic": "spe"}, "statistic must be 't2' or 'q'"),
+        ("ContributionsDisplay", {"row": 80}, "row=80 is out of range"),
+        ("ContributionsDisplay", {"level": 1.0}, "level must be between 0 and 1"),
+        ("InfluenceDisplay", {"level": 0}, "level must be between 0 and 1"),
+        ("InfluenceDisplay", {"row_names": ["a"]}, "a name for each of the 80 rows"),
     ],
 )
 def test_bad_input_is_named(vae, frame, name, options, message):
@@ -414,5 +617,5 @@ def test_bad_input_is_named(vae, frame, name, options, message):
 
 
 def test_scree_of_a_pca_of_other_columns(vae, frame):
-    with pytest.raises(ValueError, match="pca has 10 features, the estimator 60"):
+    with pytest.raises(ValueError, match="beside has 10 features, the estimator 60"):
         displays.ScreeDisplay.from_estimator(vae, PCA(2).fit(frame.iloc[:, :10]))

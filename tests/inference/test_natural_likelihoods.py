@@ -34,7 +34,7 @@ def grid(middle, half_width, n):
 
 
 def quadrature(vae, X):
-    """log p(x) and E[x | z] given the measured values of each row, with its standard deviation, noise included.
+    """Of each row's measured values: log p(x); E[x] and its standard deviation, noise included; those of z.
 
     By the sum over a grid that covers 8 standard deviations of z given x, as those of a coarser grid are, thrice.
     """
@@ -67,7 +67,8 @@ def quadrature(vae, X):
         step = coarse[1, -1] - coarse[0, -1]
         mean, variance = module.likelihood.mean(raw).numpy(), module.likelihood.variance(raw).numpy()
         expected = weight @ mean
-        results.append((log_total + log_volume, expected, np.sqrt(weight @ (variance + (mean - expected) ** 2))))
+        std, middle = np.sqrt(weight @ (variance + (mean - expected) ** 2)), weight @ z
+        results.append((log_total + log_volume, expected, std, middle, np.sqrt(weight @ (z - middle) ** 2)))
     return map(np.array, zip(*results, strict=True))
 
 
@@ -97,7 +98,7 @@ def test_poisson_scores_are_log_p(counts, n_components):
     X = counts()
     vae = VAETransformer(n_components, likelihood="poisson", hidden_layer_sizes=(32, 32), random_state=0).fit(X)
     rows = X[:: len(X) // 24]
-    truth, _, _ = quadrature(vae, rows)
+    truth, *_ = quadrature(vae, rows)
     gap = truth - vae.score_samples(rows)
     assert abs(gap.mean()) < 0.5 and np.median(np.abs(gap)) < 0.25
 
@@ -110,8 +111,19 @@ def test_imputed_values_are_the_posterior_means(name):
     gaps = X[:24].copy()
     gaps[np.random.RandomState(1).rand(*gaps.shape) < 0.3] = np.nan
     missing = np.isnan(gaps)
-    _, mean, std = quadrature(vae, gaps)
+    _, mean, std, _, _ = quadrature(vae, gaps)
     ours, our_std = vae.impute(gaps, return_std=True)
     error = np.abs(ours - mean)[missing] / std[missing]
     assert error.max() < 0.3
     assert np.median(np.abs(our_std[missing] / std[missing] - 1)) < 0.1
+
+
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_transform_is_the_posterior_mean_of_counts(n_components):
+    """Within 0.3 standard deviations of the posterior, in the median over rows and components."""
+    X = counts_near_seven()
+    vae = VAETransformer(n_components, likelihood="poisson", random_state=0).fit(X)
+    rows = X[:: len(X) // 24]
+    *_, mean, std = quadrature(vae, rows)
+    ours = vae.net_.module_.to_model_order(torch.from_numpy(vae.transform(rows))).numpy()
+    assert np.median(np.abs(ours - mean) / std) < 0.3

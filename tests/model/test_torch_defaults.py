@@ -65,7 +65,16 @@ def results(estimator, rows):
         complete = rows[:9].astype(dtype)
         gaps = complete.copy()
         gaps[::2, 3] = np.nan
-        for method in ("transform", "score_samples", "posterior_covariance", "loadings", "q_residuals", "hotelling_t2"):
+        for method in (
+            "transform",
+            "score_samples",
+            "posterior_covariance",
+            "loadings",
+            "q_residuals",
+            "hotelling_t2",
+            "t2_contributions",
+            "q_contributions",
+        ):
             yield from (getattr(estimator, method)(given) for given in (complete, gaps))
         yield estimator.inverse_transform(estimator.transform(complete))
         yield from estimator.reconstruct(complete, return_std=True, n_draws=4)

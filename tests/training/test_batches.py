@@ -71,9 +71,10 @@ def test_streamed_rows_are_the_resident_ones(mapped):
 
 def test_only_large_mapped_arrays_are_streamed(mapped):
     file, X = mapped
-    assert not Rows(file).is_streamed and not Rows(X).is_streamed
+    assert not Rows(file).is_streamed_to("cpu") and not Rows(X).is_streamed_to("cpu")
     with sklearn.config_context(working_memory=0):
-        assert all(Rows(part).is_streamed for part in (file, file[10:], np.asarray(file))) and not Rows(X).is_streamed
+        assert all(Rows(part).is_streamed_to("cpu") for part in (file, file[10:], np.asarray(file)))
+        assert not Rows(X).is_streamed_to("cpu")
 
 
 def test_streamed_fits_start_at_the_same_optimum_and_train_as_well(mapped):
@@ -131,7 +132,7 @@ def test_inference_does_not_depend_on_its_blocks(spectra, monkeypatch):
     vae = VAETransformer(3, posterior="full", **small()).fit(spectra)
     Z = vae.transform(spectra)
     whole = Z, vae.inverse_transform(Z), vae.score_samples(spectra), vae.sample(50, random_state=0)
-    monkeypatch.setattr("skvae._inference.predictor.rows_per_block", lambda n_values: 7)
+    monkeypatch.setattr("skvae._inference.predictor.rows_per_block", lambda *_: 7)
     in_blocks = vae.transform(spectra), vae.inverse_transform(Z), vae.score_samples(spectra)
     for a, b in zip(whole, in_blocks, strict=False):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)

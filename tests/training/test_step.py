@@ -13,6 +13,7 @@ from skorch.callbacks import Callback
 from skvae import VAETransformer
 from skvae._training import torch_private
 from skvae._training.adamw import AdamW
+from skvae.networks._precision import exact_products, training_products
 
 from ..conftest import curved_spectra, small
 
@@ -123,6 +124,49 @@ def test_tf32_puts_the_process_s_setting_back(spectra):
     with pytest.raises(RuntimeError, match="stop here"):
         VAETransformer(2, **small(precision="tf32", callbacks=[Fail()])).fit(spectra)
     assert setting() == before
+
+
+def test_tf32_has_the_same_value_under_both_of_torch_s_names():
+    """Where they differ, reading the older one raises, as torch.compile does on torch 2.9 and 2.10."""
+    with training_products("tf32"):
+        assert torch.backends.cuda.matmul.allow_tf32 and torch.get_float32_matmul_precision() == "high"
+        with exact_products("tf32"):
+            assert not torch.backends.cuda.matmul.allow_tf32 and torch.get_float32_matmul_precision() == "highest"
+        assert torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize("params", [{}, {"kl_warmup": 2}, {"compile": True}], ids=str)
+def test_the_pickle_of_a_net_trains_its_own_module(spectra, params):
+    net = VAETransformer(2, **small(**params, max_iter=1)).partial_fit(spectra).net_
+    twin = pickle.loads(pickle.dumps(net))
+    assert twin.training_step_.module is twin.module_ and twin.training_step_.optimizer is twin.optimizer_
+    u = torch.randn(100, 60, generator=torch.Generator().manual_seed(0))
+    for each in (net, twin):
+        each.fit_loop((u, None), epochs=2)
+    for ours, theirs in zip(net.module_.parameters(), twin.module_.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_gradient_that_a_hook_left_is_not_added_to_the_next(spectra):
+    """An epoch with a batch hook leaves the gradients of its last step."""
+
+    class Hooked(Callback):
+        def on_batch_end(self, net, **kwargs):
+            pass
+
+    nets = [VAETransformer(2, **small(max_iter=0)).fit(spectra).net_ for _ in range(2)]
+    u = torch.randn(100, 60, generator=torch.Generator().manual_seed(0))
+    for net, drops in zip(nets, (False, True), strict=True):
+        net.callbacks_ = [("hooked", Hooked())]
+        net.fit_loop((u, None), epochs=1)
+        assert any(p.grad is not None for p in net.module_.parameters())
+        net.callbacks_ = []
+        if drops:
+            net.optimizer_.zero_grad()
+        net.fit_loop((u, None), epochs=1)
+    for ours, theirs in zip(*(net.module_.parameters() for net in nets), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("rate_on_device", [False, True])

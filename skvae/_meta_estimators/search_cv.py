@@ -13,13 +13,14 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, check_cv
 from sklearn.pipeline import Pipeline
 
-from ._data.devices import resolve_device
-from ._model.torch_defaults import torch_defaults
-from ._parameters import PARAMETERS, can_be_stacked, fit_parameters
-from ._sklearn_compat import _check_sample_weight, has_callbacks, safe_indexing
-from ._training.fit import FitResult, NoisePhase, TrainedFit, draw_seed, fit_key, n_weights, phases
-from ._training.stacked_fit import train_stacked
-from ._vae import VAETransformer
+from .._data.devices import resolve_device
+from .._model.torch_defaults import torch_defaults
+from .._parameters import PARAMETERS, can_be_stacked, fit_parameters
+from .._sklearn_compat import _check_sample_weight, has_callbacks, safe_indexing
+from .._training.fit import FitResult, NoisePhase, TrainedFit, draw_seed, fit_key, n_weights, phases
+from .._training.n_components import with_n_components
+from .._training.stacked_fit import train_stacked
+from .._vae import VAETransformer
 
 Self = TypeVar("Self", bound="VAESearchCV")  # typing has its own from Python 3.11 on
 
@@ -210,12 +211,13 @@ class VAESearchCV(GridSearchCV):
         try:
             weight = None if weight is None else safe_indexing(weight, plan.train)
             data = model._training_rows(rows, weight, reset=True, y=None if y is None else safe_indexing(y, plan.train))
-            params = fit_parameters(model)
+            params, _ = with_n_components(fit_parameters(model), data)
             n_features = data.rows.shape[1]
-            is_large = n_weights(params, n_features) >= LARGE and str(resolve_device(model.device)) == "cpu"
+            device = resolve_device(model.device)
+            is_large = n_weights(params, n_features) >= LARGE and str(device) == "cpu"
         except (TypeError, ValueError):
             return None
-        if data.is_uneven or data.rows.is_streamed or is_large:
+        if data.is_uneven or data.rows.is_streamed_to(device) or is_large:
             return None
         seed = draw_seed(params)
         n_bytes = 16 * len(data) * n_features  # the rows in double precision, and two scaled copies in single
@@ -281,7 +283,8 @@ def train_side_by_side(fits):
                 if isinstance(phase, NoisePhase):
                     phase.run()
                     continue
-                stacks[phase.net.batch_size, phase.training.u.shape[1]].append(phase)
+                shape = phase.net.batch_size, phase.training.u.shape[1], phase.net.module_.n_components
+                stacks[shape].append(phase)
         for of_one_shape in stacks.values():
             train_stacked(of_one_shape)
         fits = [fit for fit, phase in begun if math.isfinite(phase.net.best_score_)]

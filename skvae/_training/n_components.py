@@ -1,0 +1,117 @@
+"""The number of components of a fit that is to choose it."""
+
+from dataclasses import replace
+from numbers import Integral
+
+import numpy as np
+import torch
+
+from .._data.rows import evenly_spread
+from .._data.scaling import column_scaling
+from .._linear.n_components import held_out_nats, n_components_for_share
+from .._model.build import lookup
+from ..likelihoods import LIKELIHOODS, NOISE_FLOOR
+from .batches import StreamedRows
+from .validation import near_copies
+
+N_FOLDS = 5
+N_BLOCKS = 20  # of consecutive rows, dealt to the folds in turn: neighbours are often alike
+ROWS = 20_000  # training rows, evenly spread, that the choice rests on at most
+FEWEST_ROWS = 5
+
+
+def with_n_components(params, data, previous=None):
+    """The parameters with the number of components that `n_components` stands for, and what it was chosen by.
+
+    Parameters
+    ----------
+    params : FitParameters
+    data : WeightedRows
+    previous : VAENet or None, default=None
+        Whose weights the fit goes on from, and so its components.
+
+    Returns
+    -------
+    params : FitParameters
+    scores : ndarray of shape (k,) or None
+        Of "auto": mean nats of held-out rows under linear models of 1 to k components.
+
+    Raises
+    ------
+    ValueError
+        If there are too few rows without NaN to choose by.
+    """
+    option, scores = params.n_components, None
+    if isinstance(option, Integral):
+        return params, None
+    if previous is not None:
+        n_components = previous.module_.n_components
+    elif option is None:
+        n_components = max(1, min(data.rows.shape) - 1)
+    elif option == "auto":
+        scores = held_out_scores(params, complete_rows(data, option))
+        n_components = 1 + int(scores.argmax())
+    else:
+        u, weight, scale = standardised(complete_rows(data, option))
+        n_components = n_components_for_share(u, scale, option, weight)
+    return replace(params, n_components=n_components), scores
+
+
+def complete_rows(data, option):
+    """At most `ROWS` of the rows that have no missing values."""
+    is_complete = np.ones(len(data), dtype=bool)
+    if data.is_uneven:
+        is_complete = np.concatenate([(~block.isnan().any(1)).cpu().numpy() for _, block in data.rows.blocks()])
+    if is_complete.sum() < FEWEST_ROWS:
+        raise ValueError(
+            f"n_components={option!r} is chosen by the rows of X without NaN, and takes {FEWEST_ROWS} of them, but "
+            f"there are {is_complete.sum()}. Pass the number of components."
+        )
+    places = np.flatnonzero(is_complete)
+    is_kept = np.zeros(len(data), dtype=bool)
+    is_kept[places[evenly_spread(len(places), ROWS)]] = True
+    return data if is_kept.all() else data.select(is_kept)
+
+
+def standardised(data):
+    """The rows (n, p) in units of the columns' scales, their weights (n,) or None, and the scales (p,)."""
+    mean, scale = (torch.from_numpy(values) for values in column_scaling(data.rows, data.weight))
+    u = StreamedRows(data.rows, mean, scale, "cpu").resident()
+    return u, None if data.weight is None else torch.from_numpy(data.weight), scale
+
+
+def held_out_scores(params, data):
+    """Mean nats of held-out rows (k,) under linear models of 1 to k components.
+
+    The rows are those that `fit` was given to validate on or, where it is to hold rows out itself, each row once, in
+    five folds of blocks of rows. Groups are never cut.
+    """
+    u, weight, scale = standardised(data)
+    is_unit = lookup(LIKELIHOODS, params.likelihood).linear_noise == "unit"
+
+    def nats(train, test):
+        return held_out_nats(u[train], test, is_unit, scale, NOISE_FLOOR, None if weight is None else weight[train])
+
+    every = np.arange(len(u))
+    if data.validation is not None:
+        mean = column_scaling(data.rows, data.weight)[0]
+        rows = StreamedRows(data.validation, torch.from_numpy(mean), scale, "cpu").resident()
+        return nats(every, rows[~rows.isnan().any(1)]).mean(0).numpy()
+    if data.held_out is not None:
+        folds = np.isin(every, data.held_out)[None]
+    else:
+        groups = near_copies(u) if data.groups is None else data.groups
+        fold = folds_of(every if groups is None else groups)
+        folds = fold == np.arange(fold.max() + 1)[:, None]
+    parts = [nats(every[~is_out], u[is_out]) for is_out in folds]
+    k = min(part.shape[1] for part in parts)
+    scores = np.concatenate([part[:, :k].numpy() for part in parts])
+    share = None if weight is None else np.concatenate([data.weight[is_out] for is_out in folds])
+    return np.average(scores, axis=0, weights=share)
+
+
+def folds_of(groups):
+    """The fold of each row, for its group, numbered from 0 in the order of their first rows."""
+    n_groups = groups.max() + 1
+    n_blocks = min(N_BLOCKS, n_groups)
+    return groups * n_blocks // n_groups % min(N_FOLDS, n_blocks)
