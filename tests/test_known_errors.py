@@ -327,6 +327,14 @@ def test_intervals_and_limits_are_right_where_errors_are_uneven():
         assert max(abs(share - 0.05) for share in alarms) < 0.03
 
 
+def test_contributions_sum_to_t2_and_q():
+    X, std, _ = linear_rows(200)
+    X[::3, 2] = np.nan
+    vae = VAETransformer(2, **small()).fit(X, X_std=std)
+    np.testing.assert_allclose(vae.t2_contributions(X, std).sum(axis=1), vae.hotelling_t2(X, std), rtol=1e-9)
+    np.testing.assert_allclose(np.abs(vae.q_contributions(X, std)).sum(axis=1), vae.q_residuals(X, std), rtol=1e-6)
+
+
 def test_scaling_is_of_the_rows_without_errors():
     truth = linear_rows(4000, noise=0.2)[2]
     std = np.where(np.arange(4000) % 2, 0.01, 300.0)[:, None] * np.ones(8)
