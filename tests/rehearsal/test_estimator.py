@@ -202,7 +202,8 @@ def test_a_large_covariance_stays_on_the_device():
     cpu, gpu = Scatter.of(u), Scatter.of(u.to(GPU))
     assert str(gpu.device) == GPU and str(Scatter.of(u[:100].to(GPU)).device) == "cpu"
     torch.testing.assert_close(gpu.top(3)[0].cpu(), cpu.top(3)[0])
-    starts = (linear_start(rows, 3, DiagPosterior, "isotropic", torch.ones(20_000), 1e-6) for rows in (u, u.to(GPU)))
+    scale = torch.ones(20_000, dtype=torch.float64)
+    starts = (linear_start(rows, 3, DiagPosterior, "isotropic", scale, 1e-6) for rows in (u, u.to(GPU)))
     for ours, theirs in zip(*(vars(start).values() for start in starts), strict=True):
         torch.testing.assert_close(ours, theirs)
 
