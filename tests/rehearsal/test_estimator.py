@@ -113,13 +113,13 @@ def test_a_warm_start_goes_on_as_on_the_cpu():
 
 def test_a_stacked_search_gives_the_scores_of_the_cpu():
     """Two jobs score, in threads, as only this process has the device."""
-    grid = {"beta": [1.0, 4.0], "learning_rate_init": [1e-3, 3e-3]}
+    grid = [{"beta": [4.0]}, {"learning_rate_init": [1e-3]}]
     with joblib.parallel_config("threading"):
         cpu, gpu = (
-            VAESearchCV(estimator(device, early_stopping=True, kl_warmup=1), grid, cv=2, n_jobs=2).fit(X)
+            VAESearchCV(estimator(device, early_stopping=True, kl_warmup=1), grid, cv=2, n_jobs=2, refit=False).fit(X)
             for device in ("cpu", GPU)
         )
-    assert gpu.n_trained_together_ == 8
+    assert gpu.n_trained_together_ == 4
     ours, theirs = (search.cv_results_["mean_test_score"] for search in (gpu, cpu))
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
