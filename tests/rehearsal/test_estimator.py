@@ -37,6 +37,8 @@ CALLS = {
     "impute": lambda vae, X: vae.impute(X, return_std=True, n_draws=8),
     "get_covariance": lambda vae, X: vae.get_covariance(n_draws=100),
     "hotelling_t2": lambda vae, X: vae.hotelling_t2(X),
+    "t2_contributions": lambda vae, X: vae.t2_contributions(X),
+    "q_contributions": lambda vae, X: vae.q_contributions(X),
     "hotelling_t2_limit": lambda vae, X: vae.hotelling_t2_limit(),
     "q_residuals": lambda vae, X: vae.q_residuals(X),
     "q_residuals_limit": lambda vae, X: vae.q_residuals_limit(),
