@@ -6,11 +6,10 @@ The ways: `n_components="auto"`; cross-validation of `PCA.score` in five folds o
 Minka's "mle" of PCA, which needs more rows than columns; and a share of the variance, 0.95 and 0.99. First on
 linear-Gaussian rows whose dimension is known, in ten draws each: how often a way finds it. Then on six sets, in three
 splits that hold out a quarter of the groups: nats, R2 and, where there is a target, its prediction from the components
-(as `benchmarks.quality.pca_comparison` measures them), and the seconds that the choice took. Numbers of components are
-at most 64. Rows are written to --output as they come, and a second run goes on from there.
+(as `benchmarks.quality.pca_comparison` measures them). Numbers of components are at most 64. Rows are written to
+--output as they come, and a second run goes on from there.
 """
 
-import time
 import warnings
 from pathlib import Path
 
@@ -65,10 +64,9 @@ def linear_rows(d, n, p, noise, seed):
 
 
 def choose(way, X, groups):
-    """The number of components, or None where the way has none, and the seconds that it took."""
-    begin = time.perf_counter()
+    """The number of components, or None where the way has none."""
     chosen = WAYS[way](X, groups)
-    return None if chosen is None else int(chosen), time.perf_counter() - begin
+    return None if chosen is None else int(chosen)
 
 
 def measure(name, way, split):
@@ -79,10 +77,10 @@ def measure(name, way, split):
         if name not in SETS:
             noise, *shape = name.split()
             X = linear_rows(*map(int, shape), NOISE[noise], split)
-            return [{**task, "chosen": choose(way, X, np.arange(len(X)))[0]}]
+            return [{**task, "chosen": choose(way, X, np.arange(len(X)))}]
         X, y, groups = load(name)
         train, test = split_rows(groups, split)
-        chosen, seconds = choose(way, X[train], groups[train])
+        chosen = choose(way, X[train], groups[train])
         if chosen is None:
             return [{**task, "chosen": None}]
         vae = VAETransformer(chosen, random_state=split).fit(X[train], groups=groups[train])
@@ -92,7 +90,6 @@ def measure(name, way, split):
             {
                 **task,
                 "chosen": chosen,
-                "seconds": seconds,
                 "nats": vae.score(X[test]),
                 "r2": float(1 - left / np.square(X[test] - X[train].mean(axis=0)).sum()),
                 "downstream": downstream(z, y, groups),
@@ -116,7 +113,7 @@ def known_dimensions(frame):
 
 def of_sets(frame):
     """Markdown: for each set a line for each way; mean ± standard deviation over splits."""
-    lines = [heading("set", "chosen by", "components", "nats per row", "R2", "downstream", "s")]
+    lines = [heading("set", "chosen by", "components", "nats per row", "R2", "downstream")]
     for name, part in frame.groupby("set", sort=False):
         for way in WAYS:
             values = part[part["way"] == way]
@@ -124,7 +121,7 @@ def of_sets(frame):
                 continue
             down = "" if values["downstream"].isna().any() else spread(values["downstream"], 3)
             components = ", ".join(f"{chosen:.0f}" for chosen in values["chosen"])
-            cells = components, spread(values["nats"]), spread(values["r2"], 4), down, f"{values['seconds'].mean():.2f}"
+            cells = components, spread(values["nats"]), spread(values["r2"], 4), down
             lines.append(line(name, way, *cells))
     return "\n".join(lines)
 

@@ -111,7 +111,7 @@ class LinearModel:
         """Two draws (2, n, d) of each row's z, opposite about its mode. Modes and their mean covariance are kept."""
         noise = torch.randn(self.z.shape, generator=generator, dtype=torch.float64).to(self.z)
         pairs, self.spread = [], torch.zeros_like(self.spread)
-        for block in blocks(len(self.z), rows_per_block(self.loadings.numel())):
+        for block in blocks(len(self.z), rows_per_block(self.loadings.numel(), self.z.device)):
             mode = gauss_newton(self.decode, self.differentiate, self.z[block], data[block], n_steps)
             self.z[block] = mode.z
             posterior = mode.posterior()

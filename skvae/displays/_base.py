@@ -48,6 +48,12 @@ class Fitted(Protocol):
     def reconstruct(self, X: ArrayLike, return_std: Literal[True]) -> tuple[Floats, Floats]: ...
 
 
+class Steps(Protocol):
+    """What tells a Pipeline, which ends in a fitted VAETransformer."""
+
+    steps: list[Any]
+
+
 class Display:
     """Base class that opens axes; its subclasses draw on them."""
 

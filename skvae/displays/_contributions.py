@@ -7,8 +7,10 @@ from numpy.typing import ArrayLike
 from ._base import (
     COLORS,
     Display,
+    Fitted,
     Floats,
     Numbers,
+    Steps,
     check_index,
     check_level,
     feature_axis,
@@ -98,7 +100,7 @@ class ContributionsDisplay(Display):
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
+        estimator: Fitted | Steps,
         X: ArrayLike,
         *,
         row: int = 0,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._base import COLORS, Display, Floats, check_level, names_of_rows, style
+from ._base import COLORS, Display, Fitted, Floats, Steps, check_level, names_of_rows, style
 from ._model import Model
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class InfluenceDisplay(Display):
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
+        estimator: Fitted | Steps,
         X: ArrayLike,
         *,
         level: float = 0.95,

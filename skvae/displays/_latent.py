@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._base import COLORS, Display, Floats, check_indices, style
+from ._base import COLORS, Display, Fitted, Floats, Steps, check_indices, style
 from ._model import Model
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class LatentDisplay(Display):
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
+        estimator: Fitted | Steps,
         X: ArrayLike,
         y: ArrayLike | None = None,
         *,

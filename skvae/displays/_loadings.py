@@ -4,16 +4,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._base import (
-    COLORS,
-    Display,
-    Floats,
-    Indices,
-    Numbers,
-    check_indices,
-    feature_axis,
-    style,
-)
+from ._base import COLORS, Display, Fitted, Floats, Indices, Numbers, Steps, check_indices, feature_axis, style
 from ._model import LinearModel, Model
 
 if TYPE_CHECKING:
@@ -92,7 +83,7 @@ class LoadingsDisplay(Display):
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
+        estimator: Fitted | Steps,
         X: ArrayLike,
         *,
         components: Indices | None = None,

@@ -2,7 +2,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._base import COLORS, Display, Floats, Numbers, style
+from ._base import COLORS, Display, Fitted, Floats, Numbers, Steps, style
 from ._model import Model
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class LossCurveDisplay(Display):
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, *, kl: bool = False, ax: "Axes | None" = None, **kwargs: Any
+        cls, estimator: Fitted | Steps, *, kl: bool = False, ax: "Axes | None" = None, **kwargs: Any
     ) -> "LossCurveDisplay":
         """Draw the losses in the ``history_`` of a fitted VAETransformer.
 

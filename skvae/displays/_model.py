@@ -8,7 +8,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import Fitted, Floats
+from ._base import Fitted, Floats, Steps
 
 STEP = 1e-4  # of a slope by differences through the steps of a Pipeline, exact where they are linear
 
@@ -32,7 +32,7 @@ class Model:
 
     last: Fitted
 
-    def __init__(self, estimator: Any) -> None:
+    def __init__(self, estimator: Fitted | Steps) -> None:
         check_is_fitted(estimator)
         pipeline = estimator if isinstance(estimator, Pipeline) else Pipeline([("model", estimator)])
         self.before, self.last = pipeline[:-1], pipeline[-1]

@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._base import Display, Floats
+from ._base import Display, Fitted, Floats, Steps
 from ._model import Model
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class PosteriorCorrelationDisplay(Display):
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: ArrayLike, *, ax: "Axes | None" = None, **kwargs: Any
+        cls, estimator: Fitted | Steps, X: ArrayLike, *, ax: "Axes | None" = None, **kwargs: Any
     ) -> "PosteriorCorrelationDisplay":
         """Draw the correlations of a fitted VAETransformer's posterior.
 

@@ -8,9 +8,11 @@ from numpy.typing import ArrayLike
 from ._base import (
     COLORS,
     Display,
+    Fitted,
     Floats,
     Indices,
     Numbers,
+    Steps,
     check_image_shape,
     check_indices,
     check_level,
@@ -104,7 +106,7 @@ class ReconstructionDisplay(Display):
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
+        estimator: Fitted | Steps,
         X: ArrayLike,
         *,
         rows: Indices | None = None,

@@ -2,7 +2,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._base import COLORS, Display, Floats, style
+from ._base import COLORS, Display, Fitted, Floats, Steps, style
 from ._model import LinearModel, Model
 
 if TYPE_CHECKING:
@@ -75,7 +75,13 @@ class ScreeDisplay(Display):
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, beside: Any = None, *, name: str | None = None, ax: "Axes | None" = None, **kwargs: Any
+        cls,
+        estimator: Fitted | Steps,
+        beside: Any = None,
+        *,
+        name: str | None = None,
+        ax: "Axes | None" = None,
+        **kwargs: Any,
     ) -> "ScreeDisplay":
         """Draw the scree of a fitted VAETransformer.
 

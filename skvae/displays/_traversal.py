@@ -4,16 +4,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._base import (
-    Display,
-    Floats,
-    Numbers,
-    check_image_shape,
-    check_index,
-    feature_axis,
-    style,
-    take,
-)
+from ._base import Display, Fitted, Floats, Numbers, Steps, check_image_shape, check_index, feature_axis, style, take
 from ._model import Model
 
 if TYPE_CHECKING:
@@ -83,7 +74,7 @@ class TraversalDisplay(Display):
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
+        estimator: Fitted | Steps,
         X: ArrayLike | None = None,
         *,
         component: int = 0,

@@ -23,13 +23,14 @@ from .nets import GPU, X, assert_same_weights, assert_trains_alike, estimator, n
 pytestmark = pytest.mark.filterwarnings("error:This training step cannot be captured")
 
 
-@pytest.mark.parametrize(
-    "objective, posterior, likelihood, network",
-    [
-        *itertools.product(["elbo"], POSTERIORS, LIKELIHOODS, ["mlp"]),
-        *itertools.product(OBJECTIVES, ["full"], ["gaussian"], NETWORKS),
-    ],
-)
+EACH = {
+    *itertools.product(["elbo"], POSTERIORS, ["gaussian"], ["mlp"]),
+    *itertools.product(["elbo"], ["full"], LIKELIHOODS, ["mlp"]),
+    *itertools.product(OBJECTIVES, ["full"], ["gaussian"], NETWORKS),
+}
+
+
+@pytest.mark.parametrize("objective, posterior, likelihood, network", sorted(EACH))
 def test_every_part_trains_to_the_weights_of_the_cpu(objective, posterior, likelihood, network):
     assert_trains_alike(
         objective=objective,
@@ -201,7 +202,7 @@ def test_fits_in_threads_are_those_one_after_another():
 
     before = CUDAGraph.n_captures
     with ThreadPoolExecutor(2) as threads:
-        at_once = list(threads.map(fit, range(4)))
-    assert CUDAGraph.n_captures == before + 4
+        at_once = list(threads.map(fit, range(2)))
+    assert CUDAGraph.n_captures == before + 2
     for seed, net in enumerate(at_once):
         assert_same_weights(net, fit(seed), rtol=0, atol=0)
