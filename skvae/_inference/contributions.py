@@ -60,12 +60,13 @@ class ScoreDistance:
             x, t2, length = (trial, trial_t2, 1.0) if trial_t2 < t2 else (x, t2, length / 2)
         return x
 
-    def contributions(self, x, origin):
+    def contributions(self, x, origin, z):
         """The integrals of (x_j - origin_j) d T2 / d x_j (n, p) along lines from one row (p,) to rows x (n, p).
 
         They sum to the difference of T2 between the ends (integrated gradients: Sundararajan, Taly and Yan, Axiomatic
-        attribution for deep networks, 2017). As networks have edges, which a quadrature is slow at, what it gives is
-        multiplied by the little that makes the sum exact.
+        attribution for deep networks, 2017). As networks have edges, which a quadrature is slow at, and as T2 is that
+        of posterior means z (n, d) which allow for the errors of a row's values, what it gives is multiplied by what
+        makes them sum to it.
         """
         result, left = torch.empty_like(x), torch.arange(len(x), device=x.device)
         goal = self.t2(x) - self.t2(origin[None])
@@ -77,8 +78,8 @@ class ScoreDistance:
             left = left[(result[left].sum(1) - goal[left]).abs() > PRECISION * goal[left]]
             if not len(left):
                 break
-        total = result.sum(1)
-        return result * torch.where(total == 0, 1.0, goal / total).unsqueeze(1)
+        total, t2 = result.sum(1), self.whitened(z).square().sum(1)
+        return result * torch.where(total == 0, 1.0, t2 / total).unsqueeze(1)
 
 
 def q_contributions(values, reconstruction, share=None):

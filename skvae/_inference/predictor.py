@@ -52,10 +52,7 @@ def squared_residuals(values, reconstruction, share=None):
     The square of a value counts in its `share` v / (v + s^2) (n, p), which brings it to the noise v that it would have
     without its error s; None where all are 1.
     """
-    squares, n_measured = (values.double() - reconstruction).square(), values.shape[1]
-    if share is not None:
-        squares, n_measured = share * squares, (share > 0).sum(1).clamp(min=1)
-    return squares.nansum(1) * values.shape[1] / n_measured
+    return q_contributions(values, reconstruction, share).abs().sum(1)
 
 
 def warn_of_empty_rows(X):
@@ -163,7 +160,7 @@ class Predictor:
         if not is_uneven(X):
             return None
         module, X, Z = self.module, UnevenRows(X), as_rows(Z)
-        parts = blocks(len(X), rows_per_block(3 * len(module.shift)))
+        parts = blocks(len(X), rows_per_block(3 * len(module.shift), self.device))
         return to_numpy(torch.cat([value_shares(module, *(a[b].to(self.device) for a in (X, Z))).cpu() for b in parts]))
 
     def covariance(self, X):
@@ -376,11 +373,7 @@ class Predictor:
 
         def contributions(x):
             x = x.double()
-            if x.ndim == 2:
-                return distance.contributions(x, origin)
-            parts = distance.contributions(module.fill(x, n_steps), origin)
-            t2, total = distance.whitened(self._comparable(x, n_steps)).square().sum(1), parts.sum(1)
-            return parts * torch.where(total == 0, 1.0, t2 / total).unsqueeze(1)
+            return distance.contributions(module.seen(x, n_steps), origin, self._comparable(x, n_steps))
 
         return self._map(contributions, X, 4 * n_values, self.columns)
 
@@ -414,7 +407,7 @@ class Predictor:
             log_likelihood = partial(module.log_likelihood, u=u)
         z = q.rsample(eps)  # (K, 1, d)
         log_weight = q.log_prior_ratio(z, eps)
-        for rows in blocks(len(z), rows_per_block(len(module.shift))):
+        for rows in blocks(len(z), rows_per_block(len(module.shift), self.device)):
             log_weight[rows] += log_likelihood(decode(z[rows].flatten(0, 1)).unsqueeze(1))
         return z[resampled(log_weight.flatten().softmax(0), n_samples, generator), 0]
 

@@ -120,10 +120,11 @@ class VAEModule(nn.Module):
             seen = self._linear_values(conditional, values)
         return conditional, seen
 
-    def fill(self, x, n_refining_steps):
-        """Rows x in X's units without their errors, as `encode` sees them (n, p)."""
-        u = self.standardise(x)
-        return self.restore(self._conditional_and_seen(u, n_refining_steps)[1])
+    def seen(self, x, n_refining_steps=0):
+        """The values (n, p) of rows x, in X's units, as `encode` sees them: without their errors."""
+        if x.ndim == 2:
+            return x
+        return self.restore(self._conditional_and_seen(self.standardise(x), n_refining_steps)[1])
 
     def linear_conditional(self, values, errors):
         """What the linear model says of z, given values (n, p) with errors of these variances (n, p)."""
