@@ -114,7 +114,7 @@ def test_cuda_agrees_with_the_cpu(spectra, posterior):
         {"precision": "tf32"},
         {"precision": "bf16"},
         {"compile": True},
-        {"encoder": partial(batch_norm, 16)},
+        pytest.param({"encoder": partial(batch_norm, 16)}, id="BatchNorm"),
     ],
     ids=str,
 )
