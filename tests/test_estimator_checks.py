@@ -24,9 +24,9 @@ SETTINGS = {"hidden_layer_sizes": (8,), "max_iter": 2, "n_importance_samples": 4
 class UnitInterval(VAETransformer):
     """The checks' own data are of any sign, which some likelihoods rightly refuse: squash them after validation."""
 
-    def _checked_rows(self, X, **kwargs):
+    def _checked_rows(self, X, *args, **kwargs):
         with mock.patch.object(LIKELIHOODS[self.likelihood], "check"):
-            rows = super()._checked_rows(X, **kwargs)
+            rows = super()._checked_rows(X, *args, **kwargs)
         return Rows(rows.to_library_of_X(torch.sigmoid(rows[:])))
 
 
