@@ -1,10 +1,12 @@
 """Nets that are trained on the CPU and on the device that is none, from the same start and with the same batches."""
 
+import numpy as np
 import torch
 
 from skvae import VAETransformer
-from skvae._data.rows import Rows, WeightedRows
+from skvae._data.rows import Rows, WeightedRows, is_uneven
 from skvae._training.fit import new_net, start_linear, to_device
+from skvae.likelihoods import LIKELIHOODS
 
 from ..conftest import curved_spectra, in_support, small
 from .device import CUDAGraph
@@ -19,11 +21,13 @@ def estimator(device, **params):
 
 
 def net_at_start(device, rows=None, **params):
-    """A net at its linear start, and the rows, which the likelihood takes."""
-    rows = Rows(in_support(params.get("likelihood", "gaussian"), X if rows is None else rows))
+    """A net at its linear start, and the rows, which the likelihood takes, with errors where it has no noise itself."""
+    likelihood = params.get("likelihood", "gaussian")
+    values = in_support(likelihood, X if rows is None else rows)
+    rows = Rows(values) if LIKELIHOODS[likelihood].has_noise else Rows(values, errors=Rows(np.full_like(values, 0.1)))
     vae = estimator(device, **params)
-    net = new_net(vae, WeightedRows(rows), 0)
-    u = to_device(net, rows)
+    net = new_net(vae, WeightedRows(rows, is_uneven=is_uneven(rows)), 0)
+    u = to_device(net, rows, is_uneven=is_uneven(rows))
     start_linear(net, vae, u)
     return net, u
 

@@ -40,6 +40,7 @@ def test_every_part_trains_to_the_weights_of_the_cpu(objective, posterior, likel
         decoder=network,
         input_shape=(1, 4, 4),
         n_draws=1 + 2 * (objective == "iwae"),
+        n_captures=int(LIKELIHOODS[likelihood].has_noise),  # with errors, steps read from the device
     )
 
 

@@ -25,6 +25,7 @@ from .nets import GPU, X, assert_same_weights, estimator
 GAPS = np.where(np.random.RandomState(0).uniform(size=X.shape) < 0.1, np.nan, X)
 CALLS = {
     "fit": lambda vae, X: vae.fit(X).history_[-1]["train_loss"],
+    "fit_transform": lambda vae, X: vae.fit_transform(X),
     "partial_fit": lambda vae, X: vae.partial_fit(X).history_[-1]["train_loss"],
     "transform": lambda vae, X: vae.transform(X),
     "inverse_transform": lambda vae, X: vae.inverse_transform(np.linspace(-1, 1, 30).reshape(10, 3)),
