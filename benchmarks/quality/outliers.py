@@ -54,6 +54,8 @@ def measure(name, n_components, seed):
     kept = np.arange(MARGIN, X.shape[1] - MARGIN, -(-X.shape[1] // N_CHANNELS))
     train, clean = train[:, kept], test[:, kept]
     models = {
+        "VAE": VAETransformer(n_components, random_state=seed),
+        "VAE, student_t": VAETransformer(n_components, likelihood="student_t", random_state=seed),
         "VAE, noise per channel": VAETransformer(n_components, likelihood="gaussian_diag", random_state=seed),
         "VAE, isotropic": VAETransformer(n_components, likelihood="gaussian_isotropic", random_state=seed),
         "PCA": ChartedPCA(n_components, svd_solver="full"),
