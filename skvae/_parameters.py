@@ -172,9 +172,14 @@ FitParameters = make_dataclass("FitParameters", [(name, Any) for name in PARAMET
 
 
 def frozen(value):
-    """A value whose later changes do not reach what is returned: sequences become tuples, dicts are copied."""
+    """A value whose later changes do not reach what is returned: sequences become tuples, dicts are copied.
+
+    Numbers of numpy's become Python's.
+    """
     if getattr(value, "ndim", 0) and hasattr(value, "__array__"):
         value = np.asarray(value).tolist()
+    if isinstance(value, np.generic):  # such as a number of np.arange, which files do not hold
+        value = value.item()
     if isinstance(value, list | tuple):
         return tuple(frozen(item) for item in value)
     return dict(value) if type(value) is dict else value
