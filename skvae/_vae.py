@@ -85,8 +85,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         of X's variance. "auto": as many, 64 at most, as give held-out rows the highest mean log-likelihood under
         probabilistic PCA, of which one decomposition has all numbers of components. The rows are those that `fit` is
         given to validate on or, where it is to hold rows out itself, each row once, in five folds of blocks of rows;
-        groups are never cut. A share and "auto" rest on at most 20,000 training rows, evenly spread, and on those
-        without NaN, of which they need five. None: min(n_samples, n_features) - 1.
+        groups are never cut, and the 5 % of rows that no number of components describes well are left out of the mean.
+        A share and "auto" rest on at most 20,000 training rows, evenly spread, and on those without NaN, of which they
+        need five. None: min(n_samples, n_features) - 1.
     likelihood : str or class, default="gaussian"
         Distribution p(x | z). "gaussian": the means are trained under isotropic noise (one variance for all features),
         which keeps PCA's reconstruction and features, and then a noise variance per feature is fitted to them, under
@@ -218,7 +219,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     noise_variance_ : float, ndarray of shape (n_features,) or None
         In X's units squared, float64. None where the noise is not one number per feature.
     n_components_scores_ : ndarray of shape (n_tried,)
-        Of n_components="auto" only: mean nats of held-out rows under linear models of 1, 2, ... components.
+        Of n_components="auto" only: mean nats of held-out rows under linear models of 1, 2, ... components, without the
+        5 % of these rows that no number of components describes well.
     n_components_, n_features_in_, n_iter_, best_iter_ : int
         `n_iter_` is the number of epochs run before a refit, `best_iter_` the one whose weights were kept, 0 the start.
     history_ : list of dict

@@ -30,7 +30,7 @@ def n_components_for_share(u, scale, share, weight=None):
         explained = scatter.top(n)[0].cumsum(0)
         enough = (explained > share * total).nonzero()
         if len(enough) or n == k:
-            return int(enough[0]) + 1 if len(enough) else k
+            return int(enough[0]) + 1 if len(enough) else 1  # of no variance, none has a share
         n = min(4 * n, k)
 
 

@@ -12,12 +12,14 @@ from .._linear.n_components import held_out_nats, n_components_for_share
 from .._model.build import lookup
 from ..likelihoods import LIKELIHOODS, NOISE_FLOOR
 from .batches import StreamedRows
+from .channel_noise import CONSTANT
 from .validation import near_copies
 
 N_FOLDS = 5
 N_BLOCKS = 20  # of consecutive rows, dealt to the folds in turn: neighbours are often alike
 ROWS = 20_000  # training rows, evenly spread, that the choice rests on at most
 FEWEST_ROWS = 5
+SHARE_LEFT_OUT = 0.05  # of held-out rows: those that no number of components describes well
 
 
 def with_n_components(params, data, previous=None):
@@ -34,12 +36,12 @@ def with_n_components(params, data, previous=None):
     -------
     params : FitParameters
     scores : ndarray of shape (k,) or None
-        Of "auto": mean nats of held-out rows under linear models of 1 to k components.
+        Of "auto": `mean_of_described` nats of held-out rows under linear models of 1 to k components.
 
     Raises
     ------
     ValueError
-        If there are too few rows without NaN to choose by.
+        If there are too few rows without NaN to choose by, or none to validate on.
     """
     option, scores = params.n_components, None
     if isinstance(option, Integral):
@@ -81,22 +83,30 @@ def standardised(data):
 
 
 def held_out_scores(params, data):
-    """Mean nats of held-out rows (k,) under linear models of 1 to k components.
+    """`mean_of_described` nats (k,) of held-out rows under linear models of 1 to k components.
 
     The rows are those that `fit` was given to validate on or, where it is to hold rows out itself, each row once, in
-    five folds of blocks of rows. Groups are never cut.
+    five folds of blocks of rows. Groups are never cut. Columns that are constant are left out: as many components as
+    leave only these to the noise would give any row a boundless density.
     """
     u, weight, scale = standardised(data)
+    varies = u.double().var(0) > CONSTANT**2
+    varies |= ~varies.any()
     is_unit = lookup(LIKELIHOODS, params.likelihood).linear_noise == "unit"
 
     def nats(train, test):
-        return held_out_nats(u[train], test, is_unit, scale, NOISE_FLOOR, None if weight is None else weight[train])
+        of_train = None if weight is None else weight[train]
+        options = is_unit, scale[varies], NOISE_FLOOR, of_train
+        return held_out_nats(u[train][:, varies], test[:, varies], *options).numpy()
 
     every = np.arange(len(u))
     if data.validation is not None:
         mean = column_scaling(data.rows, data.weight)[0]
         rows = StreamedRows(data.validation, torch.from_numpy(mean), scale, "cpu").resident()
-        return nats(every, rows[~rows.isnan().any(1)]).mean(0).numpy()
+        rows = rows[~rows.isnan().any(1)]
+        if not len(rows):
+            raise ValueError("n_components='auto' is chosen by the rows of X_val without NaN, but it has none.")
+        return mean_of_described(nats(every, rows))
     if data.held_out is not None:
         folds = np.isin(every, data.held_out)[None]
     else:
@@ -105,9 +115,21 @@ def held_out_scores(params, data):
         folds = fold == np.arange(fold.max() + 1)[:, None]
     parts = [nats(every[~is_out], u[is_out]) for is_out in folds]
     k = min(part.shape[1] for part in parts)
-    scores = np.concatenate([part[:, :k].numpy() for part in parts])
-    share = None if weight is None else np.concatenate([data.weight[is_out] for is_out in folds])
-    return np.average(scores, axis=0, weights=share)
+    scores = np.concatenate([part[:, :k] for part in parts])
+    return mean_of_described(scores, None if weight is None else np.concatenate([data.weight[out] for out in folds]))
+
+
+def mean_of_described(nats, weight=None):
+    """Mean nats (k,) of rows (n, k) with weights (n,), without the twentieth that no number of components describes.
+
+    One row that is far from all others would else decide. These are the rows whose highest nats are the lowest. Rows
+    that only many components describe stay, which trimming at each number, or each step to the next, would leave out.
+    """
+    weight = np.ones(len(nats)) if weight is None else weight
+    order = nats.max(axis=1).argsort(kind="stable")
+    before = weight[order].cumsum() - weight[order]
+    kept = order[(before >= SHARE_LEFT_OUT * weight.sum()) | (order == order[-1])]
+    return np.average(nats[kept], axis=0, weights=weight[kept])
 
 
 def folds_of(groups):

@@ -1,5 +1,7 @@
 """A number of components that a fit chooses: PCA's shares, closed forms of held-out nats, and known dimensions."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from sklearn.model_selection import KFold, PredefinedSplit
 from skvae import VAESearchCV, VAETransformer, load
 from skvae._linear.n_components import held_out_nats
 from skvae._training.n_components import folds_of
+from skvae._training.n_components import mean_of_described as mean_of_nats
 
 from ..conftest import curved_spectra, small
 
@@ -88,12 +91,54 @@ def test_auto_finds_a_known_dimension(d, n, p, likelihood):
     assert len(vae.n_components_scores_) == min(64, p - 1, n * 4 // 5 - 2)
 
 
+def mean_of_described(nats):
+    """Of nats by number of components (k, n), without the twentieth of the rows whose highest are the lowest."""
+    return nats[:, np.argsort(nats.max(axis=0))[math.ceil(nats.shape[1] / 20) :]].mean(axis=1)
+
+
 def test_scores_are_a_cross_validation_of_pca():
     """Folds are of blocks of rows, dealt in turn."""
     X = linear_rows(3, 100, 12)
     folds = PredefinedSplit(folds_of(np.arange(100)))
-    scores = [np.mean([PCA(k).fit(X[a]).score(X[b]) for a, b in folds.split()]) for k in range(1, 12)]
-    np.testing.assert_allclose(VAETransformer("auto", **START).fit(X).n_components_scores_, scores, rtol=1e-5)
+    nats = [np.concatenate([PCA(k).fit(X[a]).score_samples(X[b]) for a, b in folds.split()]) for k in range(1, 12)]
+    expected = mean_of_described(np.array(nats))
+    np.testing.assert_allclose(VAETransformer("auto", **START).fit(X).n_components_scores_, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("d", "n", "p"), [(3, 100, 40), (5, 60, 150), (8, 400, 60), (4, 200, 12)])
+@pytest.mark.parametrize("far", ["row", "value"])
+def test_one_far_row_takes_one_component_and_decides_no_other(d, n, p, far):
+    """By a plain mean of nats it takes all others away: these choose 1 or 2."""
+    X = linear_rows(d, n, p)
+    if far == "row":
+        X[7] = 30 * X.std() * np.random.RandomState(1).standard_normal(p)
+    else:
+        X[7, 3] = 100 * X.std()
+    assert VAETransformer("auto", **START).fit(X).n_components_ == d + 1
+
+
+def test_weights_count_among_the_rows_that_are_left_out():
+    nats, weight = np.random.RandomState(0).standard_normal((30, 4)), np.random.RandomState(1).randint(1, 3, 30)
+    order = nats.max(axis=1).argsort()
+    weight[order[:2]] = 2, 3  # 5 of 89: a twentieth, rounded up
+    weight[order[2:]] = 3
+    repeated = np.repeat(nats, weight, axis=0)
+    np.testing.assert_allclose(mean_of_nats(nats, weight), mean_of_described(repeated.T))
+    np.testing.assert_array_equal(mean_of_nats(nats[:1]), nats[0])
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1e4])
+def test_constant_columns_have_no_part_in_the_choice(constant):
+    X = linear_rows(3, 100, 12)
+    wider = np.hstack([X, np.full((100, 2), constant)])
+    vae, alone = (VAETransformer("auto", **START).fit(rows) for rows in (wider, X))
+    assert vae.n_components_ == alone.n_components_ == 3
+    np.testing.assert_allclose(vae.n_components_scores_, alone.n_components_scores_, rtol=1e-6)
+
+
+def test_rows_without_variance_have_one_component():
+    with pytest.warns(UserWarning, match="collapse in component 0 "):
+        assert VAETransformer(0.9, **START).fit(np.ones((20, 4))).n_components_ == 1
 
 
 def test_no_group_is_cut_and_all_folds_are_used():
@@ -120,13 +165,16 @@ def test_copies_of_a_row_do_not_vouch_for_components():
 def test_rows_to_validate_on_decide_where_they_are_given():
     X, X_val = linear_rows(4, 100, 12), linear_rows(4, 60, 12)[40:]
     by_rows = VAETransformer("auto", **small(max_iter=1)).fit(X, X_val=X_val)
-    expected = [PCA(k).fit(X).score(X_val) for k in range(1, 12)]
+    expected = mean_of_described(np.array([PCA(k).fit(X).score_samples(X_val) for k in range(1, 12)]))
     np.testing.assert_allclose(by_rows.n_components_scores_, expected, rtol=1e-5)
     splitter = KFold(4)
     by_splitter = VAETransformer("auto", validation_fraction=splitter, **small(max_iter=1)).fit(X)
     train, test = next(splitter.split(X))
-    expected = [PCA(k).fit(X[train]).score(X[test]) for k in range(1, 12)]
+    expected = mean_of_described(np.array([PCA(k).fit(X[train]).score_samples(X[test]) for k in range(1, 12)]))
     np.testing.assert_allclose(by_splitter.n_components_scores_, expected, rtol=1e-5)
+    X_val[:, 2] = np.nan
+    with pytest.raises(ValueError, match="rows of X_val without NaN, but it has none"):
+        VAETransformer("auto", **small(max_iter=1)).fit(X, X_val=X_val)
 
 
 @pytest.mark.parametrize("n_components", ["auto", 0.9])
@@ -155,6 +203,9 @@ def test_the_number_stays_with_the_model(tmp_path):
     anew = vae.set_params(warm_start=False, n_components=2).fit(X)
     assert anew.n_components_ == 2 and not hasattr(anew, "n_components_scores_")
     assert VAETransformer("auto", **small()).partial_fit(X).n_components_ == 3
+    counted = VAETransformer(np.arange(4)[3], **small(max_iter=1, batch_size=np.int64(16))).fit(X)
+    counted.save(tmp_path / "counted")
+    assert load(tmp_path / "counted", device="cpu").n_components_ == 3
 
 
 def test_a_search_trains_candidates_by_the_number_that_each_fold_chooses():
