@@ -11,11 +11,12 @@ import pytest
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA, FactorAnalysis, IncrementalPCA, KernelPCA
+from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.metrics import r2_score
-from sklearn.model_selection import GroupKFold, KFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skvae import Comparison, VAETransformer, compare
 from skvae.displays import ComparisonDisplay
@@ -135,9 +136,59 @@ def test_table_frame_and_display():
     assert len(of_both.points_.get_offsets()) == 4 and "R2" in of_both.ax_.get_xlabel()
     with pytest.raises(ValueError, match="measure must be one of nats, r2"):
         ComparisonDisplay.from_comparison(comparison, "downstream")
+    of_none = ComparisonDisplay.from_comparison(Comparison(["KernelPCA"], {"nats": np.full((1, 2), np.nan)}))
+    assert of_none.ax_.get_title() == "No model has this score in all splits"
     plt.close("all")
 
 
-def test_models_of_one_class_need_names():
-    with pytest.raises(ValueError, match="several of the same class"):
-        compare(X, [PCA(1), PCA(2)])
+@pytest.mark.parametrize(
+    ("models", "options", "message"),
+    [
+        ([PCA(1), PCA(2)], {}, "several of the same class"),
+        ([], {}, "models is empty"),
+        (PCA(2), {}, "models must be a dict of estimators by name"),
+        ([PCA], {}, "models must be transformers: instances"),
+        ([("PCA", PCA(2))], {}, "models must be transformers: instances"),
+        ({"ridge": RidgeCV()}, {}, "models must be transformers"),
+        ([PCA(2)], {"y": np.column_stack([Y, Y])}, "y should be a 1d array"),
+        ([PCA(2)], {"y": np.where(np.arange(60) < 40, Y, np.nan), "cv": KFold(3)}, "y is NaN in all"),
+        ([PCA(2)], {"y": np.where(np.arange(60) == 7, np.inf, Y)}, "y contains infinity"),
+    ],
+)
+def test_what_is_wrong_is_named(models, options, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        compare(X, models, **options)
+
+
+def test_imputers_keep_the_units_and_functions_without_inverse_do_not_come_back():
+    """R2 of an imputer's pipeline is that of what is measured."""
+    gaps = np.where(np.random.RandomState(0).uniform(size=X.shape) < 0.1, np.nan, X)
+    steps = {"mean": SimpleImputer(), "near": KNNImputer(), "with indicator": SimpleImputer(add_indicator=True)}
+    scores = compare(gaps, {name: make_pipeline(step, PCA(2)) for name, step in steps.items()}, cv=FOLDS).scores["r2"]
+    train, test = next(FOLDS.split(X))
+    pipeline = make_pipeline(SimpleImputer(), PCA(2)).fit(gaps[train])
+    back = pipeline[-1].inverse_transform(pipeline.transform(gaps[test]))
+    total = np.nansum((gaps[test] - np.nanmean(gaps[train], axis=0)) ** 2)
+    assert scores[0, 0] == pytest.approx(1 - np.nansum((gaps[test] - back) ** 2) / total)
+    assert (scores[1] > 0.5).all() and np.isnan(scores[2]).all()
+    functions = {"one way": FunctionTransformer(np.arctan), "both ways": FunctionTransformer(np.arcsinh, np.sinh)}
+    scores = compare(X, {name: make_pipeline(step, PCA(2)) for name, step in functions.items()}, cv=FOLDS).scores["r2"]
+    assert np.isnan(scores[0]).all() and np.isfinite(scores[1]).all()
+
+
+def test_a_search_is_its_best_estimator():
+    models = {"PCA": PCA(2), "FA": FactorAnalysis(2), "steps": make_pipeline(StandardScaler(), PCA(2))}
+    names = {"PCA": "n_components", "FA": "n_components", "steps": "pca__n_components"}
+    searches = {name: GridSearchCV(model, {names[name]: [2]}, cv=2) for name, model in models.items()}
+    found, alone = compare(X, searches, cv=FOLDS).scores, compare(X, models, cv=FOLDS).scores
+    for measure in ("nats", "r2"):
+        np.testing.assert_allclose(found[measure], alone[measure])
+    assert np.isnan(found["nats"][2]).all() and np.isfinite(found["r2"]).all()
+
+
+def test_folds_are_of_whole_groups_and_a_frame_may_hold_the_target():
+    groups, frame = np.repeat(np.arange(20), 3), pd.DataFrame(X).astype("Float64")
+    by_default = compare(frame, [PCA(2)], pd.DataFrame({"y": Y}), groups=groups).scores
+    given = compare(X, [PCA(2)], Y, groups=groups, cv=GroupKFold(5)).scores
+    for measure in ("nats", "r2", "downstream"):
+        np.testing.assert_allclose(by_default[measure], given[measure])

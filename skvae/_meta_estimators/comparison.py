@@ -5,21 +5,24 @@ from __future__ import annotations  # so that help() shows the names of types, n
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
-from sklearn.decomposition import FactorAnalysis
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import GroupKFold, check_cv
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import has_fit_parameter
 
 from .._data.arrays import to_numpy
+from .._data.tables import to_supported_table
 from .._sklearn_compat import safe_indexing
+from ..displays._steps import can_be_undone, fitted_steps, undone
 
 # What is compared: how it is called, and how many digits tell.
 MEASURES = {"nats": ("nats per row", 1), "r2": ("R2", 4), "downstream": ("downstream", 3), "seconds": ("fit, s", 2)}
@@ -94,7 +97,7 @@ def compare(
     Each is fitted to the training rows of each split, and the rows held out give
 
     - *nats*: the mean of the model's `score_samples`, in the units of X; not of a Pipeline of several steps, whose
-      density is that of what the steps before give;
+      density is that of what the steps before give, nor of a search over one;
     - *r2*: 1 - the sum of squares of x less `inverse_transform` of `transform` / that of x less the mean of the
       training rows, over all measured values;
     - *downstream*: with y, how well a linear model predicts it from the components, fitted to those of the training
@@ -109,7 +112,8 @@ def compare(
     y : array-like of shape (n_samples,) or None, default=None
         A target: floats to regress on, with NaN where one is not known, or classes.
     cv : int, cross-validation generator, iterable or None, default=None
-        As in `sklearn.model_selection.cross_validate`: None is five folds. All models have the same splits.
+        As in `sklearn.model_selection.cross_validate`: None is five folds, of whole groups where `groups` is given. All
+        models have the same splits.
     groups : array-like of shape (n_samples,) or None, default=None
         The group of each row, for `cv`, and for models whose `fit` takes groups.
     predictor : estimator or None, default=None
@@ -124,8 +128,11 @@ def compare(
 
     Raises
     ------
+    TypeError
+        If a model is no transformer, or is a class.
     ValueError
-        If two models have the same name. What a model raises is passed on.
+        If there are no models or two have the same name, or if y has other dimensions or is known for no training row
+        or no held-out row of a split. What a model raises is passed on.
 
     Examples
     --------
@@ -139,20 +146,37 @@ def compare(
     >>> comparison.scores["r2"].shape
     (2, 2)
     """
-    if not isinstance(models, Mapping):
-        named = {type(model).__name__: model for model in models}
-        if len(named) < len(models):
-            raise ValueError("models has several of the same class: pass a dict, with a name for each.")
-        models = named
+    models = by_name(models)
     if y is not None:
-        y = np.asarray(y)
+        y = column_or_1d(y)
+        if y.dtype.kind == "f":
+            check_array(y, ensure_2d=False, ensure_all_finite="allow-nan", input_name="y")
         predictor = default_predictor(y) if predictor is None else predictor
+    cv = GroupKFold() if cv is None and groups is not None else cv
     splits = list(check_cv(cv, y, classifier=y is not None and y.dtype.kind != "f").split(X, y, groups))
     tasks = [(model, train, test) for model in models.values() for train, test in splits]
     rows = Parallel(n_jobs=n_jobs)(delayed(held_out_scores)(X, y, groups, predictor, *task) for task in tasks)
     measures = [measure for measure in MEASURES if measure in rows[0]]
     shape = len(models), len(splits)
     return Comparison(list(models), {name: np.array([row[name] for row in rows]).reshape(shape) for name in measures})
+
+
+def by_name(models):
+    """The models as a dict, by the names of their classes where they have no others."""
+    if isinstance(models, str) or hasattr(models, "fit"):
+        raise TypeError(f"models must be a dict of estimators by name, or a list of estimators, not {models!r:.100}.")
+    every = list(models.values() if isinstance(models, Mapping) else models)
+    for model in every:
+        if isinstance(model, type) or not (hasattr(model, "fit") and hasattr(model, "transform")):
+            raise TypeError(f"models must be transformers: instances with fit and transform, not {model!r:.100}.")
+    if not every:
+        raise ValueError("models is empty.")
+    if isinstance(models, Mapping):
+        return models
+    named = {type(model).__name__: model for model in every}
+    if len(named) < len(every):
+        raise ValueError("models has several of the same class: pass a dict, with a name for each.")
+    return named
 
 
 def default_predictor(y):
@@ -170,11 +194,15 @@ def held_out_scores(X, y, groups, predictor, model, train, test):
     begin = time.perf_counter()
     model.fit(X_train, None if y is None else y[train], **given)
     seconds = time.perf_counter() - begin
-    Z = model.transform(X_test)
-    scores = {"nats": mean_nats(model, X_test), "r2": r2(model, X_train, X_test, Z)}
+    Z, steps = model.transform(X_test), fitted_steps(model)
+    scores = {"nats": mean_nats(steps, X_test), "r2": r2(steps, X_train, X_test, Z)}
     if y is not None:
         components = to_numpy(np.asarray(model.transform(X_train))), np.asarray(Z)
-        known = [np.ones(len(part), bool) if y.dtype.kind != "f" else np.isfinite(y[part]) for part in (train, test)]
+        known = [np.ones(len(part), bool) if y.dtype.kind != "f" else ~np.isnan(y[part]) for part in (train, test)]
+        if not (known[0].any() and known[1].any()):
+            raise ValueError(
+                "y is NaN in all training rows, or in all held-out rows, of a split: pass a cv with other splits."
+            )
         fitted = clone(predictor).fit(components[0][known[0]], y[train][known[0]])
         scores["downstream"] = fitted.score(components[1][known[1]], y[test][known[1]])
     return {**scores, "seconds": seconds}
@@ -186,29 +214,21 @@ def groups_for(model, groups):
     return {f"{prefix}groups": groups} if has_fit_parameter(last, "groups") else {}
 
 
-def mean_nats(model, X):
-    """The mean log-density of rows, or NaN where the model has none in X's units."""
-    is_of_steps = isinstance(model, Pipeline) and len(model.steps) > 1
-    return np.nan if is_of_steps or not hasattr(model, "score_samples") else float(np.mean(model.score_samples(X)))
+def mean_nats(steps, X):
+    """The mean log-density of rows, or NaN where a model of these steps has none in X's units."""
+    has_density = len(steps) == 1 and hasattr(steps[0], "score_samples")
+    return float(np.mean(steps[0].score_samples(X))) if has_density else np.nan
 
 
-def r2(model, X_train, X, Z):
+def r2(steps, X_train, X, Z):
     """Share of the variance of rows X that comes back from their components Z, or NaN where nothing does."""
-    try:
-        back = np.asarray(inverse_transform(model, Z))
-    except AttributeError:
+    if not all(map(can_be_undone, steps)):
         return np.nan
-    train, test = (np.asarray(rows, dtype=np.float64) for rows in (X_train, X))
+    try:
+        back = reduce(lambda rows, step: undone(step, rows), reversed(steps), Z)
+    except AttributeError:  # KernelPCA's, which has a way back only where it was fitted
+        return np.nan
+    options = {"dtype": np.float64, "ensure_all_finite": "allow-nan", "input_name": "X"}
+    train, test = (check_array(to_supported_table(rows), **options) for rows in (X_train, X))
     total = np.nansum(np.square(test - np.nanmean(train, axis=0)))
     return float(1 - np.nansum(np.square(test - back)) / total)
-
-
-def inverse_transform(model, Z):
-    """`inverse_transform`, also of factor analysis, which has none."""
-    if isinstance(model, Pipeline):
-        for _, step in reversed(model.steps):
-            Z = Z if step in (None, "passthrough") else inverse_transform(step, Z)
-        return Z
-    if isinstance(model, FactorAnalysis):
-        return np.asarray(Z) @ model.components_ + model.mean_
-    return model.inverse_transform(Z)

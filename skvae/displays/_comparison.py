@@ -118,4 +118,6 @@ class ComparisonDisplay(Display):
         self.ax_.set_yticks(places, [self.models[i] for i in known])
         self.ax_.invert_yaxis()
         self.ax_.set(xlabel=LABELS[self.measure], ylabel="model")
+        if not known:
+            self.ax_.set_title("No model has this score in all splits")
         return self

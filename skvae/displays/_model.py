@@ -1,14 +1,14 @@
 """Models as the displays see them: a Pipeline in the units of its X, and linear models beside."""
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import Fitted, Floats, Steps
+from ._steps import can_be_undone, fitted_steps, undone
 
 STEP = 1e-4  # of a slope by differences through the steps of a Pipeline, exact where they are linear
 
@@ -18,9 +18,9 @@ class Model:
 
     Parameters
     ----------
-    estimator : VAETransformer or Pipeline
-        Where each step before the last has `inverse_transform`, rows are drawn as they were before these steps, else as
-        the last step sees them.
+    estimator : VAETransformer, Pipeline, or search over one
+        Where each step before the last can be undone, rows are drawn as they were before these steps, else as the last
+        step sees them.
 
     Attributes
     ----------
@@ -28,21 +28,30 @@ class Model:
         Of the rows that are drawn.
     units_seen : str
         Of the rows that the last step sees.
+
+    Raises
+    ------
+    TypeError
+        If it is, or ends in, something else.
     """
 
     last: Fitted
 
     def __init__(self, estimator: Fitted | Steps) -> None:
         check_is_fitted(estimator)
-        pipeline = estimator if isinstance(estimator, Pipeline) else Pipeline([("model", estimator)])
-        self.before, self.last = pipeline[:-1], pipeline[-1]
+        steps = fitted_steps(estimator)
+        *self.before, self.last = steps
+        if not hasattr(self.last, "posterior_covariance"):
+            raise TypeError(
+                f"estimator must be a fitted VAETransformer, or a Pipeline that ends in one, not {estimator!r:.100}."
+            )
         self.has_steps = len(self.before) > 0
-        self.comes_back = self.has_steps and all(can_be_undone(step) for _, step in self.before.steps)
+        self.comes_back = self.has_steps and all(map(can_be_undone, self.before))
         seen = "units of the last step's X"
         self.units_seen = seen if self.has_steps else "units of X"
         self.units = seen if self.has_steps and not self.comes_back else "units of X"
-        self.n_features_in_ = pipeline.n_features_in_ if self.comes_back else self.last.n_features_in_
-        labelled = pipeline if pipeline.n_features_in_ == self.n_features_in_ else self.last
+        self.n_features_in_ = steps[0].n_features_in_ if self.comes_back else self.last.n_features_in_
+        labelled = steps[0] if steps[0].n_features_in_ == self.n_features_in_ else self.last
         if hasattr(labelled, "feature_names_in_"):
             self.feature_names_in_ = labelled.feature_names_in_
         if hasattr(self.last, "wavelengths_") and not self.has_steps:
@@ -53,7 +62,7 @@ class Model:
 
     def seen(self, X: ArrayLike) -> Any:
         """Rows of X as the last step sees them."""
-        return self.before.transform(X) if self.has_steps else X
+        return reduce(lambda rows, step: step.transform(rows), self.before, X)
 
     def measured(self, X: ArrayLike) -> Floats:
         """Rows of X in the units in which rows are drawn."""
@@ -61,7 +70,8 @@ class Model:
 
     def back(self, rows: Any) -> Floats:
         """Rows that the last step gives, in the units in which rows are drawn."""
-        return np.asarray(self.before.inverse_transform(np.asarray(rows)) if self.comes_back else rows)
+        before = reversed(self.before) if self.comes_back else ()
+        return np.asarray(reduce(lambda x, step: undone(step, x), before, rows))
 
     def back_along(self, rows: Floats, change: Floats) -> Floats:
         """A small change of rows that the last step gives, in the units in which rows are drawn."""
@@ -92,13 +102,6 @@ class Model:
     def statistic(self, name: str, X: ArrayLike) -> Floats:
         """T2, Q or the contributions to them: a method of the last step's, on the rows that it sees."""
         return np.asarray(getattr(self.last, name)(self.seen(X)))
-
-
-def can_be_undone(step: Any) -> bool:
-    """Whether a step's `inverse_transform` undoes it. A function's without an inverse function does nothing."""
-    if isinstance(step, FunctionTransformer):
-        return step.func is None or step.inverse_func is not None
-    return step in (None, "passthrough") or hasattr(step, "inverse_transform")
 
 
 class LinearModel:

@@ -20,7 +20,9 @@ from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.exceptions import NotFittedError
-from sklearn.pipeline import make_pipeline
+from sklearn.impute import KNNImputer, SimpleImputer
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from skvae import VAETransformer, displays
@@ -532,6 +534,30 @@ def test_steps_that_cannot_be_undone(frame):
     np.testing.assert_allclose(display.X[0], Normalizer().transform(frame.iloc[[1]])[0])
     assert display.ax_.get_ylabel() == "value, units of the last step's X"
     np.testing.assert_array_equal(display.axis, WAVELENGTHS)
+
+
+def test_imputers_steps_that_do_nothing_and_pipelines_in_pipelines(frame):
+    """All are the model of the rows as they are: nothing is missing."""
+    alone = make_pipeline(StandardScaler(), VAETransformer(2, **small())).fit(frame)
+    idle = Pipeline([("first", "passthrough"), ("model", make_pipeline(SimpleImputer(), *clone(alone)))]).fit(frame)
+    search = GridSearchCV(make_pipeline(KNNImputer(), *clone(alone)), {"vaetransformer__n_components": [2]}, cv=2)
+    for same in (idle, search.fit(frame)):
+        display, expected = (displays.ReconstructionDisplay.from_estimator(model, frame) for model in (same, alone))
+        np.testing.assert_allclose(display.mean, expected.mean, rtol=1e-5)
+        np.testing.assert_array_equal(display.axis, WAVELENGTHS)
+        np.testing.assert_allclose(*(displays.InfluenceDisplay.from_estimator(m, frame).q for m in (same, alone)))
+
+
+@pytest.mark.parametrize("name", ["InfluenceDisplay", "LoadingsDisplay", "LatentDisplay"])
+def test_what_is_no_such_model_is_named(frame, name):
+    with pytest.raises(TypeError, match=r"estimator must be a fitted VAETransformer, or a Pipeline .* not PCA"):
+        getattr(displays, name).from_estimator(PCA(2).fit(frame), frame)
+
+
+def test_rows_may_have_one_colour(vae, frame):
+    for options in ({"color": "red"}, {"c": "red"}):
+        points = displays.InfluenceDisplay.from_estimator(vae, frame, **options).points_
+        np.testing.assert_array_equal(points.get_facecolors(), [[1, 0, 0, 1]])
 
 
 def test_steps_that_change_the_number_of_features(frame):
