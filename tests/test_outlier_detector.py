@@ -89,6 +89,27 @@ def test_frames_gaps_pipelines_and_pickles(rows):
     assert not hasattr(detector, "feature_names_in_")
 
 
+@pytest.mark.parametrize("statistic", STATISTICS)
+@pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_known"])
+def test_known_errors_count_in_the_share_of_outliers_and_in_scores(rows, statistic, likelihood):
+    X, errors = rows[0], np.random.RandomState(0).uniform(10, 60, rows[0].shape)
+    vae = VAETransformer(2, likelihood=likelihood, **small(max_iter=2))
+    detector = VAEOutlierDetector(vae, statistic=statistic, contamination=0.1)
+    labels = detector.fit_predict(X, X_std=errors)
+    assert np.mean(labels == -1) == 0.1
+    np.testing.assert_array_equal(labels, detector.predict(X, errors))
+    vae.fit(X, X_std=errors)
+    method = {"density": vae.score_samples, "q": vae.q_residuals, "t2": vae.hotelling_t2}[statistic]
+    np.testing.assert_array_equal(np.abs(detector.score_samples(X, errors)), np.abs(method(X, errors)))
+
+
+def test_blocks_of_rows_are_read_once(rows):
+    X, detector = rows[0], VAEOutlierDetector(MODEL, contamination=0.1)
+    expected = detector.fit_predict(X)
+    np.testing.assert_array_equal(detector.fit_predict(iter([X[:120], X[120:]])), expected)
+    np.testing.assert_array_equal(detector.fit(iter([X[:120], X[120:]])).predict(X), expected)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"statistic": "spe"}, {"contamination": 0.6}, {"contamination": 0.0}, {"estimator": StandardScaler()}],

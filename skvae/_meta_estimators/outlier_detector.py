@@ -12,6 +12,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from .._data.arrays import to_numpy
+from .._data.tables import to_single_table
 from .._sklearn_compat import Interval, StrOptions, validates_parameters
 from .._vae import VAETransformer
 
@@ -20,9 +21,9 @@ Self = TypeVar("Self", bound="VAEOutlierDetector")  # typing has its own from Py
 LEVEL = 0.95  # the share of rows like those of the training that contamination="auto" takes for inliers
 # What tells how normal a row is, higher for more normal rows.
 STATISTICS = {
-    "density": lambda vae, X: vae.score_samples(X),
-    "q": lambda vae, X: -vae.q_residuals(X),
-    "t2": lambda vae, X: -vae.hotelling_t2(X),
+    "density": lambda vae, *rows: vae.score_samples(*rows),
+    "q": lambda vae, *rows: -vae.q_residuals(*rows),
+    "t2": lambda vae, *rows: -vae.hotelling_t2(*rows),
 }
 LIMITS = {"q": VAETransformer.q_residuals_limit, "t2": VAETransformer.hotelling_t2_limit}
 
@@ -104,6 +105,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):
         self : VAEOutlierDetector
             The detector.
         """
+        X = to_single_table(X)  # blocks can be read only once
         self.estimator_ = VAETransformer() if self.estimator is None else clone(self.estimator)
         self.estimator_.fit(X, **params)
         for name in ("n_features_in_", "feature_names_in_"):
@@ -114,16 +116,38 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):
             self.offset_ = -LIMITS[self.statistic](self.estimator_, LEVEL)
         else:
             share = 1 - LEVEL if self.contamination == "auto" else self.contamination
-            self.offset_ = float(np.quantile(self.score_samples(X), share))
+            self.offset_ = float(np.quantile(self.score_samples(X, params.get("X_std")), share))
         return self
 
-    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
+    def fit_predict(self, X: ArrayLike, y: object = None, **params: Any) -> NDArray[np.integer]:
+        """Return which of the training rows are outliers: `predict` of `fit`, with the errors of `fit`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, as `VAETransformer.fit` takes them.
+        y : ignored
+            For scikit-learn's conventions.
+        **params : dict
+            Parameters of `VAETransformer.fit`, such as `groups`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            -1 for outliers, 1 for the others.
+        """
+        X = to_single_table(X)
+        return self.fit(X, y, **params).predict(X, params.get("X_std"))
+
+    def score_samples(self, X: ArrayLike, X_std: ArrayLike | None = None) -> NDArray[np.float64]:
         """Return how normal each row is.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows; NaN where a value was not measured.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `VAETransformer.fit`.
 
         Returns
         -------
@@ -131,37 +155,41 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):
             Lower is less normal: log p(x) in nats, -Q in X's units squared, or -T2, as `statistic` has it.
         """
         check_is_fitted(self)
-        return to_numpy(STATISTICS[self.statistic](self.estimator_, X)).astype(np.float64)
+        return to_numpy(STATISTICS[self.statistic](self.estimator_, X, X_std)).astype(np.float64)
 
-    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+    def decision_function(self, X: ArrayLike, X_std: ArrayLike | None = None) -> NDArray[np.float64]:
         """Return `score_samples` less `offset_`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows; NaN where a value was not measured.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `VAETransformer.fit`.
 
         Returns
         -------
         decision : ndarray of shape (n_samples,)
             Below 0 for outliers.
         """
-        return self.score_samples(X) - self.offset_
+        return self.score_samples(X, X_std) - self.offset_
 
-    def predict(self, X: ArrayLike) -> NDArray[np.integer]:
+    def predict(self, X: ArrayLike, X_std: ArrayLike | None = None) -> NDArray[np.integer]:
         """Return which rows are outliers.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows; NaN where a value was not measured.
+        X_std : array-like of shape (n_samples, n_features) or (n_features,), or None, default=None
+            Standard deviations of the values' known errors, as in `VAETransformer.fit`.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,)
             -1 for outliers, 1 for the others.
         """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
+        return np.where(self.decision_function(X, X_std) >= 0, 1, -1)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
