@@ -146,19 +146,26 @@ def compare(
     >>> comparison.scores["r2"].shape
     (2, 2)
     """
-    models = by_name(models)
-    if y is not None:
-        y = column_or_1d(y)
-        if y.dtype.kind == "f":
-            check_array(y, ensure_2d=False, ensure_all_finite="allow-nan", input_name="y")
-        predictor = default_predictor(y) if predictor is None else predictor
+    named = by_name(models)
+    target = None if y is None else checked_target(y)
+    if target is not None and predictor is None:
+        predictor = default_predictor(target)
     cv = GroupKFold() if cv is None and groups is not None else cv
-    splits = list(check_cv(cv, y, classifier=y is not None and y.dtype.kind != "f").split(X, y, groups))
-    tasks = [(model, train, test) for model in models.values() for train, test in splits]
-    rows = Parallel(n_jobs=n_jobs)(delayed(held_out_scores)(X, y, groups, predictor, *task) for task in tasks)
+    is_of_classes = target is not None and target.dtype.kind != "f"
+    splits = list(check_cv(cv, target, classifier=is_of_classes).split(X, target, groups))
+    tasks = [(model, train, test) for model in named.values() for train, test in splits]
+    rows = Parallel(n_jobs=n_jobs)(delayed(held_out_scores)(X, target, groups, predictor, *task) for task in tasks)
     measures = [measure for measure in MEASURES if measure in rows[0]]
-    shape = len(models), len(splits)
-    return Comparison(list(models), {name: np.array([row[name] for row in rows]).reshape(shape) for name in measures})
+    shape = len(named), len(splits)
+    return Comparison(list(named), {name: np.array([row[name] for row in rows]).reshape(shape) for name in measures})
+
+
+def checked_target(y):
+    """A target as an array (n,), which may have NaN."""
+    y = column_or_1d(y)
+    if y.dtype.kind == "f":
+        check_array(y, ensure_2d=False, ensure_all_finite="allow-nan", input_name="y")
+    return y
 
 
 def by_name(models):

@@ -147,7 +147,7 @@ class InfluenceDisplay(Display):
         beyond = 1 * (self.t2 > self.t2_limit) + 2 * (self.q > self.q_limit)
         palette = np.array(["0.6", COLORS[0], COLORS[1], COLORS[2]])
         options = style(plt.matplotlib.collections.PathCollection, kwargs, s=14, linewidths=0)
-        colors = {} if {"c", "color"} & set(options) else {"c": palette[beyond]}
+        colors: dict[str, Any] = {} if {"c", "color"} & set(options) else {"c": palette[beyond]}
         self.points_ = self.ax_.scatter(self.t2, self.q, **colors, **options)
         if self.log:
             self.ax_.set(xscale="log", yscale="log")
