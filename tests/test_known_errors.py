@@ -1,10 +1,13 @@
 """Errors per value: their likelihood, the start, training, and what every method makes of them."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn
 import torch
+from scipy.sparse import csr_array
 from scipy.stats import multivariate_normal, norm
 from sklearn.decomposition import FactorAnalysis
 from sklearn.model_selection import GridSearchCV
@@ -217,7 +220,9 @@ def test_known_noise_needs_errors(spectra):
         (np.ones((300, 1)), "X_std has shape"),
         (-np.eye(300, 60), "X_std has -1 in row 0, column 0"),
         (np.where(np.eye(300, 60), np.nan, 1), "X_std has nan in row 0"),
-        (np.full((300, 60), "a"), "could not convert"),
+        (np.full((300, 60), "a"), "X_std is no table of numbers: could not convert"),
+        (np.ones((1, 300, 60)), "X_std is no table of numbers"),
+        (csr_array(np.ones((300, 60))), "X_std is no table of numbers"),
     ],
 )
 def test_bad_errors_are_refused(std, message, spectra):
@@ -227,6 +232,25 @@ def test_bad_errors_are_refused(std, message, spectra):
             getattr(vae, method)(spectra, X_std=std)
     with pytest.raises(ValueError, match="X_val_std has the errors of X_val, which is None"):
         vae.fit(spectra, X_val_std=np.ones(60))
+
+
+@pytest.mark.parametrize("labels", [[f"{i} nm" for i in range(8)], np.linspace(400.0, 470.0, 8)])
+def test_labels_of_the_columns_are_those_of_x(labels):
+    """Of errors and validation rows, whether they are names or wavelengths; an array beside a frame has none."""
+    X, std, _ = linear_rows(60)
+    frame, errors = (pd.DataFrame(array, columns=labels) for array in (X, std))
+    vae = VAETransformer(2, max_iter=0, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = vae.fit(X, X_std=std[0]).transform(X, std[0])
+        for given, of_columns in ((frame, errors.loc[0]), (X, errors.loc[0]), (frame, std[0])):
+            vae.fit(given, X_std=of_columns, X_val=frame, X_val_std=errors)
+            np.testing.assert_array_equal(vae.transform(given, of_columns), expected)
+    for wrong in (errors.iloc[:, ::-1], errors.loc[0, ::-1]):
+        with pytest.raises(ValueError, match="X_std does not have the columns of X, in the same order: column 0"):
+            vae.fit(frame, X_std=wrong)
+    with pytest.raises(ValueError, match="X_val does not have the columns of X, in the same order: column 0"):
+        vae.fit(frame, X_val=frame.iloc[:, ::-1])
 
 
 def test_a_row_measured_longer_scores_as_the_closed_form_says():
