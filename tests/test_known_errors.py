@@ -253,6 +253,25 @@ def test_labels_of_the_columns_are_those_of_x(labels):
         vae.fit(frame, X_val=frame.iloc[:, ::-1])
 
 
+@pytest.mark.parametrize("likelihood", [name for name in TAKERS if name != "gaussian_unit"])
+@pytest.mark.parametrize("std", [1e15, 1e30, 1e300])
+def test_errors_that_leave_nothing_of_x_say_nothing_of_its_components(likelihood, std):
+    X, _, _ = linear_rows(60)
+    vae = VAETransformer(2, likelihood=likelihood, **small(max_iter=2)).fit(X, X_std=np.full(8, std))
+    np.testing.assert_allclose(vae.transform(X, np.full(8, std)), 0, atol=1e-6)
+
+
+def test_an_error_too_small_for_the_others_is_named():
+    X, std, _ = linear_rows(60)
+    vae = VAETransformer(2, likelihood="gaussian_known", **small(max_iter=2)).fit(X, X_std=std)
+    std[5, 3] = 1e-12
+    for method in {"fit", *METHODS} - {"impute"}:  # of which no value is asked for
+        with pytest.raises(ValueError, match=r"X_std.* raise the least of them"):
+            getattr(vae, method)(X, X_std=std)
+    with pytest.raises(ValueError, match="known errors so small"):
+        vae.fit(X, X_std=np.full(8, 1e-20))
+
+
 def test_a_row_measured_longer_scores_as_the_closed_form_says():
     X, std, _ = linear_rows(noise=0.1)
     vae = VAETransformer(2, likelihood="gaussian_diag", max_iter=0, random_state=0).fit(X, X_std=std)
