@@ -213,6 +213,18 @@ def test_known_noise_needs_errors(spectra):
     assert vae.noise_variance_ == 0
 
 
+@pytest.mark.parametrize("posterior", ["diag", "full"])
+def test_known_noise_without_a_linear_start(posterior):
+    """The encoder then sees a value with an error as where all of a column is noise: 1 / (1 + s^2) of it."""
+    X, std, _ = linear_rows()
+    vae = VAETransformer(2, likelihood="gaussian_known", init="random", posterior=posterior, **small(max_iter=0))
+    module = vae.fit(X, X_std=std).net_.module_
+    u = module.standardise(UnevenRows(Rows(X, errors=Rows(std)))[:])
+    np.testing.assert_allclose(module.linear_values(u), u[:, 0] / (1 + u[:, 1]), rtol=1e-6)
+    trained = vae.set_params(max_iter=30).fit(X, X_std=std)
+    assert trained.score(X, X_std=std) > norm(X.mean(0), std).logpdf(X).sum(1).mean() + 100  # without components
+
+
 @pytest.mark.parametrize(
     "std, message",
     [
