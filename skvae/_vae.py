@@ -375,9 +375,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         y : ignored
             Scikit-learn's callbacks get it.
         sample_weight : array-like of shape (n_samples,) or None, default=None
-            A row of weight 2 counts as two rows: exactly in the scaling and in the linear start, and as a factor of the
-            row's loss in training. Rows of weight 0, or of a weight that is rounding beside the greatest, are left out,
-            as are rows without a measured value. Weights whose mean is less than one are taken as relative.
+            A row of weight 2 counts as two rows: exactly in the scaling and in the linear start (to the Monte Carlo
+            error of a start that has one), and as a factor of the row's loss in training. Rows of weight 0, or of a
+            weight that is rounding beside the greatest, are left out, as are rows without a measured value. Weights
+            whose mean is less than one are taken as relative.
         groups : array-like of shape (n_samples,) or None, default=None
             A label for each row: rows with the same one belong together, as repeated scans of one sample do. No group
             is cut when rows are held out for validation. A group counts as one row there, in the noise per feature
