@@ -23,7 +23,7 @@ from ._data.arrays import floating_dtypes, to_library_of, to_numpy, to_tensor
 from ._data.errors import check_errors
 from ._data.groups import check_groups
 from ._data.rows import Rows, WeightedRows, all_missing, any_measured, has_missing, in_all_columns, is_uneven
-from ._data.tables import column_numbers, to_single_table, to_supported_table, values_and_header
+from ._data.tables import check_same_labels, column_numbers, to_single_table, to_supported_table, values_and_header
 from ._data.weights import check_sample_weight
 from ._inference.components import component_attributes, fitted_attributes, optimism
 from ._inference.control_limits import ACTIVE, q_limit
@@ -377,9 +377,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         y : ignored
             Scikit-learn's callbacks get it.
         sample_weight : array-like of shape (n_samples,) or None, default=None
-            A row of weight 2 counts as two rows: exactly in the scaling and in the linear start, and as a factor of the
-            row's loss in training. Rows of weight 0, or of a weight that is rounding beside the greatest, are left out,
-            as are rows without a measured value. Weights whose mean is less than one are taken as relative.
+            A row of weight 2 counts as two rows: exactly in the scaling and in the linear start (to the Monte Carlo
+            error of a start that has one), and as a factor of the row's loss in training. Rows of weight 0, or of a
+            weight that is rounding beside the greatest, are left out, as are rows without a measured value. Weights
+            whose mean is less than one are taken as relative.
         groups : array-like of shape (n_samples,) or None, default=None
             A label for each row: rows with the same one belong together, as repeated scans of one sample do. No group
             is cut when rows are held out for validation. A group counts as one row there, in the noise per feature
@@ -1177,27 +1178,25 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             raise ValueError(
                 f"X has {kept.sum()} rows with a value that is not NaN and a positive sample_weight; {least}."
             )
-        validation = None if X_val is None else self._validation_rows(X, X_val, X_val_std, rows.columns)
+        validation = None if X_val is None else self._validation_rows(X, X_val, X_val_std, rows)
         uneven = has_gaps or rows.errors is not None or (validation is not None and is_uneven(validation))
         data = WeightedRows(rows, weight, uneven, group, held_out, validation)
         return data if kept.all() else data.select(kept)
 
-    def _validation_rows(
-        self, X: ArrayLike, X_val: ArrayLike, X_val_std: ArrayLike | None, columns: NDArray[np.bool_] | None
-    ) -> Rows:
-        """X_val as checked rows with these of the columns of X, without those that have no measured value."""
-        own = BaseEstimator()  # knows the columns of X, which may not be those of an earlier fit
-        validate_data(own, values_and_header(X)[1], reset=True, skip_check_array=True)
+    def _validation_rows(self, X: ArrayLike, X_val: ArrayLike, X_val_std: ArrayLike | None, training: Rows) -> Rows:
+        """X_val as checked rows with the columns of the training rows, without those that have no measured value."""
         X_val, header = values_and_header(to_supported_table(X_val))
         try:
-            validate_data(own, header, reset=False, skip_check_array=True)
             rows = Rows(check_array(X_val, dtype=floating_dtypes(X_val), ensure_all_finite="allow-nan"))
+            if rows.shape[1] != training.X.shape[1]:
+                raise ValueError(f"it has {rows.shape[1]} features, and X has {training.X.shape[1]}.")
+            check_same_labels(header, values_and_header(X)[1], "X_val", "X")
             check_support(lookup(LIKELIHOODS, self.likelihood), rows)
         except ValueError as error:
             raise ValueError(f"X_val is not as X is: {error}") from error
         rows = Rows(rows.X, errors=check_errors(X_val_std, rows.shape, header, "X_val_std", "X_val"))
         check_takes_errors(lookup(LIKELIHOODS, self.likelihood), rows, X_val_std is not None, "X_val_std", "X_val")
-        rows = rows.with_columns(columns)
+        rows = rows.with_columns(training.columns)
         if has_missing(rows):
             rows = rows.select(np.flatnonzero(~all_missing(rows)))
         if not len(rows):

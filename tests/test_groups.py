@@ -149,7 +149,7 @@ def test_what_is_wrong_is_named(scans, case):
 
 def test_columns_of_x_val_are_those_of_x(scans):
     X = pd.DataFrame(scans[0]).add_prefix("c")
-    with pytest.raises(ValueError, match=r"X_val is not as X is.*feature names"):
+    with pytest.raises(ValueError, match=r"X_val is not as X is.*column 0 is 'c19' in X_val, but 'c0' in X"):
         VAETransformer(2, **SETTINGS).fit(X, X_val=X[X.columns[::-1]])
     assert VAETransformer(2, **SETTINGS).fit(X, X_val=X[:30]).feature_names_in_[0] == "c0"
 

@@ -1,10 +1,13 @@
 """Errors per value: their likelihood, the start, training, and what every method makes of them."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn
 import torch
+from scipy.sparse import csr_array
 from scipy.stats import multivariate_normal, norm
 from sklearn.decomposition import FactorAnalysis
 from sklearn.model_selection import GridSearchCV
@@ -210,6 +213,18 @@ def test_known_noise_needs_errors(spectra):
     assert vae.noise_variance_ == 0
 
 
+@pytest.mark.parametrize("posterior", ["diag", "full"])
+def test_known_noise_without_a_linear_start(posterior):
+    """The encoder then sees a value with an error as where all of a column is noise: 1 / (1 + s^2) of it."""
+    X, std, _ = linear_rows()
+    vae = VAETransformer(2, likelihood="gaussian_known", init="random", posterior=posterior, **small(max_iter=0))
+    module = vae.fit(X, X_std=std).net_.module_
+    u = module.standardise(UnevenRows(Rows(X, errors=Rows(std)))[:])
+    np.testing.assert_allclose(module.linear_values(u), u[:, 0] / (1 + u[:, 1]), rtol=1e-6)
+    trained = vae.set_params(max_iter=30).fit(X, X_std=std)
+    assert trained.score(X, X_std=std) > norm(X.mean(0), std).logpdf(X).sum(1).mean() + 100  # without components
+
+
 @pytest.mark.parametrize(
     "std, message",
     [
@@ -217,7 +232,9 @@ def test_known_noise_needs_errors(spectra):
         (np.ones((300, 1)), "X_std has shape"),
         (-np.eye(300, 60), "X_std has -1 in row 0, column 0"),
         (np.where(np.eye(300, 60), np.nan, 1), "X_std has nan in row 0"),
-        (np.full((300, 60), "a"), "could not convert"),
+        (np.full((300, 60), "a"), "X_std is no table of numbers: could not convert"),
+        (np.ones((1, 300, 60)), "X_std is no table of numbers"),
+        (csr_array(np.ones((300, 60))), "X_std is no table of numbers"),
     ],
 )
 def test_bad_errors_are_refused(std, message, spectra):
@@ -227,6 +244,44 @@ def test_bad_errors_are_refused(std, message, spectra):
             getattr(vae, method)(spectra, X_std=std)
     with pytest.raises(ValueError, match="X_val_std has the errors of X_val, which is None"):
         vae.fit(spectra, X_val_std=np.ones(60))
+
+
+@pytest.mark.parametrize("labels", [[f"{i} nm" for i in range(8)], np.linspace(400.0, 470.0, 8)])
+def test_labels_of_the_columns_are_those_of_x(labels):
+    """Of errors and validation rows, whether they are names or wavelengths; an array beside a frame has none."""
+    X, std, _ = linear_rows(60)
+    frame, errors = (pd.DataFrame(array, columns=labels) for array in (X, std))
+    vae = VAETransformer(2, max_iter=0, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = vae.fit(X, X_std=std[0]).transform(X, std[0])
+        for given, of_columns in ((frame, errors.loc[0]), (X, errors.loc[0]), (frame, std[0])):
+            vae.fit(given, X_std=of_columns, X_val=frame, X_val_std=errors)
+            np.testing.assert_array_equal(vae.transform(given, of_columns), expected)
+    for wrong in (errors.iloc[:, ::-1], errors.loc[0, ::-1]):
+        with pytest.raises(ValueError, match="X_std does not have the columns of X, in the same order: column 0"):
+            vae.fit(frame, X_std=wrong)
+    with pytest.raises(ValueError, match="X_val does not have the columns of X, in the same order: column 0"):
+        vae.fit(frame, X_val=frame.iloc[:, ::-1])
+
+
+@pytest.mark.parametrize("likelihood", [name for name in TAKERS if name != "gaussian_unit"])
+@pytest.mark.parametrize("std", [1e15, 1e30, 1e300])
+def test_errors_that_leave_nothing_of_x_say_nothing_of_its_components(likelihood, std):
+    X, _, _ = linear_rows(60)
+    vae = VAETransformer(2, likelihood=likelihood, **small(max_iter=2)).fit(X, X_std=np.full(8, std))
+    np.testing.assert_allclose(vae.transform(X, np.full(8, std)), 0, atol=1e-6)
+
+
+def test_an_error_too_small_for_the_others_is_named():
+    X, std, _ = linear_rows(60)
+    vae = VAETransformer(2, likelihood="gaussian_known", **small(max_iter=2)).fit(X, X_std=std)
+    std[5, 3] = 1e-12
+    for method in {"fit", *METHODS} - {"impute"}:  # of which no value is asked for
+        with pytest.raises(ValueError, match=r"X_std.* raise the least of them"):
+            getattr(vae, method)(X, X_std=std)
+    with pytest.raises(ValueError, match="known errors so small"):
+        vae.fit(X, X_std=np.full(8, 1e-20))
 
 
 def test_a_row_measured_longer_scores_as_the_closed_form_says():

@@ -1,13 +1,11 @@
 """Known errors of single values: how far each may be from what is measured."""
 
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
-from sklearn.utils.validation import validate_data
 
 from .._sklearn_compat import array_library
 from .arrays import floating_dtypes
 from .rows import Rows
-from .tables import to_supported_table, values_and_header
+from .tables import check_same_labels, to_supported_table, values_and_header
 
 
 def check_errors(X_std, shape, header, name="X_std", of="X"):
@@ -19,33 +17,30 @@ def check_errors(X_std, shape, header, name="X_std", of="X"):
     shape : tuple
         Of X.
     header : table
-        That has the names of X's columns, if they have names.
+        That has the labels of X's columns, if they have labels.
     name, of : str
         Of the arguments that have the errors and the values.
 
     Raises
     ------
     ValueError
-        If it has another shape or other columns than X, or if an error is negative or NaN.
+        If it is no table of numbers, has another shape than X or labels its columns otherwise, or if an error is
+        negative or NaN.
     """
     if X_std is None:
         return None
-    values, names = values_and_header(to_supported_table(X_std))
-    std = check_array(
-        values, dtype=floating_dtypes(values), ensure_2d=False, ensure_all_finite=False, ensure_min_samples=0
-    )
+    try:
+        values, names = values_and_header(to_supported_table(X_std))
+        options = {"ensure_2d": False, "ensure_all_finite": False, "ensure_min_samples": 0}
+        std = check_array(values, dtype=floating_dtypes(values), **options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is no table of numbers: {error}") from error
     if tuple(std.shape) not in (tuple(shape), tuple(shape[1:])):
         raise ValueError(
             f"{name} has shape {tuple(std.shape)}, but {of} has {tuple(shape)}: it must have that shape or, with one "
             f"error for each column, {tuple(shape[1:])}."
         )
-    if hasattr(names, "columns"):
-        columns = BaseEstimator()
-        validate_data(columns, header, reset=True, skip_check_array=True)
-        try:
-            validate_data(columns, names, reset=False, skip_check_array=True)
-        except ValueError as error:
-            raise ValueError(f"{name} does not have the columns of {of}: {error}") from error
+    check_same_labels(names, header, name, of)
     if std.ndim == 1:
         std = array_library(std)[0].broadcast_to(std, tuple(shape))
     errors, is_positive = Rows(std), False

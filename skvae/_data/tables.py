@@ -41,6 +41,37 @@ def column_numbers(header):
     return np.array(labels, dtype=np.float64)
 
 
+def column_labels(table):
+    """The labels of a table's p columns, or of the p values of pandas' Series, as a list; None where it has none.
+
+    They are strings, or numbers that `column_numbers` takes for labels.
+    """
+    if hasattr(table, "to_frame") and hasattr(table, "index"):
+        table = table.to_frame().T
+    labels = list(getattr(table, "columns", ()))
+    if labels and all(isinstance(label, str) for label in labels):
+        return labels
+    numbers = column_numbers(table)
+    return None if numbers is None else numbers.tolist()
+
+
+def check_same_labels(table, header, name, of):
+    """Raise ValueError where two tables with p columns label one of these otherwise.
+
+    `name` and `of` are those of the arguments that have them. What has no labels is taken by its order, and so is a
+    table with strings for labels beside one with numbers.
+    """
+    labels, expected = column_labels(table), column_labels(header)
+    if labels is None or expected is None or type(labels[0]) is not type(expected[0]):
+        return
+    for column, (label, due) in enumerate(zip(labels, expected, strict=True)):
+        if label != due:
+            raise ValueError(
+                f"{name} does not have the columns of {of}, in the same order: column {column} is {label!r} in {name}, "
+                f"but {due!r} in {of}."
+            )
+
+
 def to_supported_table(X):
     """X as a table that scikit-learn reads correctly, which in most cases is X itself, or as a `JoinedTable`.
 

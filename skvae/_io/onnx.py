@@ -50,14 +50,21 @@ def to_onnx(estimator: VAETransformer, *, opset: int | None = None) -> OnnxModel
         If onnx or onnxscript is missing (extra ``onnx``).
     NotFittedError
         If the estimator is not fitted.
+    ValueError
+        With ``likelihood="gaussian_known"``, whose `transform` needs the errors of the values.
     """
     check_is_fitted(estimator)
-    decoder = export(Decoder(estimator), estimator.n_components_, ("Z", "X"), opset)
-    return OnnxModels(export_encoder(estimator, opset), decoder)
+    encoder = export_encoder(estimator, opset)
+    return OnnxModels(encoder, export(Decoder(estimator), estimator.n_components_, ("Z", "X"), opset))
 
 
 def export_encoder(estimator: VAETransformer, opset: int | None) -> Any:
     """A fitted estimator's `transform` as an ``onnx.ModelProto``."""
+    if not estimator.net_.module_.likelihood.has_noise:
+        raise ValueError(
+            "likelihood='gaussian_known' has no noise beside X_std, which ONNX models do not take. Fit the errors as "
+            "noise, with likelihood='gaussian' or 'gaussian_diag'."
+        )
     return export(Encoder(estimator), estimator.n_features_in_, ("X", "Z"), opset)
 
 

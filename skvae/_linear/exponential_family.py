@@ -19,6 +19,7 @@ import torch
 from torch.nn.functional import pad
 
 from .._data.rows import blocks, evenly_spread, rows_per_block, values_and_errors
+from .._data.weights import effective_n_rows
 from .._model.laplace import NaturalData, gauss_newton
 from .start import LinearStart, rotated
 
@@ -55,7 +56,7 @@ def exponential_family_start(module, u, weight=None):
     weight = torch.ones_like(values[:, 0]) if weight is None else weight[rows].to(values)
     measured = None if errors is None else ~errors.isinf()
     x = values if measured is None else torch.where(measured, values, module.fill_mean.double())
-    model = LinearModel.of(module.likelihood, x, weight / weight.sum(), measured, module.n_components)
+    model = LinearModel.of(module.likelihood, x, weight, measured, module.n_components)
     return with_encoder(model, module.likelihood.inputs(x), module.posterior)
 
 
@@ -77,14 +78,15 @@ class LinearModel:
 
     @classmethod
     def of(cls, likelihood, x, weight, measured, n_components):
-        """The model of rows x (n, p), by Monte Carlo EM."""
+        """The model of rows x (n, p) of these weights (n,), by Monte Carlo EM."""
+        n, weight = effective_n_rows(len(x), weight), weight / weight.sum()
         centre, unit = (part.to(x) for part in likelihood.init_without_linear_model())
         data = NaturalData(likelihood, x, measured)
         model = cls.at_single_values(data, weight, centre, unit, n_components)
         generator = torch.Generator().manual_seed(0)
         for i in range(N_ITERATIONS):
             draws = model.draws(data, FIRST_STEPS if i == 0 else FURTHER_STEPS, generator)
-            model.regress(data, draws, centre, unit)
+            model.regress(data, n, draws, centre, unit)
             model.absorb()
         model.draws(data, FURTHER_STEPS, generator)
         return model
@@ -121,12 +123,12 @@ class LinearModel:
             pairs.append(torch.stack([mode.z + away, mode.z - away]))
         return torch.cat(pairs, dim=1)
 
-    def regress(self, data, draws, centre, unit):
-        """One step of Newton's for each feature's loadings and offset, halved until its likelihood rises."""
+    def regress(self, data, n, draws, centre, unit):
+        """One step of Newton's for each feature's loadings and offset, halved until the likelihood of n rows rises."""
         likelihood = data.likelihood
         z = torch.cat([draws, torch.ones_like(draws[..., :1])], dim=-1).flatten(0, 1)  # (2n, d + 1)
         x = data.x.repeat(2, 1)
-        weight = 0.5 * len(data.x) * self.weight.repeat(2).unsqueeze(1)
+        weight = 0.5 * n * self.weight.repeat(2).unsqueeze(1)
         if data.measured is not None:
             weight = weight * data.measured.repeat(2, 1)
         ridge = (RIDGE / unit.square()).unsqueeze(1)

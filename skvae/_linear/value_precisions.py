@@ -242,7 +242,8 @@ def _expectation_maximisation(
         if noise_shape is None:
             noise = torch.where(lacking, 1.0, noise * squares / total).clamp(min=floor)
         elif not is_given:
-            noise = noise * ((noise_shape * squares).sum() / (noise_shape * total).sum())
+            precision = (noise_shape * total).sum().clamp(min=1e-300)  # 0 where no error leaves a value to say anything
+            noise = noise * ((noise_shape * squares).sum() / precision)
             noise = torch.maximum(noise, floor * noise_shape)
         latent = (moments.latent / weight.sum()).unflatten(0, (d + 1, d + 1))
         square, centre = latent[:d, :d], latent[:d, d]

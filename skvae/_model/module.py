@@ -128,7 +128,8 @@ class VAEModule(nn.Module):
 
     def linear_conditional(self, values, errors):
         """What the linear model says of z, given values (n, p) with errors of these variances (n, p)."""
-        noise = self.fill_noise if self.likelihood.has_noise else torch.zeros_like(self.fill_noise)
+        is_noisy = self.likelihood.has_noise or not self.has_linear_start  # all is noise where there are no loadings
+        noise = self.fill_noise if is_noisy else torch.zeros_like(self.fill_noise)
         return LinearConditional(values, errors, self.fill_loadings, self.fill_mean, noise, self.fill_noise)
 
     def stretched(self, z, u, least):

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ..posteriors import Posterior
 
+LEAST_LEFT = 1e-14  # of a precision beside those of other directions of z, before rounding takes all of it
+
 
 class LinearConditional:
     """z given the values of each row.
@@ -37,6 +39,11 @@ class LinearConditional:
         E[z | u_i].
     factor : Tensor of shape (n, d, d)
         Lower, of P_i = factor factor^T.
+
+    Raises
+    ------
+    ValueError
+        If a value's precision is so large that those of the others are lost in its rounding.
     """
 
     def __init__(self, values, errors, loadings, mean, noise, reference=None):
@@ -47,7 +54,14 @@ class LinearConditional:
         eye = torch.eye(W.shape[1], dtype=W.dtype, device=W.device)
         pairs = (W.unsqueeze(2) * W.unsqueeze(1)).flatten(1)  # (p, d * d)
         self._of_encoder = eye + W.T @ (W / reference.unsqueeze(1))  # (d, d), P of the row that the encoder sees
-        self.factor = torch.linalg.cholesky(eye + (self.precision @ pairs).unflatten(1, eye.shape))  # (n, d, d)
+        precision = eye + (self.precision @ pairs).unflatten(1, eye.shape)
+        self.factor, failed = torch.linalg.cholesky_ex(precision)
+        left, whole = (matrix.diagonal(dim1=1, dim2=2) for matrix in (self.factor, precision))
+        if failed.any() or (left.square() < LEAST_LEFT * whole).any():
+            raise ValueError(
+                "Known errors (X_std) are so small, beside others or beside what the rows differ by, that double "
+                "precision cannot tell what the other values say: raise the least of them."
+            )
         weighted = self.precision * (values.double() - mean)
         self.mean = self._solve((weighted @ W).unsqueeze(-1)).squeeze(-1).to(self.dtype)
 

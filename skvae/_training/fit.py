@@ -256,7 +256,8 @@ def check_score(score):
     if not isfinite(score):
         raise ValueError(
             "The score of X is not finite before the first step: X has rows so far from the others, or from those of "
-            "an earlier fit, that their score exceeds the range of float32, or a class that was passed computes NaN."
+            "an earlier fit, or known errors so small beside what the rows differ by, that their score exceeds the "
+            "range of float32, or a class that was passed computes NaN."
         )
 
 

@@ -81,6 +81,13 @@ def test_a_column_that_the_model_leaves_out_keeps_its_place():
     assert_close(np.delete(decoded, 4, axis=1), np.delete(vae.inverse_transform(Z), 4, axis=1))
 
 
+def test_a_model_that_needs_errors_is_refused():
+    X = curved_spectra(60, n_channels=12)
+    vae = VAETransformer(2, likelihood="gaussian_known", **small(max_iter=1)).fit(X, X_std=np.full(12, 20.0))
+    with pytest.raises(ValueError, match=r"gaussian_known.* which ONNX models do not take"):
+        to_onnx(vae)
+
+
 @pytest.mark.parametrize("opset", [18, 20])
 def test_opsets(opset):
     X = curved_spectra(60, 12).astype(np.float32)

@@ -81,9 +81,9 @@ def assert_equal(one, two, name=""):
         assert one == two or (one != one and two != two), name
 
 
-def assert_same_model(vae, twin, X):
+def assert_same_model(vae, twin, X, X_std=None):
     assert_equal(vae.__getstate__(), twin.__getstate__())
-    for method, arguments in (("transform", (X,)), ("score_samples", (X,)), ("sample", (4, 0))):
+    for method, arguments in (("transform", (X, X_std)), ("score_samples", (X, X_std)), ("sample", (4, 0))):
         np.testing.assert_array_equal(getattr(vae, method)(*arguments), getattr(twin, method)(*arguments))
 
 
@@ -97,6 +97,19 @@ def test_round_trip_is_exact_and_trains_on_to_the_same_bits(way, posterior, like
     assert_same_model(vae, twin, X)
     assert_same_model(vae.partial_fit(X), twin.partial_fit(X), X)
     assert_same_model(vae.set_params(warm_start=True).fit(X), twin.set_params(warm_start=True).fit(X), X)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("likelihood", ["gaussian", "gaussian_known", "student_t"])
+def test_models_of_values_with_errors_are_kept(way, likelihood, tmp_path):
+    X = curved_spectra(80, n_channels=20)
+    std = np.random.RandomState(0).uniform(5, 50, X.shape)
+    vae = VAETransformer(2, likelihood=likelihood, **small(max_iter=2)).fit(X, X_std=std)
+    twin = WAYS[way](vae, tmp_path)
+    assert_same_model(vae, twin, X, std)
+    assert_same_model(vae.partial_fit(X, X_std=std), twin.partial_fit(X, X_std=std), X, std)
+    both = [model.set_params(warm_start=True).fit(X, X_std=std) for model in (vae, twin)]
+    assert_same_model(*both, X, std)
 
 
 SETTINGS = {

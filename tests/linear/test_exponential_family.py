@@ -44,10 +44,9 @@ def made(name, n, p=20, d=2, seed=0):
     return likelihood.sample(normal(n, d) @ W.T + m, generator).numpy(), W, m
 
 
-def model_of(likelihood, X, d, measured=None):
+def model_of(likelihood, X, d, measured=None, weight=1.0):
     x = torch.from_numpy(X)
-    weight = torch.full((len(x),), 1 / len(x), dtype=torch.float64)
-    return LinearModel.of(likelihood, x, weight, measured, d)
+    return LinearModel.of(likelihood, x, torch.ones(len(x)).double() * torch.as_tensor(weight), measured, d)
 
 
 def likelihood_of(name, X):
@@ -65,6 +64,24 @@ def test_unit_normal_noise_gives_probabilistic_pca():
     ours = (model.loadings @ model.loadings.T).numpy()
     assert np.linalg.norm(ours - expected) < 0.05 * np.linalg.norm(expected)
     np.testing.assert_allclose(model.offset, X.mean(0), atol=0.1)
+
+
+@every_natural
+def test_weights_are_repeats(name):
+    """To the error of the draws of z; of 60 rows alone, the prior counts for 20 times as much."""
+    X, _, _ = made(name, 60, seed=1)
+    repeats = np.full(60, 20)
+    single, weighted, repeated = (
+        model.loadings @ model.loadings.T
+        for model in (
+            model_of(likelihood_of(name, X), X, 2),
+            model_of(likelihood_of(name, X), X, 2, weight=repeats),
+            model_of(likelihood_of(name, X), np.repeat(X, repeats, 0), 2),
+        )
+    )
+    apart = torch.linalg.norm(weighted - repeated) / torch.linalg.norm(repeated)
+    assert apart < 0.2
+    assert apart < 0.5 * torch.linalg.norm(single - repeated) / torch.linalg.norm(repeated)
 
 
 @every_natural
