@@ -50,7 +50,7 @@ class VAEOutlierDetector(OutlierMixin, BaseEstimator):
     offset_ : float
         The score under which a row is an outlier: ``decision_function`` is ``score_samples`` less this.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Only where X has names of columns that are all strings.
 
     See Also
