@@ -22,6 +22,7 @@ from .._data.rows import blocks, evenly_spread, rows_per_block, values_and_error
 from .._data.weights import effective_n_rows
 from .._model.laplace import NaturalData, gauss_newton
 from .start import LinearStart, rotated
+from .value_precisions import regular
 
 RIDGE = 10.0
 N_ITERATIONS = 10
@@ -144,7 +145,7 @@ class LinearModel:
         pairs = (z.unsqueeze(2) * z.unsqueeze(1)).flatten(1)
         curvature = ((weight * likelihood.variance(raw)).T @ pairs).unflatten(1, old.shape[1:] * 2)
         curvature.diagonal(dim1=1, dim2=2).add_(ridge)
-        step, before = torch.linalg.solve(curvature, slope), value(old)
+        step, before = torch.linalg.solve(regular(curvature, curvature), slope), value(old)
         new = old + step
         for _ in range(HALVINGS):
             worse = ~(value(new) >= before)  # a NaN is
