@@ -154,7 +154,7 @@ vae.save()  # call-arg
 load(X)  # arg-type
 vae.fit()  # call-arg
 vae.score(X, sample_weights=np.ones(60))  # call-arg
-vae.score(X, None, np.ones(60), 5)  # call-arg
+vae.transform(X, None, np.ones(60))  # call-arg
 vae.sample("5")  # arg-type
 vae.reconstruct(X, std=True)  # call-overload
 text: str = vae.fit(X).partial_fit(X).score(X)  # assignment
