@@ -59,10 +59,8 @@ class Tails:
     """
 
     def __init__(self, u, nu=5.0):
-        self.squares, self.nu = (
-            torch.ones(u.shape[0], u.shape[-1], device=u.device),
-            torch.tensor(nu, dtype=torch.float64, device=u.device),
-        )
+        self.squares = torch.ones(u.shape[0], u.shape[-1], device=u.device)
+        self.nu = torch.tensor(nu, dtype=torch.float64, device=u.device)
 
     def weights(self, block):
         return (self.nu + 1) / (self.nu + self.squares[block].double())

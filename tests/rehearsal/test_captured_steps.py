@@ -69,12 +69,16 @@ def test_rows_with_missing_values_train_to_the_weights_of_the_cpu():
 def test_an_epoch_neither_waits_nor_copies():
     net, u = net_at_start(GPU, kl_warmup=2)
     three_epochs(net, u)
+    n_rows = []
 
     def watched():
-        with Watch():
-            yield from net.get_iterator(u, training=True)
+        with Watch():  # raises where a step waits or copies
+            for batch in net.get_iterator(u, training=True):
+                n_rows.append(len(batch[0]))
+                yield batch
 
     net.run_single_epoch(watched_loader(net, watched()), training=True, prefix="train", step_fn=net.train_step)
+    assert sum(n_rows) == len(u)
 
 
 def watched_loader(net, batches):
