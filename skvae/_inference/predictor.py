@@ -130,16 +130,19 @@ class Predictor:
         return X.to_library_of_X(out)
 
     def _encoding(self, X):
-        """The rows, how many steps refine what the module sees of them, and how many numbers a row takes for that."""
-        module, X = self.trained, as_rows(X)
+        """A module that encodes the rows, these, how many steps refine what it sees of them, and a row's numbers.
+
+        Only steps need a decoder in double precision. For complete rows no copy of it is made, nor compared.
+        """
+        X, p, d = as_rows(X), len(self.trained.shift), self.trained.n_components
         if not is_uneven(X):
-            return X, 0, len(module.shift)
+            return self.trained, X, 0, p
         warn_of_empty_rows(X)
-        return UnevenRows(X), N_REFINING_STEPS, 2 * len(module.shift) + 4 * module.n_components**2
+        return self.module, UnevenRows(X), N_REFINING_STEPS, 2 * p + 4 * d**2
 
     def transform(self, X):
         """Posterior means (n, d)."""
-        module, (X, n_steps, n_values) = self.module, self._encoding(X)
+        module, X, n_steps, n_values = self._encoding(X)
         return self._map(lambda x: module.transform(x, n_steps), X, n_values)
 
     def comparable_scores(self, X):
@@ -147,12 +150,8 @@ class Predictor:
 
         An error shrinks the posterior mean to the prior's, and so Hotelling's T2.
         """
-        X, n_steps, n_values = self._encoding(X)
-        return self._map(lambda x: self._comparable(x, n_steps), X, n_values)
-
-    def _comparable(self, x, n_steps):
-        module, u = self.module, self.module.standardise(x)
-        return module.to_user_order(module.stretched(module.encode(u, n_steps).mean, u, ACTIVE))
+        module, X, n_steps, n_values = self._encoding(X)
+        return self._map(lambda x: comparable_scores(module, x, n_steps), X, n_values)
 
     @torch_defaults(grad=False)
     def value_shares(self, X, Z):
@@ -165,7 +164,7 @@ class Predictor:
 
     def covariance(self, X):
         """Posterior covariances (n, d, d)."""
-        module, (X, n_steps, n_values) = self.module, self._encoding(X)
+        module, X, n_steps, n_values = self._encoding(X)
 
         def covariance(x):
             rows_ordered = module.to_user_order(module.encode(module.standardise(x), n_steps).covariance())
@@ -175,7 +174,7 @@ class Predictor:
 
     def kl_of_components(self, X):
         """KL(q_j || N(0, 1)) of each component (n, d), nats."""
-        module, (X, n_steps, n_values) = self.module, self._encoding(X)
+        module, X, n_steps, n_values = self._encoding(X)
 
         def kl(x):
             return module.encode(module.standardise(x), n_steps).kl_of_components()[..., module.order]
@@ -223,7 +222,7 @@ class Predictor:
         """
         if self._has_modes:
             return self._laplace_scores(X, n_draws, seed)
-        module, (X, n_steps, n_values) = self.module, self._encoding(X)
+        module, (_, X, n_steps, n_values) = self.module, self._encoding(X)
         eps = self.noise(n_draws, seed).unsqueeze(1)
 
         def bound(x):
@@ -258,7 +257,7 @@ class Predictor:
 
     def _laplace_scores(self, X, n_draws, seed):
         """`score_samples` with draws from the Laplace posterior (`local_mode`)."""
-        module, (X, _, n_values) = self.trained, self._encoding(X)
+        module, (_, X, _, n_values) = self.trained, self._encoding(X)
         eps = normal_draws(n_draws, module.n_components, seed).to(self.device)
         span, log_scale = None if isinstance(X, UnevenRows) else self._span, module.scale.log()
         decode = partial(decoder_values, module.decoder if span is None else span.decoder)
@@ -274,7 +273,7 @@ class Predictor:
 
     def _laplace_moments(self, X, n_draws, seed, weighted, **options):
         """`predictive` with draws from the Laplace posterior of what the measured values say."""
-        module, (X, _, n_values) = self.trained, self._encoding(X)
+        module, (_, X, _, n_values) = self.trained, self._encoding(X)
         eps = self.noise(n_draws, seed, matched=True).double().unsqueeze(1)
 
         def moments(x):
@@ -289,7 +288,7 @@ class Predictor:
 
     def _channel_reconstruction(self, X, with_std, with_noise):
         """The unweighted `predictive` under a noise per channel: Laplace's, the decoder taken as linear within it."""
-        module, (X, _, n_values) = self.trained, self._encoding(X)
+        module, (_, X, _, n_values) = self.trained, self._encoding(X)
         noise = with_noise * module.likelihood.constant_variance().double()
 
         def moments(x):
@@ -313,7 +312,7 @@ class Predictor:
             return self._channel_reconstruction(X, with_std, with_noise)
         if self._has_modes:
             return self._laplace_moments(X, n_draws, seed, weighted, with_std=with_std, with_noise=with_noise)
-        module, (X, n_steps, n_values) = self.module, self._encoding(X)
+        module, (_, X, n_steps, n_values) = self.module, self._encoding(X)
         eps = self.noise(n_draws, seed, matched=True).unsqueeze(1)
 
         def moments(x):
@@ -346,7 +345,7 @@ class Predictor:
 
     def squared_residuals(self, X):
         """Squared distances (n,) of rows from their reconstructions, float64."""
-        module, (X, n_steps, n_values) = self.module, self._encoding(X)
+        module, (_, X, n_steps, n_values) = self.module, self._encoding(X)
 
         def squares(x):
             z = module.transform(x, n_steps)
@@ -356,7 +355,7 @@ class Predictor:
 
     def q_contributions(self, X):
         """What each channel contributes to `squared_residuals`, signed (n, p), float64."""
-        module, (X, n_steps, n_values) = self.module, self._encoding(X)
+        module, (_, X, n_steps, n_values) = self.module, self._encoding(X)
 
         def signed_squares(x):
             z = module.transform(x, n_steps)
@@ -367,13 +366,13 @@ class Predictor:
     @torch_defaults(grad=False)
     def t2_contributions(self, X, statistics, mean):
         """What each channel contributes to T2 (n, p), of a predictor in float64; `mean` (p,) is that of the columns."""
-        module, (X, n_steps, n_values) = self.module, self._encoding(X)
+        module, (_, X, n_steps, n_values) = self.module, self._encoding(X)
         distance = ScoreDistance(module, statistics)
         origin = distance.nearest_row_without(torch.from_numpy(mean).to(self.device, torch.float64))
 
         def contributions(x):
             x = x.double()
-            return distance.contributions(module.seen(x, n_steps), origin, self._comparable(x, n_steps))
+            return distance.contributions(module.seen(x, n_steps), origin, comparable_scores(module, x, n_steps))
 
         return self._map(contributions, X, 4 * n_values, self.columns)
 
@@ -421,6 +420,12 @@ def resampled(weight, n, generator):
     offset = torch.rand((), generator=generator, device=weight.device, dtype=torch.float64)
     steps = (torch.arange(n, device=weight.device) + offset) / n
     return torch.searchsorted(weight.double().cumsum(0), steps).clamp(max=len(weight) - 1)
+
+
+def comparable_scores(module, x, n_steps):
+    """`Predictor.comparable_scores` (n, d) of rows x, refined in so many steps."""
+    u = module.standardise(x)
+    return module.to_user_order(module.stretched(module.encode(u, n_steps).mean, u, ACTIVE))
 
 
 def value_shares(module, x, z):
@@ -479,18 +484,14 @@ def jacobian(module, z):
 
 
 def double_copy(module):
-    """A copy in double precision, but for the network beside the encoder's linear map, which it shares with the module.
+    """A copy in double precision, but for the encoder, which it shares with the module.
 
-    What that adds is a few standard deviations of the posterior, which single precision tells to 1e-6 of one. The
-    decoder is in double precision throughout, so that differences of its means, divided by small steps, are slopes.
+    The encoder computes its linear map in the rows' precision. What its network adds is a few standard deviations of
+    the posterior, which single precision tells to 1e-6 of one. The decoder is in double precision throughout, so that
+    differences of its means, divided by small steps, are slopes.
     """
-    net = module.encoder.net if isinstance(module.encoder, LinearResidual) else None
-    copied = copy.deepcopy(module, {id(net): net})
-    if net is not None:
-        copied.encoder.net = None
-    copied.double()
-    if net is not None:
-        copied.encoder.net = net
+    copied = copy.deepcopy(module, {id(module.encoder): None})
+    copied.double().encoder = module.encoder
     return copied
 
 
@@ -498,4 +499,4 @@ def double_copy(module):
 def has_numbers_of(module, other):
     """Whether all parameters and buffers of a module are those of another, whatever its dtype is."""
     pairs = zip((*module.parameters(), *module.buffers()), (*other.parameters(), *other.buffers()), strict=True)
-    return all(torch.equal(mine, theirs.to(mine.dtype)) for mine, theirs in pairs)
+    return all(mine is theirs or torch.equal(mine, theirs.to(mine.dtype)) for mine, theirs in pairs)

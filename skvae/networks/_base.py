@@ -94,7 +94,7 @@ def by_columns(x: Tensor) -> Tensor:
     """x (n, p), laid out column by column in memory.
 
     On one thread, a row's product with a matrix is then the same to the bit, whatever the other rows are, wherever the
-    row lies among them and however many there are, as long as their number is a multiple of 64: each row has a lane of
+    row lies among them and however many there are, as long as their number is a multiple of 32: each row has a lane of
     its own in the vectors that are added. If x were laid out row by row, the bits would depend on the alignment of the
     row and on the kernel that is chosen for the number of rows.
     """

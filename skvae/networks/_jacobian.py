@@ -10,7 +10,7 @@ derivatives, 2008, chapter 3). The cost is that of 1 + d passes over the network
 The values of a `LinearResidual`'s linear map are computed in the dtype of z, the network beside it and all derivatives
 in the dtype of its weights. Derivatives say where a step leads and what is proposed; a score hangs on the values.
 Linear layers keep the values of a column side by side (`by_columns`), so that a row's result has the same bits whatever
-the other rows are, where there is a multiple of 64 of them.
+the other rows are, where there is a multiple of 32 of them.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def with_tangents(decoder: Any, z: Tensor, n_tangents: int) -> tuple[Tensor, Ten
     if type(decoder) is not LinearResidual:
         out = carry(decoder, seeds(z.to(dtype_of(decoder, z.dtype)), n_tangents))
         return out[0].to(z.dtype), out[1:]
-    unit, matrix, bias = linear_path(decoder, z.dtype)
+    unit, matrix, bias = decoder.linear_path(z.dtype)
     values = bias.repeat(len(z), 1)
     values[:, : len(matrix)].addmm_(by_columns(z), matrix.T)
     slopes = functional.pad(matrix.T, (0, len(unit) - len(matrix)))[:n_tangents, None]  # (n_tangents, 1, m)
@@ -75,13 +75,6 @@ def with_tangents(decoder: Any, z: Tensor, n_tangents: int) -> tuple[Tensor, Ten
     inputs[1:] *= z.abs() <= CLIP
     added = carry(decoder.net, inputs.mul_(decoder.input_scale))
     return values.addcmul_(added[0].to(z.dtype), unit), torch.addcmul(slopes.to(dtype), added[1:], unit.to(dtype))
-
-
-def linear_path(decoder: LinearResidual, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """unit (m,), the matrix (n_linear, d) and the bias (m,), computed in this dtype."""
-    unit, n_linear = decoder.unit.to(dtype), len(decoder.weight)
-    matrix = torch.addcmul(decoder.start_weight.to(dtype), unit[:n_linear, None], decoder.weight.to(dtype))
-    return unit, matrix, torch.addcmul(decoder.start_bias.to(dtype), unit, decoder.bias.to(dtype))
 
 
 def seeds(z: Tensor, n_tangents: int) -> Tensor:

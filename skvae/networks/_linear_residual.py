@@ -10,7 +10,7 @@ CLIP = 3.0
 
 
 class PlainNetwork(nn.Module):
-    """x -> net(x), as in a plain VAE.
+    """x -> net(x), as in a plain VAE, computed in the dtype of the network's weights.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class PlainNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with network_products(self.precision if self.training else "float32", x.device.type):
-            return self.net(x).to(x.dtype)
+            return self.net(x.to(dtype_of(self.net, x.dtype))).to(x.dtype)
 
 
 class LinearResidual(nn.Module):
@@ -78,25 +78,30 @@ class LinearResidual(nn.Module):
         self.input_scale = input_scale
         self.precision = precision
 
-    def matrix(self) -> Tensor:
-        """The current weight (n_linear, n_in) of the linear path."""
-        return torch.addcmul(self.start_weight, self.unit.narrow(0, 0, len(self.weight)).unsqueeze(1), self.weight)
+    def linear_path(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """unit (n_out,), the matrix (n_linear, n_in) and the bias (n_out,), computed in this dtype."""
+        numbers = self.unit, self.start_weight, self.weight, self.start_bias, self.bias
+        if dtype != self.weight.dtype:
+            numbers = tuple(each.to(dtype) for each in numbers)
+        unit, start_weight, weight, start_bias, bias = numbers
+        matrix = torch.addcmul(start_weight, unit.narrow(0, 0, len(weight)).unsqueeze(1), weight)
+        return unit, matrix, torch.addcmul(start_bias, unit, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         precision = self.precision if self.training else "float32"
         x = x if self.training else by_columns(x)
-        y = torch.addcmul(self.start_bias, self.unit, self.bias)
+        unit, matrix, y = self.linear_path(x.dtype)
         if self.net is None:
             y = y.repeat(x.shape[0], 1)  # the export to ONNX would take len(x) for a constant
         else:
             with network_products(precision, x.device.type):
                 added = self.net(x.clamp(-CLIP, CLIP).mul_(self.input_scale).to(dtype_of(self.net, x.dtype)))
-            y = torch.addcmul(y, self.unit, added.to(x.dtype))
+            y = torch.addcmul(y, unit, added.to(x.dtype))
         with exact_products(precision):
-            n_linear = len(self.weight)
+            n_linear = len(matrix)
             if y.shape[1] == n_linear:
-                return torch.addmm(y, x, self.matrix().T)
+                return torch.addmm(y, x, matrix.T)
             if not self.in_place:
-                return torch.cat([torch.addmm(y[:, :n_linear], x, self.matrix().T), y[:, n_linear:]], dim=1)
-            y.narrow(1, 0, n_linear).addmm_(x, self.matrix().T)  # without a copy of the other outputs
+                return torch.cat([torch.addmm(y[:, :n_linear], x, matrix.T), y[:, n_linear:]], dim=1)
+            y.narrow(1, 0, n_linear).addmm_(x, matrix.T)  # without a copy of the other outputs
             return y

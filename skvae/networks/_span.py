@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ._base import Dense, blank, by_columns
-from ._jacobian import dtype_of, has_rules, linear_path
+from ._jacobian import dtype_of, has_rules
 from ._linear_residual import LinearResidual
 
 
@@ -42,7 +42,7 @@ def last_layer_span(decoder: Any, weight: Tensor) -> Span | None:
     if type(last) not in (Dense, nn.Linear) or last.out_features != p or d + last.in_features >= p:
         return None
     with torch.no_grad():
-        unit, matrix, bias = linear_path(decoder, weight.dtype)
+        unit, matrix, bias = decoder.linear_path(weight.dtype)
         if last.bias is not None:
             bias = torch.addcmul(bias, unit, last.bias.to(weight.dtype))
         root = weight.sqrt()

@@ -36,7 +36,7 @@ def test_components_of_a_linear_model_are_its_loadings(likelihood):
     settings = small(max_iter=8, hidden_layer_sizes=(), weight_decay=0.0)
     vae = VAETransformer(3, likelihood=likelihood, **settings).fit(X)
     module = copy.deepcopy(vae.net_.module_).double()
-    loadings = (module.scale[:, None] * module.decoder.matrix()).detach().numpy().T[module.order]
+    loadings = (module.scale[:, None] * module.decoder.linear_path(torch.float64)[1]).detach().numpy().T[module.order]
     np.testing.assert_allclose(vae.components_, module.sign[:, None] * loadings, rtol=1e-12)
     if likelihood != "gaussian_heteroscedastic":  # whose noise has a matrix of its own
         np.testing.assert_allclose(vae.loadings(X[:4]), np.tile(vae.components_, (4, 1, 1)), rtol=1e-12)
