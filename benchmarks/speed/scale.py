@@ -24,6 +24,7 @@ from skvae import VAETransformer
 
 N_FEATURES = 200
 EPOCHS = 2
+N_WIDE = 50  # rows of a table of many channels
 
 
 def rows(n, into=None):
@@ -52,6 +53,15 @@ def fit(n):
     X = rows(n)
     estimator().fit(X[:1000])  # libraries take their memory
     return watched(lambda: estimator().fit(X))
+
+
+def fit_wide(p):
+    """All settings at their defaults, on few rows of p channels."""
+    X = fill(np.empty((N_WIDE, p), np.float32), d=5, n_hidden=10)
+    VAETransformer(5, random_state=0).fit(X[:, :N_FEATURES])
+    vae = VAETransformer(5, random_state=0)
+    found = watched(lambda: vae.fit(X))
+    return {**found, "weights": sum(weight.nbytes for weight in vae.net_.module_.parameters()) / 2**20}
 
 
 def fit_mapped(n):
@@ -109,7 +119,7 @@ def main():
     args = parser.parse_args()
     if args.only:
         function, n = args.only
-        return print(json.dumps({"fit": fit, "fit_mapped": fit_mapped, "infer": infer}[function](int(n))))
+        return print(json.dumps({f.__name__: f for f in (fit, fit_wide, fit_mapped, infer)}[function](int(n))))
 
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {N_FEATURES} features")
     print(f"\n`fit`, {EPOCHS} epochs of 90 % of the rows, default batch size\n")
@@ -121,6 +131,14 @@ def main():
         print(line(*cells, f"{found['MB']:.0f}", f"{found['MB'] / size:.2f}"))
     found = apart(fit_mapped, sizes[-1])
     print(f"\nThe last from a mapped file, with {found['MB']:.0f} MB of private memory allowed: {found['s']:.1f} s")
+
+    print(f"\n`fit` of {N_WIDE} rows of many channels, every setting at its default\n")
+    print(heading("channels", "X, MB", "weights, MB", "s", "memory beyond X, MB", "in X's and 6 times the weights"))
+    for p in (2000, 20_000):
+        size, found = 4 * N_WIDE * p / 2**20, apart(fit_wide, p)
+        share = found["MB"] / (3 * size + 6 * found["weights"])
+        cells = [f"{p:,}", f"{size:.1f}", f"{found['weights']:.1f}", f"{found['s']:.1f}", f"{found['MB']:.0f}"]
+        print(line(*cells, f"{share:.2f}"))
 
     print("\nInference, beside the bare module call on all rows at once\n")
     print(heading("method", "rows", "rows/s", "bare", "seconds, ratio to bare", "memory, MB", "bare"))

@@ -187,7 +187,7 @@ def variance_gains(predictor, X, share, Z, reconstruction, w, mean, variance, sl
     left, of_all, of_few = [mean_square(X - mean, w, share)], X - centre, few - centre
     for k in range(1, d):
         latents = np.where(np.arange(d) < k, few_Z[:, None], others).astype(Z.dtype)  # (n, draws, d)
-        expected = predictor.inverse_transform(latents.reshape(-1, d)).reshape(*latents.shape[:2], -1).mean(axis=1)
+        expected = predictor.mean_inverse_transform(latents)
         of_all -= np.outer(Z[:, k - 1], slopes[k - 1])
         of_few -= np.outer(few_Z[:, k - 1], slopes[k - 1])
         curved = mean_square(few - expected, few_w, few_share) - mean_square(of_few, few_w, few_share)

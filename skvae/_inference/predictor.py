@@ -20,7 +20,7 @@ from .._data.rows import (
 )
 from .._model.laplace import LANES, bound, local_mode, mode_variance, normal_draws
 from .._model.torch_defaults import torch_defaults
-from ..networks import LinearResidual, decoder_values, last_layer_span
+from ..networks import decoder_values, last_layer_span
 from ..objectives import importance_bound
 from .contributions import ScoreDistance, q_contributions
 
@@ -185,6 +185,15 @@ class Predictor:
         """Means (n, p) of p(x | z)."""
         module = self.module
         return self._map(module.inverse_transform, Z, len(module.shift), self.columns)
+
+    def mean_inverse_transform(self, Z):
+        """Means (n, p) of E[x | z] over the draws of each row's latents Z (n, n_draws, d)."""
+        module = self.module
+
+        def mean(z):
+            return module.inverse_transform(z.flatten(0, 1)).unflatten(0, z.shape[:2]).mean(1)
+
+        return self._map(mean, Z, Z.shape[1] * len(module.shift), self.columns)
 
     def jacobian(self, Z):
         """d E[x | z] / d z (n, d, p), in X's units."""

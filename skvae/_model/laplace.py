@@ -36,6 +36,7 @@ LOG_2PI = math.log(2 * math.pi)
 EDGE = 2.0**-31  # a Sobol point may be 0, whose quantile is not finite
 ALIGNED = 64  # bytes: each row's matrix then starts like the others', and its product has the same bits
 LANES = 32  # rows are computed in multiples of it, so that a row's result does not depend on the others (`by_columns`)
+COLUMNS = 2048  # of a Jacobian that are worked on at once
 GAIN = 0.01  # nats: a row that has less to win takes no further step
 N_TRIED = 256  # points at which a search may begin, where the encoder's mean is worse
 REACH = (1.0, 2.0, 4.0, 8.0)  # of the points, in standard deviations of the prior
@@ -236,10 +237,11 @@ def precision_factor(jacobian: Tensor, fisher: Tensor) -> Tensor:
     """
     top = fisher.amax(-1, keepdim=True).clamp(min=torch.finfo(fisher.dtype).tiny)
     weight = (fisher / top).sqrt().to(jacobian.dtype)
-    whitened = aligned(jacobian * (weight if weight.ndim == 1 else weight.unsqueeze(1)))
+    whitened = aligned(jacobian)  # a copy, the only one, as J is large
+    whitened[:, : jacobian.shape[1], : jacobian.shape[2]] *= weight if weight.ndim == 1 else weight.unsqueeze(1)
     # Rows of length about 1, as the squares of very large and very small numbers have no room in single precision.
-    reach = whitened.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(jacobian.dtype).tiny)
-    whitened = whitened / reach
+    reach = torch.linalg.vector_norm(whitened, torch.inf, -1, keepdim=True).clamp(min=torch.finfo(jacobian.dtype).tiny)
+    whitened /= reach
     reach = reach.to(fisher.dtype) * top.sqrt().unsqueeze(-1)  # (n, D, 1)
     gram = (whitened @ whitened.mT).to(fisher.dtype) * (reach * reach.mT)
     gram.diagonal(dim1=-2, dim2=-1).add_(1)
@@ -445,5 +447,6 @@ def expected_squares(mode: Mode, x: Tensor) -> Tensor:
 
 def mode_variance(mode: Mode) -> Tensor:
     """diag(J P^-1 J^T) (n, p): the variance of f(z) under the Laplace posterior, the decoder taken as linear."""
-    roots = inverse_of(mode.factor).to(mode.jacobian.dtype) @ aligned(mode.jacobian)
-    return roots.square_().sum(1)[:, : mode.jacobian.shape[-1]]
+    inverse = inverse_of(mode.factor).to(mode.jacobian.dtype)
+    parts = mode.jacobian.split(COLUMNS, dim=-1)  # J is large, and so are its copies
+    return torch.cat([(inverse @ aligned(part)).square_().sum(1)[:, : part.shape[-1]] for part in parts], dim=-1)

@@ -80,9 +80,9 @@ class LinearResidual(nn.Module):
 
     def linear_path(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """unit (n_out,), the matrix (n_linear, n_in) and the bias (n_out,), computed in this dtype."""
-        numbers = self.unit, self.start_weight, self.weight, self.start_bias, self.bias
+        numbers: list[Tensor] = [self.unit, self.start_weight, self.weight, self.start_bias, self.bias]
         if dtype != self.weight.dtype:
-            numbers = tuple(each.to(dtype) for each in numbers)
+            numbers = [each.to(dtype) for each in numbers]
         unit, start_weight, weight, start_bias, bias = numbers
         matrix = torch.addcmul(start_weight, unit.narrow(0, 0, len(weight)).unsqueeze(1), weight)
         return unit, matrix, torch.addcmul(start_bias, unit, bias)
