@@ -21,8 +21,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._data.arrays import floating_dtypes, to_library_of, to_numpy, to_tensor
 from ._data.errors import check_errors
+from ._data.fit_data import FitData
 from ._data.groups import check_groups
-from ._data.rows import Rows, WeightedRows, all_missing, any_measured, has_missing, in_all_columns, is_uneven
+from ._data.rows import Rows, all_missing, any_measured, has_missing, in_all_columns, is_uneven
 from ._data.tables import check_same_labels, column_numbers, to_single_table, to_supported_table, values_and_header
 from ._data.weights import check_sample_weight
 from ._inference.components import component_attributes, fitted_attributes, optimism
@@ -1154,7 +1155,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         X_val: ArrayLike | None = None,
         X_std: ArrayLike | None = None,
         X_val_std: ArrayLike | None = None,
-    ) -> WeightedRows:
+    ) -> FitData:
         """Checked rows and what is known of them, without those of weight 0 or with no measured value.
 
         Of a new model, they are without the columns in which the others have no measured value.
@@ -1180,7 +1181,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             )
         validation = None if X_val is None else self._validation_rows(X, X_val, X_val_std, rows)
         uneven = has_gaps or rows.errors is not None or (validation is not None and is_uneven(validation))
-        data = WeightedRows(rows, weight, uneven, group, held_out, validation)
+        data = FitData(rows, weight, uneven, group, held_out, validation)
         return data if kept.all() else data.select(kept)
 
     def _validation_rows(self, X: ArrayLike, X_val: ArrayLike, X_val_std: ArrayLike | None, training: Rows) -> Rows:
@@ -1258,7 +1259,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         arrays.update({name: in_all_columns(arrays[name], rows.columns) for name in ("mean_", "components_")})
         return {**attributes, **{name: rows.to_library_of_X(tensor) for name, tensor in arrays.items()}}
 
-    def _attributes_in_training(self, X: ArrayLike, data: WeightedRows, seed: int, net: Any) -> dict[str, Any]:
+    def _attributes_in_training(self, X: ArrayLike, data: FitData, seed: int, net: Any) -> dict[str, Any]:
         """All fitted attributes that the present weights of a net in training give: a copy, as training goes on."""
         present = copy.copy(net)
         present.module_, present.best_epoch_ = copy.deepcopy(net.module_), len(net.history) - 1

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from scipy.special import stdtrit
 
-from .._data.rows import FEW_VALIDATION_ROWS
+from .._data.fit_data import FEW_VALIDATION_ROWS
 from .._linear.leverage import sums_of_groups
 
 N_SCORED = 1024  # rows times draws that the validation score rests on at least

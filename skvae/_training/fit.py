@@ -9,7 +9,8 @@ import torch
 from sklearn.utils import check_random_state
 
 from .._data.devices import resolve_device
-from .._data.rows import WeightedRows, with_nan
+from .._data.fit_data import FitData
+from .._data.rows import with_nan
 from .._data.scaling import column_scaling
 from .._io.checkpoint import fit_identity
 from .._io.state import restore, state_of
@@ -109,7 +110,7 @@ class FitResult:
 
     net: VAENet
     selection: VAENet  # the net that was trained with validation rows: `net` itself unless it was refitted
-    data: WeightedRows  # with the groups and the validation rows that the fit chose
+    data: FitData  # with the groups and the validation rows that the fit chose
     report: Report
 
 
@@ -139,7 +140,7 @@ def fit_model(params, data, seed, previous=None, checkpoint=None, task=None, tra
     Parameters
     ----------
     params : FitParameters
-    data : WeightedRows
+    data : FitData
     seed : int
     previous : VAENet or None
         Whose weights to go on from.

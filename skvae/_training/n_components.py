@@ -28,7 +28,7 @@ def with_n_components(params, data, previous=None):
     Parameters
     ----------
     params : FitParameters
-    data : WeightedRows
+    data : FitData
     previous : VAENet or None, default=None
         Whose weights the fit goes on from, and so its components.
 

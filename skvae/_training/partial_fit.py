@@ -65,7 +65,7 @@ def pass_once(params, data, seed, net=None, moments=None):
     ----------
     params : FitParameters
         Of the first call.
-    data : WeightedRows
+    data : FitData
     seed : int
     net : VAENet or None
         The net that the calls before trained.
