@@ -41,6 +41,7 @@ from ._parameters import (
     NetworkOption,
     ObjectiveOption,
     PosteriorOption,
+    Splitter,
     check_parameters,
     fit_parameters,
     frozen,
@@ -295,7 +296,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 30,
         early_stopping: bool = False,
-        validation_fraction: float | None = 0.1,
+        validation_fraction: float | Splitter | None = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 0.0,
         refit: bool | Literal["auto"] = "auto",
@@ -572,7 +573,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         rows, predictor = self._rows_and_predictor(X, "posterior_covariance", X_std)
         return predictor.covariance(rows)
 
-    @np.errstate(invalid="ignore")  # as in `_check`
+    @np.errstate(invalid="ignore")  # as in `_checked_rows`
     def inverse_transform(self, X: ArrayLike) -> Floats:
         """Return the means of p(x | z).
 
