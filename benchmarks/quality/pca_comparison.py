@@ -33,7 +33,7 @@ from benchmarks.common.markdown import heading, line, spread
 from benchmarks.common.records import RESULTS, circumstances, published, recorded
 from benchmarks.common.sets import DEVELOPMENT, FINAL, SETS, load, missing_package, split_rows
 from skvae import VAETransformer
-from skvae._training.channel_noise import CONSTANT, LEAST
+from skvae._training.channel_noise import CONSTANT_STD, LEAST_NOISE
 
 PARTS = {"development": DEVELOPMENT, "final": FINAL}
 TITLES = {"development": "Sets that settings were chosen on", "final": "Sets that no setting was chosen on"}
@@ -76,7 +76,7 @@ def keep_noise_from_zero(model, X):
     own, n_components = X.var(axis=0), len(model.components_)
     explained = np.linalg.svd(X - X.mean(axis=0), compute_uv=False)[:n_components] ** 2 / len(X)
     isotropic = (own.sum() - explained.sum()) / max(X.shape[1] - n_components, 1)
-    least = np.where(own > CONSTANT**2 * own.mean(), LEAST * np.minimum(isotropic, own), isotropic)
+    least = np.where(own > CONSTANT_STD**2 * own.mean(), LEAST_NOISE * np.minimum(isotropic, own), isotropic)
     model.noise_variance_ = np.maximum(model.noise_variance_, least)
 
 
