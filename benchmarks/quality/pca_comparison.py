@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.quality.pca_comparison --jobs 2 --part final     the sets that none was
     python -m benchmarks.quality.pca_comparison --quick     every code path, no result
 
-Three splits; a quarter of the groups (samples, sites, tiles, stretches of time; elsewhere single rows) is held out.
+Three splits; a quarter of the groups (samples, sites, tiles, blocks of time; elsewhere single rows) is held out.
 - nats: mean log-likelihood of the held-out rows. FactorAnalysis's noise variances are kept from 0 first, as ours are.
 - R2: 1 - sum of (x - x^)^2 over sum of (x - mean of the training rows)^2, over all held-out values.
 - downstream: of all rows' components, the 5-fold cross-validated R2 of a ridge regression or accuracy of a logistic

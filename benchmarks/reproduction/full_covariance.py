@@ -114,7 +114,7 @@ def draw(splits, path):
                 axis.plot(split[name]["loss"], ls=line, color=color, lw=1.3, marker=marker, label=label)
         axis.set(xlabel="epoch (0: the start)", ylabel="validation loss, nats per row")
         axis.legend(loc="upper right", bbox_to_anchor=(1, 1 if axis is axes["A"] else 0.9))
-    axes["A"].set_title("Posterior families, a line a split")
+    axes["A"].set_title("Posterior families, a line for each split")
     axes["B"].set_title("Full covariance, and the thread's ingredients")
     for axis, name, title in ("C", "full", "full, linear start"), ("D", "random start", "full, random start"):
         image = axes[axis].imshow(splits[0][name]["correlation"][0], vmin=-1, vmax=1, cmap="RdBu_r")

@@ -72,7 +72,7 @@ def smoke(sizes, device):
     """Fit, score, save, load and go on, for each posterior."""
     case = sizes["fits"]
     X = data(case["n"], case["p"], case["d"])
-    print(heading("posterior", "s a fit", "score, nats per row", "score once loaded", "score after partial_fit"))
+    print(heading("posterior", "s per fit", "score, nats per row", "score once loaded", "score after partial_fit"))
     for posterior in POSTERIORS:
         seconds, vae = seconds_of(partial(estimator(case, device, posterior=posterior).fit, X), device)
         with tempfile.TemporaryDirectory() as folder:
