@@ -1259,7 +1259,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return {**attributes, **{name: rows.to_library_of_X(tensor) for name, tensor in arrays.items()}}
 
     def _attributes_in_training(self, X: ArrayLike, data: FitData, seed: int, net: Any) -> dict[str, Any]:
-        """All fitted attributes that the present weights of a net in training give, from a copy, as training goes on."""
+        """All fitted attributes that the present weights of a net in training give, which is copied for them."""
         present = copy.copy(net)
         present.module_, present.best_epoch_ = copy.deepcopy(net.module_), len(net.history) - 1
         present.module_.eval()
