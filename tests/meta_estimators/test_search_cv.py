@@ -26,7 +26,7 @@ from skvae._training.stacked_fit import train_stacked
 from skvae.networks import NETWORKS
 from skvae.posteriors import POSTERIORS
 
-from .conftest import PLAIN_LIKELIHOODS, curved_spectra, in_support, small
+from ..conftest import PLAIN_LIKELIHOODS, curved_spectra, in_support, small
 
 BASE = small(max_iter=4, n_iter_no_change=2)
 
