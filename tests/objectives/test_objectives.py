@@ -35,7 +35,7 @@ def made_draw(n_draws=None, family="full", n=N, d=D, seed=0):
 
 @every_objective
 @pytest.mark.parametrize("family", POSTERIORS)
-def test_a_number_a_row_alike_with_and_without_an_axis_of_draws(name, family):
+def test_there_is_one_number_per_row_with_and_without_an_axis_of_draws(name, family):
     draw = made_draw(family=family)
     objective = OBJECTIVES[name](beta=0.7)
     one = objective(draw)

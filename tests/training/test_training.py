@@ -156,7 +156,7 @@ def test_stops_when_the_validation_score_no_longer_improves(spectra):
 
 
 @pytest.mark.parametrize("n, fraction", [(2, 0.1), (9, 0.1), (100, 0.1), (1000, 0.25), (10, 0.9)])
-def test_validation_rows_are_a_share_and_mostly_stretches(n, fraction):
+def test_validation_rows_are_a_share_and_mostly_blocks(n, fraction):
     held_out = held_out_blocks(n, fraction, seed=0)
     assert len(np.unique(held_out)) == len(held_out) == min(np.ceil(n * fraction), n - 1)
     assert held_out.min() >= 0 and held_out.max() < n
