@@ -91,7 +91,7 @@ def compare(name, turns):
         return np.median(seconds[label] / seconds[reference]) * epochs[reference] / epochs[label]
 
     print(f"\n{name}: {CASES[name]}\n")
-    print(heading("run", "ms an epoch", "ratio to by hand", "ratio to diag", "last loss"))
+    print(heading("run", "ms per epoch", "ratio to by hand", "ratio to diag", "last loss"))
     for label in runs:
         ms = 1000 * np.median(seconds[label]) / epochs[label]
         loss = f"{last[label]:.2f}" if last[label] and epochs[label] == EPOCHS else ""

@@ -146,7 +146,7 @@ def compile_and_precision(sizes, device):
     for name, case in sizes["cases"].items():
         X, reference = data(case["n"], case["p"], case["d"]), None
         print(f"\n{name}: {case}\n")
-        print(heading("precision", "compile", "s of the first epochs", "ms an epoch", "last loss"))
+        print(heading("precision", "compile", "s of the first epochs", "ms per epoch", "last loss"))
         for precision, compiled in options:
             train = training(*at_start(case, X, device=device, precision=precision, compile=compiled))
             first, _ = seconds_of(train, device)

@@ -120,7 +120,7 @@ def epochs(sizes, device, name, compiled):
     seconds, last = timed(runs, sizes["turns"], device)
     ratios = {label: np.median(seconds[label] / seconds[BY_HAND]) for label in runs}
     print(case, end="\n\n")
-    print(heading("run", "ms an epoch", "ratio to by hand", "last loss"))
+    print(heading("run", "ms per epoch", "ratio to by hand", "last loss"))
     for label in runs:
         ms = 1000 * np.median(seconds[label]) / EPOCHS
         print(line(label, f"{ms:.2f}", f"{ratios[label]:.3f}", f"{last[label]:.2f}"))
@@ -168,7 +168,7 @@ def filling(sizes, device):
     seconds, _ = timed(runs, sizes["turns"], device)
     rate = {key: work[key] / np.median(seconds[key]) / 1e12 for key in runs}
     print(f"{case}; square product of {square}\n")
-    print(heading("precision", "ms a step", "TFLOP/s, networks' products", "TFLOP/s, square product", "share"))
+    print(heading("precision", "ms per step", "TFLOP/s, networks' products", "TFLOP/s, square product", "share"))
     for precision in PRECISIONS:
         ms = 1000 * np.median(seconds["step", precision]) * case["batch"] / case["n"]
         ours, square = rate["step", precision], rate["square", precision]
