@@ -1,10 +1,10 @@
 """The table of `VAETransformer`'s parameters: what each may be, and what it decides."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, make_dataclass
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from torch import nn
@@ -22,6 +22,12 @@ LikelihoodOption = str | type[Likelihood]
 ObjectiveOption = str | Callable[..., Objective]
 NetworkOption = str | Callable[[int, int], nn.Module]
 ActivationOption = str | Callable[[], nn.Module]
+
+
+class Splitter(Protocol):
+    """What scikit-learn's splitters have."""
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterable[tuple[Any, Any]]: ...
 
 
 def at_least(minimum, kind=Integral):

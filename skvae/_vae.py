@@ -21,8 +21,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._data.arrays import floating_dtypes, to_library_of, to_numpy, to_tensor
 from ._data.errors import check_errors
+from ._data.fit_data import FitData
 from ._data.groups import check_groups
-from ._data.rows import Rows, WeightedRows, all_missing, any_measured, has_missing, in_all_columns, is_uneven
+from ._data.rows import Rows, all_missing, any_measured, has_missing, in_all_columns, is_uneven
 from ._data.tables import check_same_labels, column_numbers, to_single_table, to_supported_table, values_and_header
 from ._data.weights import check_sample_weight
 from ._inference.components import component_attributes, fitted_attributes, optimism
@@ -40,6 +41,7 @@ from ._parameters import (
     NetworkOption,
     ObjectiveOption,
     PosteriorOption,
+    Splitter,
     check_parameters,
     fit_parameters,
     frozen,
@@ -160,9 +162,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     tol : float, default=0.0
         In nats per row.
     refit : bool or "auto", default="auto"
-        Whether training then goes on with all rows, for a sixth as many epochs, at 0.4 of the learning rate, which
-        falls to 0 again. Where the linear start was kept, that of all rows takes its place. "auto": with fewer than
-        10,000 rows.
+        Whether training goes on with all rows afterwards, for a sixth as many epochs, at 0.4 of the learning rate,
+        which falls to 0 again. Where the linear start was kept, that of all rows takes its place. "auto": with fewer
+        than 10,000 rows.
     callbacks : list of skorch callbacks or None, default=None
         Subclasses of `skorch.callbacks.Callback`, or skorch's EpochTimer, GradientNormClipping, PrintLog and
         TensorBoard: instances, classes or pairs (name, callback). skorch's others raise, and name what does their work.
@@ -294,7 +296,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 30,
         early_stopping: bool = False,
-        validation_fraction: float | None = 0.1,
+        validation_fraction: float | Splitter | None = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 0.0,
         refit: bool | Literal["auto"] = "auto",
@@ -430,8 +432,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         seed = draw_seed(params)
         checkpoint = None
         if self.checkpoint is not None:
-            this = fit_identity(parameters_of(self), data, previous)
-            checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every, this, seed, is_main_process(params))
+            identity = fit_identity(parameters_of(self), data, previous)
+            checkpoint = Checkpoint(self.checkpoint, self.checkpoint_every, identity, seed, is_main_process(params))
             seed = checkpoint.seed
         task = None
         if has_callbacks(self):
@@ -571,7 +573,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         rows, predictor = self._rows_and_predictor(X, "posterior_covariance", X_std)
         return predictor.covariance(rows)
 
-    @np.errstate(invalid="ignore")  # as in `_check`
+    @np.errstate(invalid="ignore")  # as in `_checked_rows`
     def inverse_transform(self, X: ArrayLike) -> Floats:
         """Return the means of p(x | z).
 
@@ -849,8 +851,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         missing, incomplete = filled.isnan(), rows[:].isnan().any(1)
         std = torch.where(missing, torch.nan, torch.zeros_like(filled))
         if incomplete.any():
-            gaps = rows.select(to_numpy(incomplete.nonzero()[:, 0]))
-            moments = to_tensor(predictor.predictive(gaps, n_draws, self._seed, weighted=True, with_std=return_std))
+            to_fill = rows.select(to_numpy(incomplete.nonzero()[:, 0]))
+            moments = to_tensor(predictor.predictive(to_fill, n_draws, self._seed, weighted=True, with_std=return_std))
             missing &= incomplete.unsqueeze(1)
             std[missing] = moments[:, -1][missing[incomplete]]
             filled[missing] = moments[:, 0][missing[incomplete]]
@@ -1006,7 +1008,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             The rows. None stands for the training rows. As a model comes nearer to these than to new ones, their Q is
             then multiplied by the ratio of Q in validation rows to Q in training rows (of geometric means, before a
             refit). With fewer than eight validation rows (or groups) it is the ratio that leaving a row out of a linear
-            model with the same scores would give. To `partial_fit` it is not known. Held-out rows give a surer limit.
+            model with the same scores would give. After `partial_fit` the ratio is not known and taken to be 1.
+            Held-out rows give a surer limit.
 
         Returns
         -------
@@ -1037,7 +1040,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         check_is_fitted(self)
         return summary(self)
 
-    # Keeping it
+    # Pickle, clone and files
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_version": __version__}
@@ -1082,7 +1085,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         check_is_fitted(self)
         write_estimator(self, path)
 
-    # How it is fitted and checked
+    # Checks and fitted attributes
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -1113,7 +1116,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
     @property
     def _known_columns(self) -> NDArray[np.bool_]:
-        """The columns of X that the model is of (n_features,): those that were measured in its first rows."""
+        """Which columns of X the model knows, shape (n_features,): those that were measured in its first rows."""
         return ~np.isnan(to_numpy(self.mean_))
 
     def _in_frame(self, rows: Floats, X: Any = None) -> Any:
@@ -1154,10 +1157,10 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         X_val: ArrayLike | None = None,
         X_std: ArrayLike | None = None,
         X_val_std: ArrayLike | None = None,
-    ) -> WeightedRows:
-        """Checked rows and what is known of them, without those of weight 0 or with no measured value.
+    ) -> FitData:
+        """Checked rows and what is known of them, without rows of weight 0 and rows with no measured value.
 
-        Of a new model, they are without the columns in which the others have no measured value.
+        If the model is new, columns without a measured value in the other rows are left out.
         """
         if X_val is None and X_val_std is not None:
             raise ValueError("X_val_std has the errors of X_val, which is None.")
@@ -1167,20 +1170,20 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         if is_fit and hasattr(self.validation_fraction, "split"):
             held_out = rows_held_out(self.validation_fraction, len(rows), y, groups)
         kept = np.ones(len(rows), dtype=bool) if weight is None else weight > 0
-        has_gaps = has_missing(rows)
-        if has_gaps:
+        lacks_values = has_missing(rows)
+        if lacks_values:
             if reset:
                 rows = rows.with_columns(any_measured(rows.select(np.flatnonzero(kept))))
             kept &= ~all_missing(rows)
-            has_gaps = has_missing(rows.select(np.flatnonzero(kept)))
+            lacks_values = has_missing(rows.select(np.flatnonzero(kept)))
         if kept.sum() < 1 + is_fit:
             least = "two are needed" if is_fit else "one is needed"
             raise ValueError(
                 f"X has {kept.sum()} rows with a value that is not NaN and a positive sample_weight; {least}."
             )
         validation = None if X_val is None else self._validation_rows(X, X_val, X_val_std, rows)
-        uneven = has_gaps or rows.errors is not None or (validation is not None and is_uneven(validation))
-        data = WeightedRows(rows, weight, uneven, group, held_out, validation)
+        uneven = lacks_values or rows.errors is not None or (validation is not None and is_uneven(validation))
+        data = FitData(rows, weight, uneven, group, held_out, validation)
         return data if kept.all() else data.select(kept)
 
     def _validation_rows(self, X: ArrayLike, X_val: ArrayLike, X_val_std: ArrayLike | None, training: Rows) -> Rows:
@@ -1212,10 +1215,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         n_components_scores: Floats | None = None,
         **options: Any,
     ) -> None:
-        """Set all fitted attributes at once, when they are known.
-
-        An interruption is passed on.
-        """
+        """Set all fitted attributes at once, when they are known, and pass an interruption on."""
         if result.data.has_enough_validation_rows:
             options["optimism"] = optimism(result.selection.module_, *result.data.parts())
         attributes = self._attributes(result, seed, **options)
@@ -1237,7 +1237,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     def _attributes(
         self, result: FitResult, seed: int, is_new_start: bool = True, moments: Moments | None = None, **options: Any
     ) -> dict[str, Any]:
-        """The fitted attributes that a net, the history of the one that was selected and rows give."""
+        """The fitted attributes that the trained net, the history of the selected one and the rows give."""
         net, rows = result.net, result.data.rows
         module = net.module_
         mean = module.likelihood.column_mean.numpy() if is_new_start else to_numpy(self.mean_)[self._known_columns]
@@ -1258,8 +1258,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         arrays.update({name: in_all_columns(arrays[name], rows.columns) for name in ("mean_", "components_")})
         return {**attributes, **{name: rows.to_library_of_X(tensor) for name, tensor in arrays.items()}}
 
-    def _attributes_in_training(self, X: ArrayLike, data: WeightedRows, seed: int, net: Any) -> dict[str, Any]:
-        """All fitted attributes that the present weights of a net in training give: a copy, as training goes on."""
+    def _attributes_in_training(self, X: ArrayLike, data: FitData, seed: int, net: Any) -> dict[str, Any]:
+        """All fitted attributes that the present weights of a net in training give, which is copied for them."""
         present = copy.copy(net)
         present.module_, present.best_epoch_ = copy.deepcopy(net.module_), len(net.history) - 1
         present.module_.eval()
@@ -1282,7 +1282,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
 
 def keep_labels_of_columns(estimator: BaseEstimator, X: Any) -> None:
-    """Set the attributes that tell of X's columns, in place of those of an earlier fit."""
+    """Set the attributes that describe X's columns, in place of those of an earlier fit."""
     header = values_and_header(X)[1]
     validate_data(estimator, header, reset=True, skip_check_array=True)
     estimator.__dict__.pop("wavelengths_", None)
@@ -1292,15 +1292,15 @@ def keep_labels_of_columns(estimator: BaseEstimator, X: Any) -> None:
 
 
 def check_support(likelihood: Any, rows: Rows) -> None:
-    """Raise ValueError unless the likelihood has all values of the rows in its support."""
-    if likelihood.check is not Likelihood.check:  # which takes all: a pass over a tensor's rows for nothing
+    """Raise ValueError unless all values of the rows lie in the likelihood's support."""
+    if likelihood.check is not Likelihood.check:  # which takes all values, so that no pass over the rows is needed
         likelihood.check(rows.X if isinstance(rows.X, np.ndarray) else rows.extremes())
 
 
 def check_takes_errors(likelihood: Any, rows: Rows, is_given: bool, name: str = "X_std", of: str = "X") -> None:
     """Raise ValueError where a likelihood takes no errors and some are given, or needs them and there are none.
 
-    `name` and `of` are those of the arguments that have the errors, if they were given, and the rows.
+    `name` and `of` are the names of the arguments that have the errors and the rows.
     """
     if is_given and not likelihood.takes_errors:
         takers = ", ".join(repr(key) for key, kind in LIKELIHOODS.items() if kind.takes_errors)

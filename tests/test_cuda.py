@@ -19,7 +19,8 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 from skvae import VAESearchCV, VAETransformer, load
-from skvae._data.rows import Rows, WeightedRows
+from skvae._data.fit_data import FitData
+from skvae._data.rows import Rows
 from skvae._training.captured_step import CUDAGraphStep
 from skvae._training.fit import new_net, start_linear, to_device
 from skvae._training.schedules import one_cycle
@@ -49,7 +50,7 @@ def on_cuda(**params):
 def net_at_start(X, capture=True, **params):
     """A net at its linear start, and its rows; without capture it takes each step as a CPU does."""
     params = on_cuda(**params)
-    net = new_net(params, WeightedRows(Rows(X)), seed=0)
+    net = new_net(params, FitData(Rows(X)), seed=0)
     u = to_device(net, Rows(X))
     start_linear(net, params, u)
     if not capture:
@@ -392,7 +393,7 @@ def test_a_mapped_file_is_streamed_on_the_caller_s_stream(tmp_path):
 
 def test_rows_that_are_larger_than_the_card_are_streamed(spectra, monkeypatch):
     resident = on_cuda().fit(spectra)
-    monkeypatch.setattr("skvae._data.rows.RESIDENT", 1e-12)
+    monkeypatch.setattr("skvae._data.rows.RESIDENT_SHARE", 1e-12)
     assert Rows(spectra).is_streamed_to("cuda")
     assert on_cuda().fit(spectra).score(spectra) == pytest.approx(resident.score(spectra), abs=5)
 

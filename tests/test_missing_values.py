@@ -320,7 +320,7 @@ def test_the_start_of_many_features_finds_a_missing_block(monkeypatch):
     X[::2, 40:] = np.nan
     settings = {"max_iter": 0, "random_state": 0}
     whole = VAETransformer(3, **settings).fit(X).score(X)
-    monkeypatch.setattr(skvae._linear.value_precisions, "FEATURES", 20)
+    monkeypatch.setattr(skvae._linear.value_precisions, "MOST_FEATURES", 20)
     assert VAETransformer(3, **settings).fit(X).score(X) == pytest.approx(whole, abs=0.05)
 
 

@@ -18,7 +18,8 @@ from matplotlib.axes import Axes
 
 import skvae
 from skvae import VAETransformer, displays, likelihoods, networks, objectives, posteriors
-from skvae._parameters import CONSTRAINTS
+from skvae._parameters import CONSTRAINTS, Splitter
+from skvae._sklearn_compat import HasMethods
 
 PACKAGE = Path(skvae.__file__).parent
 CONFIG = Path(__file__).parent.parent / "pyproject.toml"
@@ -33,6 +34,7 @@ import numpy as np
 import torch
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from sklearn.model_selection import GroupShuffleSplit
 from torch import Tensor, nn
 
 from skvae import VAETransformer, load
@@ -97,11 +99,12 @@ vae: VAETransformer = VAETransformer(
     hidden_layer_sizes=[8],
     activation=nn.Tanh,
     batch_size=16,
+    validation_fraction=GroupShuffleSplit(1),
     refit=False,
     max_iter=1,
     random_state=np.random.RandomState(0),
 )
-vae.fit(X, sample_weight=np.ones(60)).partial_fit(X.tolist(), y=None)
+vae.fit(X, sample_weight=np.ones(60), groups=np.arange(60) // 2).partial_fit(X.tolist(), y=None)
 VAETransformer(2, likelihood=UnitLikelihood, objective=CubedKL, max_iter=1).fit(X, np.arange(60))
 for posterior in POSTERIORS:
     VAETransformer(2, posterior=posterior, batch_size="auto", max_iter=0).fit(X)
@@ -148,6 +151,7 @@ VAETransformer(hidden_layer_sizes="64")  # arg-type
 VAETransformer(init="pca")  # arg-type
 VAETransformer(precision="float16")  # arg-type
 VAETransformer(batch_size="automatic")  # arg-type
+VAETransformer(validation_fraction="tenth")  # arg-type
 vae = VAETransformer(max_iter=None)  # arg-type
 
 vae.save()  # call-arg
@@ -265,3 +269,4 @@ def test_types_of_parameters_say_what_validation_says(name):
     assert (str in parts) == open_to_more
     assert listed == (set() if open_to_more else options)
     assert (type(None) in parts) == (None in allowed or allowed == ["random_state"])
+    assert (Splitter in parts) == any(isinstance(part, HasMethods) for part in allowed)

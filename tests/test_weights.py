@@ -10,7 +10,8 @@ from sklearn.preprocessing import StandardScaler
 
 import skvae._training.batches
 from skvae import VAETransformer
-from skvae._data.rows import Rows, WeightedRows
+from skvae._data.fit_data import FitData
+from skvae._data.rows import Rows
 from skvae._training.batches import BatchLoader, StreamedRows
 from skvae._training.fit import new_net, start_linear, to_device
 from skvae._training.step import Step
@@ -68,7 +69,7 @@ def test_the_gradient_of_a_weighted_batch_is_that_of_rows_repeated(objective):
     X = curved_spectra(40)
     weight, repeated = counted(X)
     vae = VAETransformer(2, objective=objective, n_draws=3, **small())
-    net = new_net(vae, WeightedRows(Rows(X)), 0)
+    net = new_net(vae, FitData(Rows(X)), 0)
     start_linear(net, vae, to_device(net, Rows(X)))
     eps = torch.randn(3, 40, 2, generator=torch.Generator().manual_seed(0))
     step = Step(net.module_, net.criterion_, net.optimizer_)

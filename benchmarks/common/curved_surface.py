@@ -17,7 +17,7 @@ def normal_noise(rng, shape):
 
 
 def fill(X, d, n_hidden, height=1.0, noise=normal_noise, block=10_000):
-    """Fill X (n, p) with such rows a block at a time, so that X may be a mapped file, and return it.
+    """Fill X (n, p) with such rows, block by block, so that X may be a mapped file, and return it.
 
     Parameters
     ----------

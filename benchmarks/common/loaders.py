@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-STRETCHES = 20  # of rows in the order of time: neighbouring times are alike
-TILE = 29  # pixels on either side: neighbouring pixels are alike
+N_TIME_BLOCKS = 20  # of rows in the order of time: neighbouring times are alike
+TILE = 29  # pixels, the side of a tile: neighbouring pixels are alike
 
 
 def installed(path):
@@ -38,9 +38,9 @@ def standardised(X):
     return X[:, spread > 0] / spread[spread > 0]
 
 
-def stretches(n):
-    """The stretch of time (n,) that each row belongs to."""
-    return np.arange(n) * STRETCHES // n
+def time_blocks(n):
+    """The block of time (n,) that each of n rows belongs to."""
+    return np.arange(n) * N_TIME_BLOCKS // n
 
 
 def limesoda(name):
@@ -78,14 +78,14 @@ def coffee():
 
 
 def fermentation():
-    """On-line infrared spectra of a fermentation, 1629 times; groups are stretches of time.
+    """On-line infrared spectra of a fermentation, 1629 times; groups are blocks of time.
 
     Cut to 950-1550 cm^-1, as chemotools' own tutorial does: outside are a saturated detector and dead channels.
     """
     folder = "chemotools/datasets/data"
     X = pd.read_csv(installed(f"{folder}/fermentation_spectra.csv")).to_numpy(float)
     wavenumbers = pd.read_csv(installed(f"{folder}/train_spectra.csv"), nrows=1).columns.to_numpy(float)
-    return X[:, (wavenumbers > 950) & (wavenumbers < 1550)], None, stretches(len(X))
+    return X[:, (wavenumbers > 950) & (wavenumbers < 1550)], None, time_blocks(len(X))
 
 
 def on_instruments(name, n_instruments):
@@ -154,19 +154,19 @@ def yeast():
 
 
 def air(file):
-    """Pollutants of the air in the order of time; groups are stretches of it."""
+    """Pollutants of the air in the order of time; groups are blocks of time."""
     table = pd.read_csv(installed(f"easy_pmf/data/Dataset-{file}"), sep=None, engine="python").iloc[:, 1:]
     sums = ["TNMOC", "Unidentified", "PM2.5", "Mass", "OM"]
-    return standardised(table.drop(columns=sums, errors="ignore")), None, stretches(len(table))
+    return standardised(table.drop(columns=sums, errors="ignore")), None, time_blocks(len(table))
 
 
 def air_with_errors(name):
-    """Concentrations of pollutants in units of their standard deviations, their errors, and stretches of time."""
+    """Concentrations of pollutants in units of their standard deviations, their errors, and blocks of time."""
     ending = "_{}.txt" if name == "Baltimore" else "-{}.csv"
     files = [installed(f"easy_pmf/data/Dataset-{name}{ending.format(kind)}") for kind in ("con", "unc")]
     X, std = (pd.read_csv(file, sep=None, engine="python").iloc[:, 1:].to_numpy(float) for file in files)
     kept, spread = (np.isfinite(X) & (std > 0)).all(axis=1), X.std(axis=0)
-    return (X / spread)[kept], (std / spread)[kept], stretches(len(X))[kept]
+    return (X / spread)[kept], (std / spread)[kept], time_blocks(len(X))[kept]
 
 
 def of_scikit_learn(name):

@@ -19,7 +19,7 @@ def recorded(path, names, tasks, measure, n_jobs=1, progress=False):
     Parameters
     ----------
     path : Path
-        A JSON object a line; those of other tasks, of other kinds too, are left alone.
+        Each line is a JSON object. Those of other tasks, and of tasks of other kinds, are left alone.
     names : tuple of str
         Which of a row's values, together, are its task.
     tasks : list of tuple

@@ -57,7 +57,7 @@ SETS = DEVELOPMENT | FINAL
 SPECTRA = ("indian_pines", "soil", "SSP.460", "SP.231", "H.138", "NRW.115", "coffee", "fermentation")
 
 
-class Set(NamedTuple):
+class DataSet(NamedTuple):
     X: np.ndarray  # (n, p), float64
     y: np.ndarray | None  # (n,), numbers or class names
     groups: np.ndarray  # (n,)
@@ -70,7 +70,7 @@ def load(name):
     groups = np.arange(len(X)) if groups is None else np.asarray(groups)
     first = np.sort(np.unique(X, axis=0, return_index=True)[1])
     first = first[np.isfinite(X[first]).all(axis=1)]
-    return Set(X[first], None if y is None else np.asarray(y)[first], groups[first])
+    return DataSet(X[first], None if y is None else np.asarray(y)[first], groups[first])
 
 
 def missing_package(name):

@@ -59,7 +59,7 @@ def measure(name, d, how, label, seed):
 
 
 def table(frame, column, digits):
-    """Markdown: a line a model and what its rows went through, a column for each set; mean ± standard deviation."""
+    """A Markdown table: a line for each model and kind of damage, a column for each set; mean ± standard deviation."""
     sets = list(frame["data"].unique())
     lines = [heading("fitted to rows", "model", *sets)]
     for (how, label), part in frame.groupby(["spoilt", "model"], sort=False):

@@ -47,13 +47,13 @@ QUICK = {"data": ["digits"], "epochs": 2, "samples": 50, "test_rows": 50}
 
 
 def measure(data, objective, init, learning_rate, epochs, samples, test_rows, verbose=0):
-    """Fit, then estimate -log p(x) of the first `test_rows` test rows from `samples` draws a row."""
+    """Fit, then estimate -log p(x) of the first `test_rows` test rows from `samples` draws per row."""
     train, test, _ = load(data)
     train, test = binarise(train, seed=0), binarise(test, seed=1)[:test_rows]
     params = {**NETWORK, "init": init, "learning_rate_init": learning_rate, "verbose": verbose, "random_state": 0}
     model = VAETransformer(**params, n_importance_samples=samples)
     begin = time.perf_counter()
-    if objective.startswith("VAE, then"):  # what many draws a step add is a little, so the cheap steps come first
+    if objective.startswith("VAE, then"):  # many draws per step add little, so that the cheap steps come first
         model.set_params(max_iter=10 * epochs).fit(train).set_params(warm_start=True)
     if objective != "VAE":
         model.set_params(objective="iwae", n_draws=DRAWS[objective])
@@ -64,7 +64,7 @@ def measure(data, objective, init, learning_rate, epochs, samples, test_rows, ve
 
 
 def table(rows):
-    """Markdown: a line a fit."""
+    """A Markdown table with a line for each fit."""
     heads = ["-log p(x), nats", "objective", "init", "rate", "epochs", "draws", "test rows", "fit, s", "scoring, s"]
     lines = [heading(*heads, "published")]
     for row in rows:
@@ -83,7 +83,7 @@ def main():
     add("--objectives", nargs="+", default=list(EPOCHS), choices=EPOCHS)
     add("--init", nargs="+", default=["linear"], choices=["linear", "random"])
     add("--learning-rate", type=float, nargs="+", default=[6e-3], help="greatest of the cycle")
-    add("--samples", type=int, default=5_000, help="draws a row in estimating log p(x)")
+    add("--samples", type=int, default=5_000, help="draws per row in estimating log p(x)")
     add("--test-rows", type=int, default=1_000)
     add("--epochs", type=int, help=f"default: {EPOCHS}")
     add("--jobs", type=int, default=1, help="fits at a time")

@@ -34,7 +34,7 @@ def main():
                 return model.set_params(n_importance_samples=n_draws).fit(X).score(X)
 
             cells = [pca.score(X), *(start(posterior, "gaussian_isotropic") for posterior in exact)]
-            # One draw a row is the ELBO; many rows and one shared draw is noisy, so the mean over draws is taken.
+            # One draw per row is the ELBO. One draw for all rows is noisy, so that the mean over draws is taken.
             model = VAETransformer(
                 d, posterior="rho", likelihood="gaussian_isotropic", max_iter=0, n_importance_samples=1
             )

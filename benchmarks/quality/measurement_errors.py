@@ -146,7 +146,7 @@ def measure(name, d, label, seed):
 
 
 def table(frame, column, form):
-    """Markdown: a line a model, a column for each set; mean ± standard deviation over seeds."""
+    """A Markdown table: a line for each model, a column for each set; mean ± standard deviation over seeds."""
     sets = list(frame["data"].unique())
     lines = [heading("model", *sets)]
     for label, part in frame.groupby("model", sort=False):

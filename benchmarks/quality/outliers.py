@@ -89,7 +89,7 @@ def measure(name, n_components, seed):
 
 
 def table(frame, column, form):
-    """Markdown: a line a score, a column for each value of `column`; mean ± standard deviation over seeds."""
+    """A Markdown table: a line for each score, a column for each value of `column`; mean ± std over seeds."""
     values = frame.groupby(["score", column, "seed"], sort=False)["value"].mean().groupby(["score", column], sort=False)
     cells = values.mean().map(form.format) + " ± " + values.std(ddof=0).map(form.format)
     cells = cells.unstack().loc[frame["score"].unique(), frame[column].unique()]

@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.quality.pca_comparison --jobs 2 --part final     the sets that none was
     python -m benchmarks.quality.pca_comparison --quick     every code path, no result
 
-Three splits; a quarter of the groups (samples, sites, tiles, stretches of time; elsewhere single rows) is held out.
+Three splits; a quarter of the groups (samples, sites, tiles, blocks of time; elsewhere single rows) is held out.
 - nats: mean log-likelihood of the held-out rows. FactorAnalysis's noise variances are kept from 0 first, as ours are.
 - R2: 1 - sum of (x - x^)^2 over sum of (x - mean of the training rows)^2, over all held-out values.
 - downstream: of all rows' components, the 5-fold cross-validated R2 of a ridge regression or accuracy of a logistic
@@ -33,7 +33,7 @@ from benchmarks.common.markdown import heading, line, spread
 from benchmarks.common.records import RESULTS, circumstances, published, recorded
 from benchmarks.common.sets import DEVELOPMENT, FINAL, SETS, load, missing_package, split_rows
 from skvae import VAETransformer
-from skvae._training.channel_noise import CONSTANT, LEAST
+from skvae._training.channel_noise import CONSTANT_STD, LEAST_NOISE
 
 PARTS = {"development": DEVELOPMENT, "final": FINAL}
 TITLES = {"development": "Sets that settings were chosen on", "final": "Sets that no setting was chosen on"}
@@ -76,7 +76,7 @@ def keep_noise_from_zero(model, X):
     own, n_components = X.var(axis=0), len(model.components_)
     explained = np.linalg.svd(X - X.mean(axis=0), compute_uv=False)[:n_components] ** 2 / len(X)
     isotropic = (own.sum() - explained.sum()) / max(X.shape[1] - n_components, 1)
-    least = np.where(own > CONSTANT**2 * own.mean(), LEAST * np.minimum(isotropic, own), isotropic)
+    least = np.where(own > CONSTANT_STD**2 * own.mean(), LEAST_NOISE * np.minimum(isotropic, own), isotropic)
     model.noise_variance_ = np.maximum(model.noise_variance_, least)
 
 

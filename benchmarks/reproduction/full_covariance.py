@@ -64,7 +64,7 @@ class RowByRow(FullPosterior):
 
 
 def times(train, n_components, turns):
-    """Least seconds an epoch, in batches of 64 and over interleaved turns, as ratios to diag's."""
+    """Least seconds per epoch, in batches of 64 and over interleaved turns, as ratios to diag's."""
     options = {"batch_size": 64, "max_iter": 3, "validation_fraction": None, "random_state": 0}
     posteriors = {name: name for name in ("diag", "rho", "rho_diag", "full")} | {"row by row": RowByRow}
     seconds = {name: [] for name in posteriors}
@@ -114,7 +114,7 @@ def draw(splits, path):
                 axis.plot(split[name]["loss"], ls=line, color=color, lw=1.3, marker=marker, label=label)
         axis.set(xlabel="epoch (0: the start)", ylabel="validation loss, nats per row")
         axis.legend(loc="upper right", bbox_to_anchor=(1, 1 if axis is axes["A"] else 0.9))
-    axes["A"].set_title("Posterior families, a line a split")
+    axes["A"].set_title("Posterior families, a line for each split")
     axes["B"].set_title("Full covariance, and the thread's ingredients")
     for axis, name, title in ("C", "full", "full, linear start"), ("D", "random start", "full, random start"):
         image = axes[axis].imshow(splits[0][name]["correlation"][0], vmin=-1, vmax=1, cmap="RdBu_r")
@@ -142,7 +142,7 @@ def report(splits, families, mistakes):
 
     start, relu, percent, unit = "random start", "random start, ReLU", "noise 1, X in %", "noise 1, X in [0, 1]"
     print(f"""
-Time 4: seconds an epoch, in batches of 64, as a ratio to diag's, 4 components. Finite: losses that are.
+Time 4: seconds per epoch, in batches of 64, as a ratio to diag's, 4 components. Finite: losses that are.
 
 Does it help? Full is {say("full", "score", "diag")} nats from diag, which is at {say("diag", "score")}.
 The linear start turns z until the linear model's exact posterior is diagonal: it leaves full correlations of

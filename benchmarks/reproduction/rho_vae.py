@@ -5,7 +5,7 @@
     python -m benchmarks.reproduction.rho_vae mistake --jobs 2
     python -m benchmarks.reproduction.rho_vae --quick    # both on small images: every code path, no result
 
-`curves`: -ELBO of test rows after each epoch, in nats at beta = 1, by one draw a row whose noise is the same for all
+`curves`: -ELBO of test rows after each epoch, in nats at beta = 1, by one draw per row whose noise is the same for all
 models. Four models, four posteriors, in the paper's setting: 10 components, one hidden layer of 400, Adam at 1e-3,
 batches of 128, 15 epochs, summed binary cross-entropy of grey pixels - which is no normalised density, so that its
 nats compare only with one another. The beta-VAE is Higgins et al.'s (beta = 4) and the info-VAE Zhao et al.'s, as

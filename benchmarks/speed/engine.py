@@ -91,7 +91,7 @@ def compare(name, turns):
         return np.median(seconds[label] / seconds[reference]) * epochs[reference] / epochs[label]
 
     print(f"\n{name}: {CASES[name]}\n")
-    print(heading("run", "ms an epoch", "ratio to by hand", "ratio to diag", "last loss"))
+    print(heading("run", "ms per epoch", "ratio to by hand", "ratio to diag", "last loss"))
     for label in runs:
         ms = 1000 * np.median(seconds[label]) / epochs[label]
         loss = f"{last[label]:.2f}" if last[label] and epochs[label] == EPOCHS else ""
@@ -114,7 +114,7 @@ def validation_pass(net, u):
 
 
 def rest_of_fit(turns):
-    """Print the seconds of what a fit does beside its epochs: the way to its start, and a look at validation rows."""
+    """Print the seconds that a fit takes beside its epochs: for its start, and to score validation rows."""
     X = data(5000, 500, 10)
     runs = {}
     for likelihood in ("gaussian", "gaussian_isotropic"):
@@ -146,7 +146,7 @@ def kept_for_backward(posterior, n, d):
 
 
 def memory(n=256):
-    print(f"\nMB kept for backward by a draw of each of {n} rows and its KL (numbers a row and component)\n")
+    print(f"\nMB kept for backward by a draw of each of {n} rows and its KL (numbers per row and component)\n")
     print(heading("d", *POSTERIORS))
     for d in (64, 128, 256, 512):
         cells = []

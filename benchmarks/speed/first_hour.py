@@ -72,7 +72,7 @@ def smoke(sizes, device):
     """Fit, score, save, load and go on, for each posterior."""
     case = sizes["fits"]
     X = data(case["n"], case["p"], case["d"])
-    print(heading("posterior", "s a fit", "score, nats per row", "score once loaded", "score after partial_fit"))
+    print(heading("posterior", "s per fit", "score, nats per row", "score once loaded", "score after partial_fit"))
     for posterior in POSTERIORS:
         seconds, vae = seconds_of(partial(estimator(case, device, posterior=posterior).fit, X), device)
         with tempfile.TemporaryDirectory() as folder:
@@ -146,7 +146,7 @@ def compile_and_precision(sizes, device):
     for name, case in sizes["cases"].items():
         X, reference = data(case["n"], case["p"], case["d"]), None
         print(f"\n{name}: {case}\n")
-        print(heading("precision", "compile", "s of the first epochs", "ms an epoch", "last loss"))
+        print(heading("precision", "compile", "s of the first epochs", "ms per epoch", "last loss"))
         for precision, compiled in options:
             train = training(*at_start(case, X, device=device, precision=precision, compile=compiled))
             first, _ = seconds_of(train, device)

@@ -120,7 +120,7 @@ def epochs(sizes, device, name, compiled):
     seconds, last = timed(runs, sizes["turns"], device)
     ratios = {label: np.median(seconds[label] / seconds[BY_HAND]) for label in runs}
     print(case, end="\n\n")
-    print(heading("run", "ms an epoch", "ratio to by hand", "last loss"))
+    print(heading("run", "ms per epoch", "ratio to by hand", "last loss"))
     for label in runs:
         ms = 1000 * np.median(seconds[label]) / EPOCHS
         print(line(label, f"{ms:.2f}", f"{ratios[label]:.3f}", f"{last[label]:.2f}"))
@@ -131,7 +131,7 @@ def epochs(sizes, device, name, compiled):
 
 
 def operations(module):
-    """Of the networks' products a row and step: 6 a weight, but 4 in the first layer, as rows need no gradient."""
+    """Operations of the networks per row and step: 6 per weight, 4 in the first layer, as rows need no gradient."""
     weights = [layer.weight.numel() for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
     return 6 * sum(weights) - 2 * module.encoder.net[0].weight.numel()
 
@@ -168,7 +168,7 @@ def filling(sizes, device):
     seconds, _ = timed(runs, sizes["turns"], device)
     rate = {key: work[key] / np.median(seconds[key]) / 1e12 for key in runs}
     print(f"{case}; square product of {square}\n")
-    print(heading("precision", "ms a step", "TFLOP/s, networks' products", "TFLOP/s, square product", "share"))
+    print(heading("precision", "ms per step", "TFLOP/s, networks' products", "TFLOP/s, square product", "share"))
     for precision in PRECISIONS:
         ms = 1000 * np.median(seconds["step", precision]) * case["batch"] / case["n"]
         ours, square = rate["step", precision], rate["square", precision]
@@ -203,7 +203,7 @@ def fits(sizes, device):
     runs = {posterior: partial(model.fit, X) for posterior, model in models.items()}
     seconds, _ = timed(runs, min(3, sizes["turns"]), device)
     print(f"{name}, {X.shape[0]:,} x {X.shape[1]}; {case}\n")
-    print(heading("posterior", "s a fit", "ms an epoch within", "last loss"))
+    print(heading("posterior", "s per fit", "ms per epoch within", "last loss"))
     for posterior, model in models.items():
         epoch = 1000 * np.median([row["dur"] for row in model.history_[1:]])
         loss = model.history_[-1]["train_loss"]
@@ -227,7 +227,7 @@ def held_out(sizes, device):
             seconds.setdefault(label, []).append(time.perf_counter() - start)
             scores.setdefault(label, []).append(model.score(test))
     print(f"{case}, defaults\n")
-    print(heading("precision", "score, nats per row", "difference to float32, mean ± spread", "s a fit"))
+    print(heading("precision", "score, nats per row", "difference to float32, mean ± spread", "s per fit"))
     for label, score in scores.items():
         difference = spread(np.subtract(score, scores["float32"]), digits=3, ddof=1)
         print(line(label, f"{np.mean(score):.2f}", difference, f"{np.median(seconds[label]):.2f}"))
@@ -283,14 +283,14 @@ def linear_start(sizes, device):
 
 
 def transform(sizes, device):
-    """Rows a second of inference, from host to host."""
+    """Rows per second of inference, from host to host."""
     runs = {"transform": 1, "score_samples": 20, "reconstruct": 5}  # and what share of the rows each is given
     case = sizes["transform"]
     X = np.random.default_rng(0).standard_normal((case["n"], case["p"]), dtype=np.float32)
     model = VAETransformer(case["d"], max_iter=0, device=device, random_state=0).fit(X[:10_000])
     rows = {name: X[: len(X) // share] for name, share in runs.items()}
     seconds, _ = timed({name: partial(getattr(model, name), rows[name]) for name in runs}, sizes["turns"], device)
-    print(heading("method", "rows", "columns", "s", "rows a second"))
+    print(heading("method", "rows", "columns", "s", "rows per second"))
     for name, s in seconds.items():
         n, s = len(rows[name]), np.median(s)
         print(line(name, f"{n:,}", X.shape[1], f"{s:.3f}", f"{n / s:.3g}"))

@@ -3,7 +3,8 @@
 from benchmarks.common.curved_surface import sample
 from benchmarks.speed.competitors import EPOCHS, RATE
 from skvae import VAETransformer
-from skvae._data.rows import Rows, WeightedRows
+from skvae._data.fit_data import FitData
+from skvae._data.rows import Rows
 from skvae._training.fit import new_net, start_linear, to_device
 
 CASES = {
@@ -22,7 +23,7 @@ def untrained(case, X, **options):
     """A net for the rows X of a case, without the linear start, and the parameters it is made of."""
     settings = {"activation": "relu", "learning_rate_init": RATE, "weight_decay": 0.0, "random_state": 0, **options}
     params = VAETransformer(case["d"], hidden_layer_sizes=case["hidden"], batch_size=case["batch"], **settings)
-    return new_net(params, WeightedRows(Rows(X)), 0), params
+    return new_net(params, FitData(Rows(X)), 0), params
 
 
 def on_device(net, X):

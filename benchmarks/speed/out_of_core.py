@@ -28,16 +28,16 @@ BLOCK = 20_000
 
 
 def write(path, n_bytes):
-    """A file of rows near a curved surface; returns their number. Blocks have stretches of one table of noise."""
+    """A file of rows near a curved surface; returns their number. All blocks take their noise from one table."""
     n = int(n_bytes / 4 / N_FEATURES)
     X = np.lib.format.open_memmap(path, "w+", np.float32, (n, N_FEATURES))
     noise = 0.3 * np.random.default_rng(0).standard_normal((2 * BLOCK, N_FEATURES), dtype=np.float32)
 
-    def stretch(rng, shape):
+    def rows_of_noise(rng, shape):
         start = rng.randint(BLOCK)
         return noise[start : start + shape[0]]
 
-    fill(X, d=5, n_hidden=20, noise=stretch, block=BLOCK).flush()
+    fill(X, d=5, n_hidden=20, noise=rows_of_noise, block=BLOCK).flush()
     return n
 
 

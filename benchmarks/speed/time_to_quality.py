@@ -117,7 +117,7 @@ def cells(reached):
 
 
 def table(rows):
-    """Markdown: a line a setting."""
+    """A Markdown table with a line for each setting."""
     columns = ["setting", "epochs to FA", "s to FA", "epochs to 90 %", "s to 90 %", "epochs run", "total s (x FA's)"]
     columns += ["final held-out nats", "less default's, same split"]
     lines = []

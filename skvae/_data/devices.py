@@ -1,4 +1,4 @@
-"""Devices by name."""
+"""Devices by their names, and what each can do."""
 
 from math import inf
 
@@ -11,7 +11,7 @@ def resolve_device(device):
     Raises
     ------
     ValueError
-        If this machine does not have it, or it has no double precision, which rows of float64 are computed in.
+        If this machine does not have it, or if it cannot compute in double precision, as rows of float64 ask for.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -39,7 +39,7 @@ def memory_of(device):
 
 
 def names_device(device):
-    """Whether this is the name of a device that holds numbers, here or on another machine."""
+    """Whether this names a device that can hold numbers, on this machine or another."""
     try:
         return torch.device(device).type != "meta"
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Known errors of single values: how far each may be from what is measured."""
+"""Known errors of single values: the standard deviation of what was measured about the true value."""
 
 from sklearn.utils import check_array
 
@@ -15,16 +15,16 @@ def check_errors(X_std, shape, header, name="X_std", of="X"):
     ----------
     X_std : array-like of shape (n, p) or (p,), or None
     shape : tuple
-        Of X.
+        Shape of X.
     header : table
-        That has the labels of X's columns, if they have labels.
+        A table with the labels of X's columns, if they have labels.
     name, of : str
-        Of the arguments that have the errors and the values.
+        Names of the arguments that have the errors and the values.
 
     Raises
     ------
     ValueError
-        If it is no table of numbers, has another shape than X or labels its columns otherwise, or if an error is
+        If X_std is no table of numbers, has another shape or other labels of its columns than X, or if an error is
         negative or NaN.
     """
     if X_std is None:

@@ -1,4 +1,4 @@
-"""Which rows belong together, such as the scans of one sample."""
+"""Groups of rows that belong together, such as the scans of one sample."""
 
 import numpy as np
 from sklearn.utils import column_or_1d
@@ -20,7 +20,7 @@ def check_groups(groups, n_rows):
     if len(groups) != n_rows:
         raise ValueError(f"groups has {len(groups)} labels, but X has {n_rows} rows.")
     if groups.dtype.kind == "f" and not np.isfinite(groups).all():
-        raise ValueError("groups must have a label for each row, and has NaN or infinity.")
+        raise ValueError("groups must have a label for each row, but has NaN or infinity.")
     groups = numbered(groups)
     if n_rows > 1 and not groups.any():
         raise ValueError("groups has one label for all rows, so that none can be held out.")
@@ -34,5 +34,5 @@ def numbered(labels):
 
 
 def share_of_group(groups):
-    """What each row (n,) counts for if each group counts for one."""
+    """What each row counts for if each group counts for one, shape (n,)."""
     return 1 / np.bincount(groups)[groups]

@@ -1,32 +1,28 @@
 """The rows of a table in memory, in a file or on a GPU, which are read block by block as tensors."""
 
-from dataclasses import dataclass, replace
 from math import inf
 from mmap import mmap
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn import get_config
 
 from .arrays import to_library_of, to_numpy, to_tensor
 from .devices import memory_of
-from .groups import numbered, share_of_group
 
-CACHED = 1_000_000  # numbers: 4 or 8 MB, about the size of a cache
-SHARE = 1 / 256  # of a device's memory; results between take several times as much as a block
-RESIDENT = 1 / 2  # of a device's memory: rows that take more are sent to it as they are needed
-FEW_VALIDATION_ROWS = 8  # rows, or groups of them, that say too little of new rows
+CPU_BLOCK = 1_000_000  # numbers: 4 or 8 MB, about the size of a cache
+BLOCK_SHARE = 1 / 256  # of a device's memory; intermediate results take several times as much as a block
+RESIDENT_SHARE = 1 / 2  # of a device's memory: rows that take more are sent to it as they are needed
 
 
 def rows_per_block(n_values, device="cpu"):
     """How many rows of `n_values` numbers each make a block for a device.
 
-    A block is `CACHED` numbers for a CPU. A GPU is launched and waited for with each block, so that there it is
-    `SHARE` of the device's memory.
+    For a CPU it is `CPU_BLOCK` numbers. A GPU is launched and waited for with each block, so that its block is
+    `BLOCK_SHARE` of its memory.
     """
     memory = memory_of(device)
-    n_numbers = CACHED if memory == inf else max(CACHED, int(SHARE * memory) // 8)
+    n_numbers = CPU_BLOCK if memory == inf else max(CPU_BLOCK, int(BLOCK_SHARE * memory) // 8)
     return max(1, n_numbers // max(1, n_values))
 
 
@@ -40,7 +36,8 @@ def evenly_spread(n_rows, at_most):
 
     Even steps might meet only every second line of an image, or only one of two replicates.
     """
-    starts = np.arange(0, n_rows, step := -(-n_rows // at_most))
+    step = -(-n_rows // at_most)
+    starts = np.arange(0, n_rows, step)
     return np.minimum(starts + np.random.RandomState(0).randint(step, size=len(starts)), n_rows - 1)
 
 
@@ -134,69 +131,22 @@ class Rows:
     def is_streamed_to(self, device):
         """Whether the rows are sent to a device as they are needed, because there is no room for their float32 copy.
 
-        The room is `RESIDENT` of the device's memory and, where X is mapped from a file, scikit-learn's
+        The room is `RESIDENT_SHARE` of the device's memory and, where X is mapped from a file, scikit-learn's
         `working_memory`.
         """
         array, is_mapped = self.X, False
         while array is not None and not is_mapped:
             is_mapped = isinstance(array, np.memmap | mmap)
             array = getattr(array, "base", None)
-        room = min(RESIDENT * memory_of(device), get_config()["working_memory"] * 2**20 if is_mapped else inf)
+        room = min(RESIDENT_SHARE * memory_of(device), get_config()["working_memory"] * 2**20 if is_mapped else inf)
         return 4 * self.shape[0] * self.shape[1] > room
-
-
-@dataclass(frozen=True)
-class WeightedRows:
-    """What a model is fitted to: rows, what is known of each, and the rows that it is validated on."""
-
-    rows: Rows
-    weight: NDArray[np.floating] | None = None  # (n,), positive; None where all are one
-    is_uneven: bool = False  # whether values of the rows, those of `validation` included, are missing or have errors
-    groups: NDArray[np.integer] | None = None  # (n,), numbered from 0 in the order of their first rows
-    held_out: NDArray[np.integer] | None = None  # places of validation rows; None where they are still to be chosen
-    validation: Rows | None = None  # validation rows that are none of `rows`
-    n_left_out: int = 0  # rows of weight 0, or without a value
-
-    def __len__(self):
-        return len(self.rows)
-
-    @property
-    def has_enough_validation_rows(self):
-        """Whether there are validation rows that say enough of new rows."""
-        if self.validation is not None:
-            return len(self.validation) >= FEW_VALIDATION_ROWS
-        held_out = np.arange(0) if self.held_out is None else self.held_out
-        return len(held_out if self.groups is None else np.unique(self.groups[held_out])) >= FEW_VALIDATION_ROWS
-
-    def parts(self):
-        """The training rows and the validation rows, and what each row counts for if each group counts for one."""
-        share = np.ones(len(self)) if self.groups is None else share_of_group(self.groups)
-        if self.validation is not None:
-            return [(self.rows, share), (self.validation, np.ones(len(self.validation)))]
-        is_held_out = np.zeros(len(self), dtype=bool)
-        is_held_out[self.held_out] = True
-        places = np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
-        return [(self.rows.select(part), share[part]) for part in places]
-
-    def select(self, is_kept):
-        """Those of the rows for which `is_kept` (n,) is true, with their weights, groups and places."""
-        kept, held_out = np.flatnonzero(is_kept), self.held_out
-        weight = None if self.weight is None else self.weight[kept]
-        return replace(
-            self,
-            rows=self.rows.select(kept),
-            n_left_out=len(self) - len(kept),
-            weight=None if weight is None or (weight == 1).all() else weight,
-            groups=None if self.groups is None else numbered(self.groups[kept]),
-            held_out=None if held_out is None else (np.cumsum(is_kept) - 1)[held_out[is_kept[held_out]]],
-        )
 
 
 class UnevenRows:
     """`Rows` whose values are measured unevenly, as tensors (n, 2, p) of values and of their errors.
 
-    A value is 0 and its error infinite where none was measured. So a tensor (n, p) is of rows that are complete and
-    without errors, and all that follows tells by the number of axes which it has (`values_and_errors`).
+    Where no value was measured, the value is 0 and its error infinite. A tensor (n, p) has rows that are complete and
+    without errors; the number of axes tells the two kinds apart (`values_and_errors`).
     """
 
     def __init__(self, rows):
@@ -216,7 +166,7 @@ class UnevenRows:
 
 
 def values_and_errors(x):
-    """The values (n, p) of rows (n, p) or (n, 2, p), and their errors (n, p), None of rows (n, p)."""
+    """The values (n, p) of rows (n, p) or (n, 2, p), and their errors (n, p); None for rows (n, p)."""
     return (x, None) if x.ndim == 2 else x.unbind(1)
 
 

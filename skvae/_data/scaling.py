@@ -9,8 +9,8 @@ from .rows import values_and_errors
 # The greatest means and standard deviations that training accepts: their squares are finite in float64, and their sums
 # and differences in float32.
 LARGEST = {np.dtype(np.float64): 1e100, np.dtype(np.float32): 1e36}
-TAILS = 3.0  # degrees of freedom of a column whose values may lie far out
-N_ITERATIONS = 12  # that tell the spread of a column's values from their errors; the first guess is far off at most
+TAIL_NU = 3.0  # degrees of freedom of a column whose values may lie far out
+N_ITERATIONS = 12  # that separate the spread of a column's values from their errors, from a start that may be far off
 
 
 def standardised(x, shift, scale):
@@ -28,7 +28,7 @@ def column_scaling(rows, weight=None, is_uneven=False, has_tails=False):
 
     A constant column takes the root mean square of the other columns' deviations, so that it carries no information
     and its noise has a sensible unit. A column counts as constant if it varies by no more than rounding, or by less
-    than 1 / `LARGEST`. Missing values are left out. Of values with errors it is the spread without these.
+    than 1 / `LARGEST`. Missing values are left out. Where values have errors, it is the spread without these.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def column_scaling(rows, weight=None, is_uneven=False, has_tails=False):
     is_uneven : bool, default=False
         Whether rows have missing values or errors.
     has_tails : bool, default=False
-        Whether values may lie far out: mean and standard deviation are then those of a t distribution.
+        Whether values may lie far out. Mean and standard deviation are then those of a t distribution.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def column_scaling(rows, weight=None, is_uneven=False, has_tails=False):
     normalized_weight = None if weight is None else weight / weight.sum()
     mean, variance = moments(rows, normalized_weight, is_uneven)
     if rows.errors is not None or has_tails:
-        mean, variance = moments_beside_errors(rows, normalized_weight, mean, variance, has_tails)
+        mean, variance = moments_without_errors(rows, normalized_weight, mean, variance, has_tails)
     return scaling_of(mean, variance, len(rows), rows.dtype)
 
 
@@ -94,15 +94,15 @@ def moments(rows, normalized_weight, has_missing):
     return to_numpy(mean), to_numpy(square / total)
 
 
-def moments_beside_errors(rows, normalized_weight, mean, variance, has_tails=False):
-    """Mean and variance of each column beside its values' errors: of the normal density, from the plain moments.
+def moments_without_errors(rows, normalized_weight, mean, variance, has_tails=False):
+    """Maximum-likelihood mean and variance of each column without its values' errors, from the plain moments.
 
-    With tails, of the t distribution of 3 degrees of freedom, whose precisions are (nu + 1) / (nu + r^2 w) w for a
-    residual r.
+    The density is normal or, with tails, the t distribution of 3 degrees of freedom, whose precisions are
+    (nu + 1) / (nu + r^2 w) w for a residual r.
 
     x_ij ~ N(m_j, v_j + s_ij^2), with the precisions w_ij = 1 / (v_j + s_ij^2): m <- sum(w x) / sum(w) and
-    v <- v sum(w^2 (x - m)^2) / sum(w) (Zhou et al., MM algorithms for variance components models, 2019). Computed about
-    the mean and in units of the standard deviation, as squares of what X may be have no room.
+    v <- v sum(w^2 (x - m)^2) / sum(w) (Zhou et al., MM algorithms for variance components models, 2019). It is computed
+    about the mean and in units of the standard deviation, as products of large values would exceed float64's range.
     """
     mean = torch.from_numpy(mean).to(rows.device)
     unit = torch.from_numpy(np.where(variance > 0, np.sqrt(variance), 1.0)).to(mean)
@@ -116,11 +116,11 @@ def moments_beside_errors(rows, normalized_weight, mean, variance, has_tails=Fal
             if normalized_weight is not None:
                 plain = torch.from_numpy(normalized_weight[block]).to(x.device)[:, None] * plain
             deviation = deviation.nan_to_num_()
-            precision = plain * (TAILS + 1) / (TAILS + deviation.square() / squares) if has_tails else plain
+            precision = plain * (TAIL_NU + 1) / (TAIL_NU + deviation.square() / squares) if has_tails else plain
             weighted = precision * deviation
             parts = plain, precision, weighted, weighted * deviation / squares
             sums += torch.stack([part.sum(0) for part in parts])
         total, precision, first, second = sums[0].clamp(min=1e-300), sums[1].clamp(min=1e-300), sums[2], sums[3]
         centre, v = centre + first / precision, (v * second / total).clamp(min=1e-12)
-    v = v * TAILS / (TAILS - 2) if has_tails else v
+    v = v * TAIL_NU / (TAIL_NU - 2) if has_tails else v
     return to_numpy(mean + unit * centre), to_numpy(unit.square() * v)

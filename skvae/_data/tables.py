@@ -26,7 +26,7 @@ class JoinedTable:
 
 
 def values_and_header(X):
-    """The values of a table, and what scikit-learn reads the names and the number of its columns from."""
+    """The values of a table, and a table from which scikit-learn reads the names and the number of the columns."""
     return (X.values, X.header) if isinstance(X, JoinedTable) else (X, X)
 
 
@@ -56,19 +56,19 @@ def column_labels(table):
 
 
 def check_same_labels(table, header, name, of):
-    """Raise ValueError where two tables with p columns label one of these otherwise.
+    """Raise ValueError where two tables with p columns label a column differently.
 
-    `name` and `of` are those of the arguments that have them. What has no labels is taken by its order, and so is a
-    table with strings for labels beside one with numbers.
+    `name` and `of` are the names of the arguments that have the tables. Columns are matched by their order where one of
+    the tables has no labels, or where one has strings and the other numbers.
     """
     labels, expected = column_labels(table), column_labels(header)
     if labels is None or expected is None or type(labels[0]) is not type(expected[0]):
         return
-    for column, (label, due) in enumerate(zip(labels, expected, strict=True)):
-        if label != due:
+    for column, (label, expected_label) in enumerate(zip(labels, expected, strict=True)):
+        if label != expected_label:
             raise ValueError(
                 f"{name} does not have the columns of {of}, in the same order: column {column} is {label!r} in {name}, "
-                f"but {due!r} in {of}."
+                f"but {expected_label!r} in {of}."
             )
 
 
@@ -114,7 +114,7 @@ def without_na(X):
 
 
 def to_single_table(X):
-    """X itself, or one table of it: of Arrow's a frame, of a lazy frame its rows, of blocks a `JoinedTable`.
+    """X itself or a single table of it: a frame of an Arrow table or a lazy frame, a `JoinedTable` of blocks.
 
     Blocks are those of a dask array, or the tables of a list or an iterator.
     """
@@ -135,7 +135,7 @@ def is_table(X):
 def joined(blocks):
     """Blocks of rows, one after another, as a `JoinedTable` whose array is mapped from a temporary file.
 
-    Each block is asked for only once, as it may take long to make, and rows may then be read in any order. The file
+    Each block is asked for only once, as it may take long to make. Rows of the file can be read in any order. The file
     lies in `tempfile.gettempdir()`, takes as much room as the rows do, and is deleted with the array.
 
     Raises

@@ -9,8 +9,8 @@ from .arrays import to_numpy
 def check_sample_weight(sample_weight, n_rows):
     """Weights of shape (n_rows,), float64, or None where all are one.
 
-    A weight that would be lost in the rounding of the sum becomes 0, as its row might lie farther from the mean than
-    float32 can represent.
+    A weight that would be lost in the rounding of the sum becomes 0, as its row might lie so far from the mean that
+    float32 cannot represent it.
 
     Raises
     ------

@@ -72,7 +72,7 @@ def component_attributes(module, data, mean, arrange, optimism=None, fewer=1, st
     ----------
     module : VAEModule
         Its `order` and `sign` are set, if `arrange`.
-    data : WeightedRows
+    data : FitData
         n rows of p columns.
     mean : ndarray of shape (p,)
         Of the columns.

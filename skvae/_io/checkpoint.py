@@ -94,7 +94,7 @@ def fit_identity(params, data, previous=None):
     Parameters
     ----------
     params : dict
-    data : WeightedRows
+    data : FitData
     previous : VAENet or None
     """
     digest = hashlib.sha256()

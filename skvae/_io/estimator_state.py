@@ -16,7 +16,7 @@ from .._sklearn_compat import validate_parameters
 from .._training.fit import net_from_state
 from .._training.processes import is_main_process
 from .._training.report import Report
-from .state import check_history, check_like, check_state, outlined, state_of, zeros
+from .state import check_history, check_matches, check_state, outlined, state_of, zeros
 from .tensor_file import Custom, describe, is_plain, write
 from .version import __version__
 
@@ -153,12 +153,12 @@ def check_moments(given, p):
     """Raise ValueError unless this is a list of what `Moments` of p columns are made of."""
     sums, sample = given[:3], given[3:]
     columns, square = zeros(np.float64, p), zeros(np.float64, p, p)
-    check_like(sums, [columns, columns, square if getattr(sums[-1], "ndim", 0) > 1 else columns], "_moments")
+    check_matches(sums, [columns, columns, square if getattr(sums[-1], "ndim", 0) > 1 else columns], "_moments")
     moments = Moments(*sums)
     if not (moments.n.min() > 0 and moments.variance.min() >= 0):
         raise ValueError("_moments are no moments of rows.")
     for rows in sample:  # one, if any, in which values may be missing
-        check_like(rows, zeros(np.float64, np.size(rows) // p, p), "_moments.3", allow_nan=True)
+        check_matches(rows, zeros(np.float64, np.size(rows) // p, p), "_moments.3", allow_nan=True)
 
 
 def check_fields(fitted):
@@ -193,7 +193,7 @@ def check_fitted(net, fitted):
     p, d = len(net.module_.shift), net.module_.n_components
     fitted, n_features = of_known_columns(fitted)
     dtype_of_X = np.float32 if fitted["mean_"].dtype == np.float32 else np.float64
-    like = {
+    expected = {
         **dict.fromkeys(OF_COMPONENTS, zeros(np.float64, d)),
         "mean_": zeros(dtype_of_X, p),
         "components_": zeros(dtype_of_X, d, p),
@@ -202,11 +202,11 @@ def check_fitted(net, fitted):
     if "_moments" in fitted:
         check_moments(fitted["_moments"], p)
     if "wavelengths_" in fitted:
-        like["wavelengths_"] = zeros(np.float64, n_features)
+        expected["wavelengths_"] = zeros(np.float64, n_features)
     if "n_components_scores_" in fitted:
-        like["n_components_scores_"] = zeros(np.float64, fitted["n_components_scores_"].size)
-    for name, value in like.items():
-        check_like(fitted[name], value, name)
+        expected["n_components_scores_"] = zeros(np.float64, fitted["n_components_scores_"].size)
+    for name, value in expected.items():
+        check_matches(fitted[name], value, name)
     unit, n_rows, _, squares, *of_q = fitted["_monitor"]
     if unit <= 0 or min(n_rows, *squares.diagonal(), *of_q) < 0:
         raise ValueError("_monitor has a unit, a number of rows or a sum of squares that is too small.")

@@ -15,7 +15,7 @@ from .._sklearn_compat import validate_parameters
 from .._training.fit import blank_net, module_of
 from .._vae import VAETransformer
 from .estimator_state import check_fields, check_fitted, migrate, parameters_of_file, restored_sums, with_tensors
-from .state import check_like, restore, zeros
+from .state import check_matches, restore, zeros
 from .tensor_file import Custom, is_plain, read_with_format
 
 
@@ -177,4 +177,4 @@ def _check_shapes(params, fitted):
             raise
         return
     shapes = {name: zeros(str(t.dtype).removeprefix("torch."), *t.shape) for name, t in module.state_dict().items()}
-    check_like(arrays, shapes, "net.module")
+    check_matches(arrays, shapes, "net.module")

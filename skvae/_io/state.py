@@ -78,24 +78,26 @@ def optimizer_options(net, state=None):
 @torch_defaults()
 def check_state(net, state):
     """Raise ValueError unless `state` can be restored to this net: same shapes and types, finite numbers."""
-    like = state_of(net)
-    if not isinstance(state, dict) or set(state) != set(like):
-        raise ValueError(f"net does not have the parts {', '.join(like)}.")
+    expected = state_of(net)
+    if not isinstance(state, dict) or set(state) != set(expected):
+        raise ValueError(f"net does not have the parts {', '.join(expected)}.")
     for name in ("module", "moments", "progress"):
         if not isinstance(state[name], dict):
             raise ValueError(f"net.{name} is {outlined(state[name])}.")
     for name in ("history", "param_groups"):
         if not isinstance(state[name], list) or not all(isinstance(row, dict) for row in state[name]):
             raise ValueError(f"net.{name} is {outlined(state[name])}.")
-    if len(state["param_groups"]) != len(like["param_groups"]):
-        raise ValueError(f"net.param_groups has length {len(state['param_groups'])}, not {len(like['param_groups'])}.")
-    like["moments"] = state["moments"]
+    if len(state["param_groups"]) != len(expected["param_groups"]):
+        raise ValueError(
+            f"net.param_groups has length {len(state['param_groups'])}, not {len(expected['param_groups'])}."
+        )
+    expected["moments"] = state["moments"]
     if hasattr(net.optimizer_, "moment_shapes"):  # our optimizer; an untrained parameter has no moments
         shapes = net.optimizer_.moment_shapes()
-        like["moments"] = {index: shapes[index] for index in state["moments"] if index in shapes}
+        expected["moments"] = {index: shapes[index] for index in state["moments"] if index in shapes}
     for name in ("column_mean", "column_scale", "module", "moments", "best", "watched"):
-        check_like(state[name], like[name], f"net.{name}")
-    check_like(optimizer_options(net, state), optimizer_options(net), "net.param_groups")
+        check_matches(state[name], expected[name], f"net.{name}")
+    check_matches(optimizer_options(net, state), optimizer_options(net), "net.param_groups")
     if type(state["batch_size"]) is not int or state["batch_size"] < 1:
         raise ValueError(f"net.batch_size is {state['batch_size']!r}.")
     if sorted(state["module"]["order"]) != list(range(net.module_.n_components)):
@@ -124,33 +126,33 @@ def check_history(rows):
             raise ValueError("A history holds something other than numbers, strings and lists.")
 
 
-def check_like(given, like, name, allow_nan=False):
-    """Raise ValueError unless `given` has the keys, lengths, shapes and types of `like`, and finite numbers.
+def check_matches(given, expected, name, allow_nan=False):
+    """Raise ValueError unless `given` has the keys, lengths, shapes and types of `expected`, and finite numbers.
 
     Strings, booleans and None must also be equal. An array may have NaN if `allow_nan`.
     """
-    if isinstance(like, torch.Tensor):
-        like = like.detach().cpu().numpy()
-    if isinstance(like, np.ndarray):
-        alike = isinstance(given, np.ndarray) and (given.shape, given.dtype) == (like.shape, like.dtype)
-        if alike and not (np.isfinite(given) | (allow_nan & np.isnan(given))).all():
+    if isinstance(expected, torch.Tensor):
+        expected = expected.detach().cpu().numpy()
+    if isinstance(expected, np.ndarray):
+        matches = isinstance(given, np.ndarray) and (given.shape, given.dtype) == (expected.shape, expected.dtype)
+        if matches and not (np.isfinite(given) | (allow_nan & np.isnan(given))).all():
             raise ValueError(f"{name} has a NaN or an infinity in it.")
-    elif isinstance(like, dict):
-        alike = isinstance(given, dict) and set(given) == set(like)
-    elif isinstance(like, list | tuple):
-        alike = isinstance(given, list | tuple) and len(given) == len(like)
-    elif isinstance(like, Real) and not isinstance(like, bool):
-        alike = isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(given)
+    elif isinstance(expected, dict):
+        matches = isinstance(given, dict) and set(given) == set(expected)
+    elif isinstance(expected, list | tuple):
+        matches = isinstance(given, list | tuple) and len(given) == len(expected)
+    elif isinstance(expected, Real) and not isinstance(expected, bool):
+        matches = isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(given)
     else:
-        alike = type(given) is type(like) and given == like
-    if not alike:
-        raise ValueError(f"{name} should be {outlined(like)}, but is {outlined(given)}.")
-    if isinstance(like, dict):
-        for key in like:
-            check_like(given[key], like[key], f"{name}.{key}")
-    elif isinstance(like, list | tuple):
-        for i, pair in enumerate(zip(given, like, strict=True)):
-            check_like(*pair, f"{name}.{i}")
+        matches = type(given) is type(expected) and given == expected
+    if not matches:
+        raise ValueError(f"{name} should be {outlined(expected)}, but is {outlined(given)}.")
+    if isinstance(expected, dict):
+        for key in expected:
+            check_matches(given[key], expected[key], f"{name}.{key}")
+    elif isinstance(expected, list | tuple):
+        for i, pair in enumerate(zip(given, expected, strict=True)):
+            check_matches(*pair, f"{name}.{i}")
 
 
 def outlined(value):
@@ -163,5 +165,5 @@ def outlined(value):
 
 
 def zeros(dtype, *shape):
-    """Zeros that take no memory, for `check_like`."""
+    """Zeros that take no memory, for `check_matches`."""
     return np.broadcast_to(np.zeros((), dtype), shape)

@@ -12,7 +12,7 @@ DEPTH = 4  # blocks in a basis
 def largest_eigenvectors(matrix, k):
     """The largest k eigenvalues, descending, and their eigenvectors as columns, to float64's rounding.
 
-    A few eigenvectors of a large matrix are found by the Rayleigh-Ritz method in a block Krylov space, [Q, A Q,
+    Few eigenvectors of a large matrix are found by the Rayleigh-Ritz method in a block Krylov space, [Q, A Q,
     A^2 Q, ...], which is restarted from its best vectors until A v - lambda v is at the level of rounding. A block
     wider than k also finds equal eigenvalues. Small matrices, and those with many eigenvalues close together, for
     which the method would take long, are decomposed as a whole.

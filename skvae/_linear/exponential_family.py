@@ -5,12 +5,12 @@ r"""The linear model of an exponential family in its natural parameter: PCA for 
 It is the generalised linear latent variable model (Moustaki and Knott, Generalized latent trait models, 2000); with
 a Poisson likelihood, the Poisson log-normal model (Chiquet, Mariadassou and Robin, Variational inference for
 probabilistic Poisson PCA, 2018). Its optimum has no closed form. Monte Carlo EM (Wei and Tanner, 1990) comes near to
-it: z given x is drawn from Laplace's approximation, in pairs that lie opposite about the mode, and a step of Newton's
+it: z given x is drawn from Laplace's approximation, in pairs that lie opposite about the mode, and a Newton step
 regresses each feature on the draws. The mean and the covariance of z are parameters of the iteration, which m and W
 then absorb (PX-EM: Liu, Rubin and Wu, 1998).
 
 W and m have normal priors of variance unit^2 / RIDGE, about 0 and about the column means. `unit` is the size of a
-change in r that matters. Without these, the loadings of a feature that hardly ever differs from 0 have no bound.
+change in r that matters. Without these priors, the loadings of a feature that is nearly always 0 have no bound.
 """
 
 from dataclasses import dataclass
@@ -26,26 +26,27 @@ from .value_precisions import regular
 
 RIDGE = 10.0
 N_ITERATIONS = 10
-FIRST_STEPS, FURTHER_STEPS = 10, 3  # to the modes: an iteration goes on where the last one ended
-LEAST_ROWS, MOST_ROWS = 256, 2048  # that are looked at: the result is only a start
-MOST_VALUES = 2**21  # of these rows
-MOST_PRODUCTS = 2**30  # of these rows' values with pairs of components, in an iteration
+FIRST_STEPS, FURTHER_STEPS = 10, 3  # to the modes, in the first iteration and in the others, which go on from there
+LEAST_ROWS, MOST_ROWS = 256, 2048  # that the start rests on
+MOST_VALUES = 2**21  # in these rows
+MOST_PRODUCTS = 2**30  # of their values with pairs of components, in an iteration
 LEAST_NOISE = 1e-4  # variance of an input of the encoder given z, as a share of the input's variance
-SINGLE_VALUE_STD = 3.0  # units: of the prior under which each value's natural parameter is found by itself
-HALVINGS = 8  # of a step of Newton's, until the likelihood rises
+SINGLE_VALUE_STD = 3.0  # in units: of the prior under which the natural parameter of each value is found by itself
+MOST_HALVINGS = 8  # of a Newton step, until the likelihood rises
 
 
 def exponential_family_start(module, u, weight=None):
     """The linear model of rows, and the linear encoder that is nearest to its posterior.
 
-    The encoder's inputs are taken for normal given z, as in factor analysis, which needs no more rows than features.
+    The encoder's inputs are taken to be normal given z, as in factor analysis, which does not need more rows than
+    features.
 
     Parameters
     ----------
     module : VAEModule
         Its likelihood `is_natural`.
     u : Tensor of shape (n, p) or (n, 2, p), or StreamedRows
-        The latter with the errors of values, infinite where one is missing. At most `most_rows` are looked at.
+        Rows (n, 2, p) have the errors of their values, infinite where a value is missing. At most `most_rows` are used.
     weight : Tensor of shape (n,) or None, default=None
 
     Returns
@@ -62,19 +63,19 @@ def exponential_family_start(module, u, weight=None):
 
 
 def most_rows(n_features, n_components=0):
-    """How many rows the start is taken from at most."""
+    """The number of rows that the start rests on, at most."""
     n = min(MOST_VALUES // n_features, MOST_PRODUCTS // (n_features * (n_components + 1) ** 2))
     return min(max(n, LEAST_ROWS), MOST_ROWS)
 
 
 @dataclass
 class LinearModel:
-    """Parameters, and the posterior of the rows' z under them."""
+    """The parameters of the linear model, and the posterior of the rows' z under them."""
 
     loadings: torch.Tensor  # (p, d), W
     offset: torch.Tensor  # (p,), m
     z: torch.Tensor  # (n, d), modes
-    weight: torch.Tensor  # (n,), of the rows, of sum 1
+    weight: torch.Tensor  # (n,), the rows' weights of sum 1
     spread: torch.Tensor  # (d, d), mean covariance of z given x
 
     @classmethod
@@ -94,7 +95,7 @@ class LinearModel:
 
     @classmethod
     def at_single_values(cls, data, weight, centre, unit, d):
-        """PCA of the natural parameters that each value has by itself under a prior about the column means."""
+        """PCA of the values' natural parameters, each found by itself under a prior about the column mean."""
         r = natural_parameters(data, centre, SINGLE_VALUE_STD * unit)
         offset = weight @ r
         root = weight.sqrt().unsqueeze(1)
@@ -111,7 +112,7 @@ class LinearModel:
         return self.decode(z), self.loadings.T.repeat(len(z), 1, 1)
 
     def draws(self, data, n_steps, generator):
-        """Two draws (2, n, d) of each row's z, opposite about its mode. Modes and their mean covariance are kept."""
+        """Two draws (2, n, d) of each row's z, opposite about its mode. This updates the modes and `spread`."""
         noise = torch.randn(self.z.shape, generator=generator, dtype=torch.float64).to(self.z)
         pairs, self.spread = [], torch.zeros_like(self.spread)
         for block in blocks(len(self.z), rows_per_block(self.loadings.numel(), self.z.device)):
@@ -125,7 +126,7 @@ class LinearModel:
         return torch.cat(pairs, dim=1)
 
     def regress(self, data, n, draws, centre, unit):
-        """One step of Newton's for each feature's loadings and offset, halved until the likelihood of n rows rises."""
+        """One Newton step of each feature's loadings and offset, halved until the likelihood of n rows rises."""
         likelihood = data.likelihood
         z = torch.cat([draws, torch.ones_like(draws[..., :1])], dim=-1).flatten(0, 1)  # (2n, d + 1)
         x = data.x.repeat(2, 1)
@@ -147,8 +148,8 @@ class LinearModel:
         curvature.diagonal(dim1=1, dim2=2).add_(ridge)
         step, before = torch.linalg.solve(regular(curvature, curvature), slope), value(old)
         new = old + step
-        for _ in range(HALVINGS):
-            worse = ~(value(new) >= before)  # a NaN is
+        for _ in range(MOST_HALVINGS):
+            worse = ~(value(new) >= before)  # also where the value is NaN
             if not worse.any():
                 break
             step = torch.where(worse.unsqueeze(1), 0.5 * step, step)
@@ -158,7 +159,7 @@ class LinearModel:
         self.loadings, self.offset = new[:, :-1].contiguous(), new[:, -1].contiguous()
 
     def absorb(self):
-        """Let z have mean 0 and covariance I, and the rest of the model take what it had instead."""
+        """Standardise z to mean 0 and covariance I; offset and loadings absorb the mean and covariance that it had."""
         mean = self.weight @ self.z
         apart = self.z - mean
         root = torch.linalg.cholesky(self.spread + apart.T @ (self.weight.unsqueeze(1) * apart))
@@ -185,8 +186,8 @@ def with_encoder(model, inputs, posterior):
     mean = model.weight @ inputs
     apart = inputs - mean
     loadings = apart.T @ (model.weight.unsqueeze(1) * model.z)  # of the inputs, as z has covariance I
-    own = model.weight @ apart.square()
-    noise = (own - loadings.square().sum(1)).clamp(min=LEAST_NOISE * own.clamp(min=LEAST_NOISE))
+    variance = model.weight @ apart.square()
+    noise = (variance - loadings.square().sum(1)).clamp(min=LEAST_NOISE * variance.clamp(min=LEAST_NOISE))
     rotation, encoder_weight, std, raw = rotated(loadings, noise, posterior, torch.ones_like(noise))
     return LinearStart(
         model.loadings @ rotation, model.offset, None, None, encoder_weight, -(encoder_weight @ mean), std, raw

@@ -1,16 +1,16 @@
-"""How much a row decides its own fitted values, and so what leaving it out would do to its residuals."""
+"""How much a row determines its own fitted values, and so what leaving it out would do to its residuals."""
 
 import torch
 
 from .._data.weights import effective_n_rows
 
-MOST = 0.9  # a row that alone determines a component says nothing of others
+MOST_LEVERAGE = 0.9  # a row that alone determines a component says nothing of other rows
 
 
 def leverages(z, weight=None, groups=None):
-    """Leverage of each row in a linear model with these latents and an intercept, at most `MOST`.
+    """Leverage of each row in a linear model with these latents and an intercept, at most `MOST_LEVERAGE`.
 
-    A residual is 1 / (1 - h) times as large where its row was left out (Belsley, Kuh and Welsch, Regression
+    A residual is 1 / (1 - h) times as large if its row was left out (Belsley, Kuh and Welsch, Regression
     diagnostics, 1980, chapter 2). The leverage of a row with copies is the sum over its group, as they are left out
     together.
 
@@ -27,7 +27,7 @@ def leverages(z, weight=None, groups=None):
     h = (z @ torch.linalg.pinv(scatter, hermitian=True) * z).sum(1)
     if groups is not None:
         h = sums_of_groups(h, groups)[groups]
-    return h.clamp(0, MOST)
+    return h.clamp(0, MOST_LEVERAGE)
 
 
 def sums_of_groups(values, groups):

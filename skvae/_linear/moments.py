@@ -1,4 +1,4 @@
-"""Moments of rows that come in parts: all that a linear start at the rows of many calls needs."""
+"""Moments of rows that come in parts, which are all that a linear start needs of the rows of many calls."""
 
 from dataclasses import dataclass, replace
 
@@ -15,23 +15,23 @@ from .scatter import Scatter
 
 @dataclass(frozen=True)
 class Moments:
-    """How many rows there were, their mean, and the sums of products of their deviations from it, in X's units.
+    """The number of rows, their mean, and the sums of products of their deviations from it, in X's units.
 
     Sums of parts are merged as Chan, Golub and LeVeque have it (Algorithms for computing the sample variance, 1983,
     eq. 1.5).
     """
 
-    n: NDArray[np.float64]  # (p,), the rows that have each column
+    n: NDArray[np.float64]  # (p,), the number of rows in which each column was measured
     mean: NDArray[np.float64]  # (p,)
     products: NDArray[np.float64]  # (p, p), or (p,): of each column with itself alone
-    sample: NDArray[np.float64] | None = None  # (m, p), some of the rows, for a start that hangs on more than moments
+    sample: NDArray[np.float64] | None = None  # (m, p), some of the rows, for a start that needs more than moments
 
     @classmethod
     def of(cls, data, module, with_products, with_sample=False):
         """Moments of weighted rows.
 
-        With products, a row's values are what the module's linear model expects them to be without their errors, and
-        the covariance that these leave is added: the expectation step of EM (Cappe and Moulines, Online
+        With products, the values of a row are those that the module's linear model expects without errors, and the
+        covariance that the errors leave is added: the expectation step of EM (Cappe and Moulines, Online
         expectation-maximization algorithm, 2009). A sample has the rows in proportion to their weights.
         """
         weight = np.ones(len(data)) if data.weight is None else data.weight
@@ -62,7 +62,7 @@ class Moments:
         )
 
     def _merged_sample(self, other):
-        """Rows of both samples, as many of each as its share of all rows says."""
+        """Rows of both samples, in proportion to the numbers of rows that they stand for."""
         if self.sample is None or other.sample is None:
             return None
         size = min(most_rows(self.sample.shape[1]), len(self.sample) + len(other.sample))

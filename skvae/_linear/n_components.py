@@ -8,12 +8,12 @@ from .._data.rows import blocks, rows_per_block
 from .._data.weights import bessel_factor, effective_n_rows
 from .scatter import Scatter
 
-MOST = 64  # components that are tried
+MOST_COMPONENTS = 64  # that are tried
 LOG_2PI = math.log(2 * math.pi)
 
 
 def n_components_for_share(u, scale, share, weight=None):
-    """The least number of PCA's components that bring more than this share of the variance in X's units.
+    """The least number of PCA's components that explain more than this share of the variance in X's units.
 
     Parameters
     ----------
@@ -25,20 +25,20 @@ def n_components_for_share(u, scale, share, weight=None):
     """
     scatter = Scatter.of(u, weight).weighted(scale.cpu())
     total, k = float(scatter.diagonal().sum()), min(u.shape)
-    n = min(MOST, k)
+    n = min(MOST_COMPONENTS, k)
     while True:
         explained = scatter.top(n)[0].cumsum(0)
         enough = (explained > share * total).nonzero()
         if len(enough) or n == k:
-            return int(enough[0]) + 1 if len(enough) else 1  # of no variance, none has a share
+            return int(enough[0]) + 1 if len(enough) else 1  # without variance no component has a share
         n = min(4 * n, k)
 
 
 def held_out_nats(train, test, is_unit, scale, floor, weight=None):
-    """log p of rows (n_test, K) in nats, in X's units, under probabilistic PCA of 1 to K components, fitted to others.
+    """log p of test rows (n_test, K), in nats and in X's units, under probabilistic PCA of 1 to K components.
 
     The model is `probabilistic_pca` (Tipping and Bishop, 1999): eigenvalues divide by n - 1, and the noise variance is
-    the mean of those left over. One eigendecomposition has all of its numbers of components.
+    the mean of those left over. One eigendecomposition serves all numbers of components.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def held_out_nats(train, test, is_unit, scale, floor, weight=None):
     """
     scale, (n, p) = scale.cpu(), train.shape
     scatter, correction = Scatter.of(train, weight).weighted(scale), bessel_factor(effective_n_rows(n, weight))
-    k = min(MOST, max(min(n - 1, p) - 1, 1))  # a direction is left over for the noise
+    k = min(MOST_COMPONENTS, max(min(n - 1, p) - 1, 1))  # so that a direction is left over for the noise
     values, vectors = scatter.top(k)
     total, values = correction * scatter.diagonal().sum(), correction * values
     left_over = p - torch.arange(1, k + 1, dtype=torch.float64)

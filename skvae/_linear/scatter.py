@@ -5,7 +5,7 @@ import torch
 from .._data.rows import blocks, rows_per_block, values_and_errors
 from .eigenvectors import largest_eigenvectors
 
-LARGE = 4_000_000  # numbers; iterations with fewer take less time on the CPU than a GPU takes to launch and answer
+LARGE = 4_000_000  # numbers: iterations with fewer take less time on the CPU than a GPU takes to answer
 
 
 class Scatter:
@@ -19,9 +19,9 @@ class Scatter:
 
     @classmethod
     def of(cls, u, weight=None, is_wrapped=False):
-        """Compute it from rows u with weights (n,), in one pass over blocks, of values as `expected` of their own.
+        """Compute it from rows u with weights (n,), in one pass over blocks. Values with errors count as `expected`.
 
-        They are `wrapped` if asked for, so that neither values nor rows that lie far out have much of it.
+        If `is_wrapped`, rows are `wrapped`, so that neither values nor rows that lie far out have much weight.
         """
         values = (lambda rows: wrapped(expected(rows))) if is_wrapped else expected
         n, p = u.shape[0], u.shape[-1]
@@ -73,16 +73,16 @@ class Scatter:
 
 
 def expected(u):
-    """The values of rows u (n, p) or (n, 2, p) of mean 0 and variance 1 without errors, given them with errors: (n, p).
+    """What the values (n, p) of rows u (n, p) or (n, 2, p) are expected to be without their errors.
 
-    A missing value counts as 0.
+    They have mean 0 and variance 1. A missing value counts as 0.
     """
     values, errors = values_and_errors(u)
     return values if errors is None else values / (1 + errors)
 
 
 def wrapped(rows):
-    """Rows (n, p) of values of size 1 with those far out cut to 2, and then of length sqrt(p) at most.
+    """Rows (n, p) of values of size 1, with values cut at 2 and then with lengths cut at sqrt(p).
 
     (Raymaekers and Rousseeuw, Fast robust correlation for high-dimensional data, 2021; Locantore et al., Robust
     principal component analysis for functional data, 1999.)

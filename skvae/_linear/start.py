@@ -6,8 +6,8 @@ algorithms for ML factor analysis, 1982). z | x has precision P = I + W^T Psi^-1
 P^-1 W^T Psi^-1 (x - m); W is rotated so that P is diagonal, and then as the posterior family asks.
 
 Everything is in the network's units u = (x - shift) / scale and in float64. Sums over rows are computed on the
-rows' device, as are large problems of the columns' size. Small ones are solved on the CPU, where iterations need not
-wait for a GPU's answers.
+rows' device, as are large problems of the columns' size. Small ones are solved on the CPU, whose iterations need not
+wait for a GPU.
 """
 
 from dataclasses import dataclass, replace
@@ -42,7 +42,7 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor, has_tai
     Parameters
     ----------
     u : Tensor of shape (n, p) or (n, 2, p), or StreamedRows
-        The latter with the variances of the values' errors.
+        Rows (n, 2, p) have the variances of their values' errors.
     n_components : int
     posterior : Posterior class
     linear_noise : {"feature", "isotropic", "unit", "known"}
@@ -76,7 +76,7 @@ def linear_start(u, n_components, posterior, linear_noise, scale, floor, has_tai
 
 
 def start_of_moments(scatter, n, n_components, posterior, linear_noise, scale, floor, has_tails=False):
-    """`linear_start`, but for tails, for n rows u of which the mean, 0, and the covariance, a `Scatter`, are known."""
+    """`linear_start`, without tails, for n rows u of mean 0 of which only the covariance, a `Scatter`, is known."""
     scale = scale.cpu()
     loadings, noise = linear_model(scatter, n, n_components, linear_noise, scale, floor)
     return with_posterior(loadings, torch.zeros_like(noise), noise, posterior, scale)
@@ -116,9 +116,9 @@ def with_posterior(loadings, mean, noise, posterior, scale, effective=None):
 
 
 def rotated(loadings, noise, posterior, scale):
-    """Where z = rotation @ z' with a posterior of the family: rotation, map from u - m to the mean of z', std and raw.
+    """The rotation to z', z = rotation @ z', as the family asks, the map from u - m to the mean of z', its std and raw.
 
-    The rotation (d, d) shrinks, too, where the family asks for other loadings.
+    The rotation (d, d) also shrinks where the family asks for other loadings.
     """
     weighted = loadings / noise[:, None]
     gain, basis = torch.linalg.eigh(loadings.T @ weighted)

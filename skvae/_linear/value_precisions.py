@@ -6,9 +6,10 @@ w_ij = 1 / (v_j + s_ij^2), where v_j is the noise and s_ij the value's error, in
 Thayer, 1982; Ilin and Raiko, Practical approaches to principal component analysis in the presence of missing values,
 2010; Bovy, Hogg and Roweis, Extreme deconvolution, 2011; Bailey, Principal component analysis with noisy and/or missing
 data, 2012). With the expected squares q_ij of what is left, v_j <- v_j sum_i(w_ij^2 q_ij) / sum_i(w_ij), whose fixed
-point is the likelihood's (Zhou et al., MM algorithms for variance components models, 2019): EM's own step where the
-errors are 0 or infinite, and a faster one else. The covariance of z is a parameter of the iteration, which the loadings
-then absorb (PX-EM: Liu, Rubin and Wu, 1998). Without it, EM would take thousands of steps where the noise is small.
+point is the likelihood's (Zhou et al., MM algorithms for variance components models, 2019): this is EM's own step where
+the errors are 0 or infinite, and a faster one elsewhere. The covariance of z is a parameter of the iteration, which the
+loadings then absorb (PX-EM: Liu, Rubin and Wu, 1998). Without it, EM would take thousands of steps where the noise is
+small.
 """
 
 import math
@@ -20,14 +21,12 @@ from .._model.laplace import log_height
 from .._model.value_precisions import LinearConditional
 from ..likelihoods._student_t import t_log_density
 
-# Maximum number of rows in an iteration: the result is only a start, and costs rows x features x components^2.
-ROWS = 20_000
-# Maximum number of features in `pairwise_start`, as it costs rows x features^2.
-FEATURES = 1024
-CANDIDATES = torch.cat([torch.linspace(2.6, 5, 9), torch.logspace(0.8, 2.3, 16)]).double()  # degrees of freedom
-LEAST_TRAINED = 5.0  # of them where training begins: it learns tails, but curves that were taken for tails it does not
-N_FIRST = 5  # iterations
-N_SQUARES = 100_000  # that tell which of them is likely
+MOST_ROWS = 20_000  # in an iteration: the result is only a start, and costs rows x features x components^2
+MOST_FEATURES = 1024  # in `pairwise_start`, as it costs rows x features^2
+DEGREES_OF_FREEDOM = torch.cat([torch.linspace(2.6, 5, 9), torch.logspace(0.8, 2.3, 16)]).double()  # that are tried
+LEAST_AT_START = 5.0  # degrees of freedom: training learns tails, but no curve that was taken for tails
+N_FIRST_SQUARES = 5  # iterations that only find the squares
+MOST_SQUARES = 100_000  # that tell which degrees of freedom are likely
 
 
 class _Sums:
@@ -52,7 +51,7 @@ class _Sums:
 
 
 class Tails:
-    """What EM remembers of values (n, p) that have a t distribution: their expected squares in units of the scale.
+    """What EM keeps of values (n, p) with a t distribution: their expected squares in units of the scale.
 
     The posterior of z and of the values' precisions is taken to be a product (Lange, Little and Taylor, 1989; Liu and
     Rubin, 1995): a precision's mean is (nu + 1) / (nu + q) of the scale's, for the expected square q.
@@ -66,12 +65,12 @@ class Tails:
         return (self.nu + 1) / (self.nu + self.squares[block].double())
 
     def fit_degrees_of_freedom(self, measured, weight):
-        """ECME's step, from some `N_SQUARES` of the squares that were measured, in rows with these weights."""
-        step = -(-self.squares.numel() // N_SQUARES)
+        """ECME's step, from about `MOST_SQUARES` of the squares of measured values, in rows with these weights."""
+        step = -(-self.squares.numel() // MOST_SQUARES)
         squares, one = self.squares[::step].double(), torch.ones((), dtype=torch.float64, device=weight.device)
         weights = weight[::step].unsqueeze(1) * measured[::step]
-        likely = [(weights * t_log_density(squares, one, nu)).sum() for nu in CANDIDATES.to(weight.device)]
-        self.nu = CANDIDATES[torch.stack(likely).argmax()].to(weight.device)
+        likely = [(weights * t_log_density(squares, one, nu)).sum() for nu in DEGREES_OF_FREEDOM.to(weight.device)]
+        self.nu = DEGREES_OF_FREEDOM[torch.stack(likely).argmax()].to(weight.device)
 
 
 class _Moments:
@@ -87,7 +86,7 @@ class _Moments:
         for block in blocks(len(u), rows_per_block(2 * p + 2 * (d + 1) ** 2, u.device)):
             (values, errors), w = values_and_errors(u[block].double()), weight[block].unsqueeze(1)
             variance, residual = noise + errors, values - mean
-            if tails is not None:  # of which a value far out is like one with an error
+            if tails is not None:  # a value far out counts like one with an error
                 errors = torch.where(errors.isinf(), errors, variance / tails.weights(block) - noise)
             given = LinearConditional(values, errors, loadings, mean, noise)
             z = torch.cat([given.mean, torch.ones_like(given.mean[:, :1])], dim=1)
@@ -102,14 +101,14 @@ class _Moments:
             half_log_det = given.factor.diagonal(dim1=1, dim2=2).log().sum(1)
             explained = (given.factor.mT @ given.mean.unsqueeze(2)).square().sum((1, 2))
             exponent = (given.precision * residual.square()).sum(1) - explained
-            of_rows = log_height(given.precision) - half_log_det - 0.5 * exponent
+            log_likelihood = log_height(given.precision) - half_log_det - 0.5 * exponent
             if tails is not None:
-                of_rows = self._bound(given, residual, variance, loadings, half_log_det, tails, block)
-            self.log_likelihood += (weight[block] @ of_rows).item()
+                log_likelihood = self._bound(given, residual, variance, loadings, half_log_det, tails, block)
+            self.log_likelihood += (weight[block] @ log_likelihood).item()
 
     @staticmethod
     def _bound(given, residual, variance, loadings, half_log_det, tails, block):
-        """The bound (n,) on log p(u_i), whose expected squares the tails remember."""
+        """The bound (n,) on log p(u_i). Its expected squares are kept in `tails`."""
         covariance = torch.cholesky_inverse(given.factor)
         spread = covariance.flatten(1) @ (loadings.unsqueeze(2) * loadings.unsqueeze(1)).flatten(1).T
         measured = variance.isfinite()
@@ -138,7 +137,7 @@ def pairwise_start(u, weight, d, floor):
     block of features that many rows lack were filled with means, this would invent a component, which EM might then
     keep. Of many features, evenly spread ones are taken, and EM's first step gives the others their loadings.
     """
-    taken = slice(None, None, -(-u.shape[-1] // FEATURES))
+    taken = slice(None, None, -(-u.shape[-1] // MOST_FEATURES))
     p = len(range(u.shape[-1])[taken])
     square, count = (torch.zeros(p, p, dtype=torch.float64, device=u.device) for _ in range(2))
     for block in blocks(len(u), rows_per_block(p, u.device)):
@@ -159,7 +158,7 @@ def em_with_tails(u, weight, start, noise_shape, floor, **options):
 
     The noise variance is the t distribution's, nu / (nu - 2) of the squared scale.
     """
-    rows = evenly_spread(len(u), ROWS)
+    rows = evenly_spread(len(u), MOST_ROWS)
     u = u[rows]
     if u.ndim == 2:
         u = torch.stack([u, torch.zeros_like(u)], dim=1)
@@ -168,7 +167,7 @@ def em_with_tails(u, weight, start, noise_shape, floor, **options):
     fit = _expectation_maximisation(u, weight, loadings, noise, shape, False, floor, tails=tails, **options)
     loadings, noise, mean, effective = [tensor.cpu() for tensor in fit[1:]]
     nu = tails.nu.item()
-    return loadings, noise * (nu / (nu - 2)), mean, effective, max(nu, LEAST_TRAINED)
+    return loadings, noise * (nu / (nu - 2)), mean, effective, max(nu, LEAST_AT_START)
 
 
 def em_with_precisions(u, weight, start, noise_shape, is_given, floor, **options):
@@ -198,7 +197,7 @@ def em_with_precisions(u, weight, start, noise_shape, is_given, floor, **options
     effective : Tensor of shape (p,)
         Harmonic mean over the rows of the variance of noise and error.
     """
-    rows = evenly_spread(len(u), ROWS)
+    rows = evenly_spread(len(u), MOST_ROWS)
     u = u[rows]
     weight = torch.ones(len(u), dtype=torch.float64, device=u.device) if weight is None else weight[rows].double()
     noise_shape = None if noise_shape is None else noise_shape.to(u.device)
@@ -222,7 +221,7 @@ def _expectation_maximisation(
         noise = noise_shape
     elif noise_shape is not None:
         noise = noise_shape * (noise / noise_shape).mean()
-    for _ in range(0 if tails is None else N_FIRST):  # to know which values lie far out before they are used
+    for _ in range(0 if tails is None else N_FIRST_SQUARES):  # so that values far out are known before they are used
         _Moments(u, weight, loadings, mean, noise, tails)
     for _ in range(max_iter):
         moments = _Moments(u, weight, loadings, mean, noise, tails)
@@ -230,7 +229,7 @@ def _expectation_maximisation(
         if best - previous < tol:
             break
         by_precision, by_square = moments.by_precision, moments.by_square
-        lacking = moments.count == 0  # features that none of these rows has
+        lacking = moments.count == 0  # features that were measured in none of these rows
         pairs = by_precision.pairs.unflatten(1, (d + 1, d + 1)).clone()
         pairs[lacking] = torch.eye(d + 1, dtype=pairs.dtype, device=pairs.device)
         coefficients = torch.linalg.solve(regular(pairs, pairs), by_precision.cross.unsqueeze(2)).squeeze(2)
@@ -240,7 +239,7 @@ def _expectation_maximisation(
         if noise_shape is None:
             noise = torch.where(lacking, 1.0, noise * squares / total).clamp(min=floor)
         elif not is_given:
-            precision = (noise_shape * total).sum().clamp(min=1e-300)  # 0 where no error leaves a value to say anything
+            precision = (noise_shape * total).sum().clamp(min=1e-300)  # 0 where errors drown all values
             noise = noise * ((noise_shape * squares).sum() / precision)
             noise = torch.maximum(noise, floor * noise_shape)
         latent = (moments.latent / weight.sum()).unflatten(0, (d + 1, d + 1))

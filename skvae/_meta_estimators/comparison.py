@@ -24,7 +24,7 @@ from .._data.tables import to_supported_table
 from .._sklearn_compat import safe_indexing
 from ..displays._steps import can_be_undone, fitted_steps, undone
 
-# What is compared: how it is called, and how many digits tell.
+# What is compared: its name in the table, and how many digits are shown.
 MEASURES = {"nats": ("nats per row", 1), "r2": ("R2", 4), "downstream": ("downstream", 3), "seconds": ("fit, s", 2)}
 
 
@@ -110,7 +110,7 @@ def compare(
     models : dict of str to estimator, or sequence of estimators
         Transformers, which are cloned. Those of a sequence are named by their classes.
     y : array-like of shape (n_samples,) or None, default=None
-        A target: floats to regress on, with NaN where one is not known, or classes.
+        A target: floats to regress on, NaN where the target is not known, or classes.
     cv : int, cross-validation generator, iterable or None, default=None
         As in `sklearn.model_selection.cross_validate`: None is five folds, of whole groups where `groups` is given. All
         models have the same splits.
@@ -151,8 +151,8 @@ def compare(
     if target is not None and predictor is None:
         predictor = default_predictor(target)
     cv = GroupKFold() if cv is None and groups is not None else cv
-    is_of_classes = target is not None and target.dtype.kind != "f"
-    splits = list(check_cv(cv, target, classifier=is_of_classes).split(X, target, groups))
+    is_classification = target is not None and target.dtype.kind != "f"
+    splits = list(check_cv(cv, target, classifier=is_classification).split(X, target, groups))
     tasks = [(model, train, test) for model in named.values() for train, test in splits]
     rows = Parallel(n_jobs=n_jobs)(delayed(held_out_scores)(X, target, groups, predictor, *task) for task in tasks)
     measures = [measure for measure in MEASURES if measure in rows[0]]
@@ -216,24 +216,24 @@ def held_out_scores(X, y, groups, predictor, model, train, test):
 
 
 def groups_for(model, groups):
-    """The parameter by which a model's `fit` takes groups, or that of a Pipeline its last step's."""
+    """The groups as an argument for the `fit` of a model, or of a Pipeline's last step; {} if it takes none."""
     last, prefix = (model, "") if not isinstance(model, Pipeline) else (model[-1], f"{model.steps[-1][0]}__")
     return {f"{prefix}groups": groups} if has_fit_parameter(last, "groups") else {}
 
 
 def mean_nats(steps, X):
-    """The mean log-density of rows, or NaN where a model of these steps has none in X's units."""
+    """The mean log-density of rows, or NaN if a model of these steps has none in X's units."""
     has_density = len(steps) == 1 and hasattr(steps[0], "score_samples")
     return float(np.mean(steps[0].score_samples(X))) if has_density else np.nan
 
 
 def r2(steps, X_train, X, Z):
-    """Share of the variance of rows X that comes back from their components Z, or NaN where nothing does."""
+    """R2 of rows X as they come back from their components Z, or NaN if they do not."""
     if not all(map(can_be_undone, steps)):
         return np.nan
     try:
         back = reduce(lambda rows, step: undone(step, rows), reversed(steps), Z)
-    except AttributeError:  # KernelPCA's, which has a way back only where it was fitted
+    except AttributeError:  # of KernelPCA, which has an inverse only if it was fitted, too
         return np.nan
     options = {"dtype": np.float64, "ensure_all_finite": "allow-nan", "input_name": "X"}
     train, test = (check_array(to_supported_table(rows), **options) for rows in (X_train, X))

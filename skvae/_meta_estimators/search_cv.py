@@ -24,8 +24,8 @@ from .._vae import VAETransformer
 
 Self = TypeVar("Self", bound="VAESearchCV")  # typing has its own from Python 3.11 on
 
-AT_ONCE = 64  # maximum number of models that are trained side by side
-LARGE = 100_000  # weights; with as many, a CPU's step is mostly arithmetic, which is no faster together
+MOST_AT_ONCE = 64  # models that are trained side by side
+LARGE = 100_000  # weights: with as many, the step of a CPU is mostly arithmetic, which stacking does not speed up
 
 
 class VAESearchCV(GridSearchCV):
@@ -35,10 +35,10 @@ class VAESearchCV(GridSearchCV):
     `weight_decay`, `kl_warmup`, `max_iter`, `n_iter_no_change`, `tol`, `validation_fraction`, `early_stopping` and
     `refit` - are trained as one stacked model: a step of all of them costs little more than their arithmetic. Each
     model keeps its own rows, generator, schedule and patience, so that the result is the same as alone, to float32's
-    rounding. Everything else is fitted as `GridSearchCV` does: estimators of other classes, subclasses with a `fit` of
-    their own or parameters that `get_params` does not show, rows with missing values,
-    free bits, "info", user-defined networks and classes, the estimator's callbacks, `net_params`, a `random_state` that
-    is not an integer and, on a CPU, nets of 100,000 or more parameters, which gain nothing.
+    rounding. Everything else is fitted one by one, as by `GridSearchCV`: estimators of other classes, subclasses with
+    a `fit` of their own or parameters that `get_params` does not show, rows with missing values, free bits, "info",
+    user-defined networks and classes, the estimator's callbacks, `net_params`, a `random_state` that is not an integer
+    and, on a CPU, nets of 100,000 or more parameters, which would gain nothing.
 
     The class has the parameters and attributes of `GridSearchCV`, and the attribute below.
 
@@ -110,7 +110,7 @@ class VAESearchCV(GridSearchCV):
         Raises
         ------
         TypeError
-            If `estimator` is another one.
+            If `estimator` is of another kind.
         ValueError
             If `sample_weight` does not have one weight per row.
         """
@@ -145,9 +145,9 @@ class VAESearchCV(GridSearchCV):
         def evaluate(grid, **options):
             plans = self._train(grid)
             # GridSearchCV clones its estimator for each candidate and each of its folds, in this order.
-            self._handover.queue = deque(plan.trained for of_candidate in plans for plan in of_candidate)
+            self._handover.queue = deque(plan.trained for candidate_plans in plans for plan in candidate_plans)
             results = evaluate_candidates(grid, **options)
-            seconds = [sum(plan.seconds for plan in of_candidate) for of_candidate in plans]
+            seconds = [sum(plan.seconds for plan in candidate_plans) for candidate_plans in plans]
             results["mean_fit_time"] += [total / len(self.cv) for total in seconds]
             return results
 
@@ -160,13 +160,13 @@ class VAESearchCV(GridSearchCV):
         """
         plans = [[Plan(train) for train, _ in self.cv] for _ in grid]
         stacks: dict[str, list] = defaultdict(list)
-        for parameters, of_candidate in zip(grid, plans, strict=True):
+        for parameters, candidate_plans in zip(grid, plans, strict=True):
             model = clone(self.estimator).set_params(**clone(parameters, safe=False))
             last = last_step(model)
             if is_stackable(last):
                 fixed = {name for name, parameter in PARAMETERS.items() if parameter.stacks != "each"}
                 shape = {name: value for name, value in last.get_params(deep=False).items() if name in fixed}
-                stacks[repr(sorted(shape.items()))] += [(model, plan) for plan in of_candidate]
+                stacks[repr(sorted(shape.items()))] += [(model, plan) for plan in candidate_plans]
         for stack in stacks.values():
             for fits in self._batches_of_fits(stack):
                 begin = time.perf_counter()
@@ -191,7 +191,7 @@ class VAESearchCV(GridSearchCV):
             if fit is not None:
                 fits.append(fit)
                 room -= fit.n_bytes
-            if fits and (len(fits) == AT_ONCE or room < 0):
+            if fits and (len(fits) == MOST_AT_ONCE or room < 0):
                 yield fits
                 fits, room = [], all_room
         if fits:
@@ -227,14 +227,14 @@ class VAESearchCV(GridSearchCV):
 class Handover:
     """Gives each clone of an estimator the fit that was trained for it, once there are such fits.
 
-    Before that, a clone of the estimator takes over the handover itself.
+    Until then, each clone gets this handover.
     """
 
     def __init__(self):
         self.queue = None
 
     def __reduce__(self):
-        # What is sent to processes holds the searched estimator, for its score, while fits are taken from the queue.
+        # The searched estimator is sent to other processes for its score; the fits in the queue need not go with it.
         return Handover, ()
 
     def pass_on(self, cloned):
@@ -248,7 +248,7 @@ class Handover:
 
 @dataclass
 class Plan:
-    """A candidate's fit on a fold: its rows and, if it was not trained alone, the trained fit and its seconds."""
+    """A candidate's fit on a fold: its rows and, if it was part of a stacked model, the trained fit and its seconds."""
 
     train: Any
     trained: TrainedFit | None = None
@@ -268,7 +268,7 @@ class StackedFit:
 
 @torch_defaults()
 def train_side_by_side(fits):
-    """Train fits phase by phase. A fit that fails gets no `result`; fitted alone later, it raises its error."""
+    """Train fits phase by phase. A fit that fails gets no `result`: fitted alone later, it raises its error."""
     while fits:
         begun, stacks = [], defaultdict(list)
         for fit in fits:

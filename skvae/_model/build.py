@@ -1,5 +1,8 @@
 """From the parameters that decide the architecture to a `VAEModule`."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import torch
 
 from ..likelihoods import LIKELIHOODS
@@ -62,41 +65,20 @@ def build_vae(
     likelihood = likelihood(mean, scale)
     if not likelihood.standardises:
         mean, scale = torch.zeros_like(mean), torch.ones_like(scale)
-    generator = torch.Generator().manual_seed(seed)
     has_linear_map = init == "linear"
-    starts_linear = has_linear_map and likelihood.has_linear_model()
-
-    def named_network(role, kind, n_in, n_out, n_means):
-        network = kind(n_features, tuple(hidden_layer_sizes), activation, input_shape)
-        net = network.encoder(n_out) if role == "encoder" else network.decoder(n_in, n_out)
-        layers = weighted_layers(net)
-        gain: float | torch.Tensor = 0.0 if starts_linear else 1.0
-        if role == "encoder":
-            gain = gain * torch.where(torch.arange(n_out) < n_means, 1.0, HEAD_GAIN)[:, None]
-        if not has_linear_map:
-            draw_weights(net, generator, None, gain)
-            return PlainNetwork(net, precision)
-        input_scale = fan_in(layers[0]) ** -0.5
-        layers[-1].bias = None  # the linear map has one
-        if len(layers) == 1:  # one layer is what the linear map is
-            return LinearResidual(None, n_in, n_out, n_means, input_scale, precision)
-        draw_weights(net, generator, 2.0, gain)
-        return LinearResidual(net, n_in, n_out, n_means, input_scale, precision)
-
-    def network(role, option, n_in, n_out, n_means):
-        if isinstance(option, str):
-            return named_network(role, NETWORKS[option], n_in, n_out, n_means)
-        own_seed = int(torch.randint(2**31, (), generator=generator))
-        net = custom_network(option, n_in, n_out, own_seed, role)
-        if starts_linear:
-            net = Gated(net, n_out)
-        if not has_linear_map:
-            return PlainNetwork(net, precision)
-        return LinearResidual(net, n_in, n_out, n_means, precision=precision)
-
+    builder = NetworkBuilder(
+        n_features=n_features,
+        hidden_layer_sizes=tuple(hidden_layer_sizes),
+        activation=activation,
+        input_shape=input_shape,
+        precision=precision,
+        has_linear_map=has_linear_map,
+        starts_linear=has_linear_map and likelihood.has_linear_model(),
+        generator=torch.Generator().manual_seed(seed),
+    )
     vae = VAEModule(
-        network("encoder", encoder, n_features, posterior.n_raw(n_components), n_components),
-        network("decoder", decoder, n_components, likelihood.n_raw(n_features), n_features),
+        builder.network("encoder", encoder, n_features, posterior.n_raw(n_components), n_components),
+        builder.network("decoder", decoder, n_components, likelihood.n_raw(n_features), n_features),
         posterior,
         likelihood,
         mean,
@@ -106,3 +88,46 @@ def build_vae(
     if has_linear_map and likelihood.linear_noise is None:
         vae.decoder.start_bias, vae.decoder.unit = (start.float() for start in likelihood.init_without_linear_model())
     return vae
+
+
+@dataclass(frozen=True)
+class NetworkBuilder:
+    """Makes the encoder's and the decoder's network, in this order, from one generator of random weights."""
+
+    n_features: int
+    hidden_layer_sizes: tuple
+    activation: str | Callable
+    input_shape: Sequence | None
+    precision: str
+    has_linear_map: bool  # beside the networks
+    starts_linear: bool  # whether the networks start by adding nothing to it
+    generator: torch.Generator
+
+    def network(self, role, option, n_in, n_out, n_means):
+        """The "encoder" or "decoder" of an option, from n_in to n_out numbers, of which the first n_means are means."""
+        if isinstance(option, str):
+            return self._named(role, NETWORKS[option], n_in, n_out, n_means)
+        own_seed = int(torch.randint(2**31, (), generator=self.generator))
+        net = custom_network(option, n_in, n_out, own_seed, role)
+        if self.starts_linear:
+            net = Gated(net, n_out)
+        if not self.has_linear_map:
+            return PlainNetwork(net, self.precision)
+        return LinearResidual(net, n_in, n_out, n_means, precision=self.precision)
+
+    def _named(self, role, kind, n_in, n_out, n_means):
+        network = kind(self.n_features, self.hidden_layer_sizes, self.activation, self.input_shape)
+        net = network.encoder(n_out) if role == "encoder" else network.decoder(n_in, n_out)
+        layers = weighted_layers(net)
+        gain: float | torch.Tensor = 0.0 if self.starts_linear else 1.0
+        if role == "encoder":
+            gain = gain * torch.where(torch.arange(n_out) < n_means, 1.0, HEAD_GAIN)[:, None]
+        if not self.has_linear_map:
+            draw_weights(net, self.generator, None, gain)
+            return PlainNetwork(net, self.precision)
+        input_scale = fan_in(layers[0]) ** -0.5
+        layers[-1].bias = None  # the linear map has one
+        if len(layers) == 1:  # one layer is what the linear map is
+            return LinearResidual(None, n_in, n_out, n_means, input_scale, self.precision)
+        draw_weights(net, self.generator, 2.0, gain)
+        return LinearResidual(net, n_in, n_out, n_means, input_scale, self.precision)

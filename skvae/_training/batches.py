@@ -10,7 +10,7 @@ from .._data.devices import captures_on, device_module
 from .._data.rows import blocks, rows_per_block
 from .._data.scaling import standardised
 
-PIECE = 250_000  # numbers that are read from a file at one place: 1 MB as float32
+PIECE = 250_000  # numbers that are read from one place of a file: 1 MB as float32
 CHUNK = 32  # pieces, from all over the file, that are shuffled together
 
 
@@ -56,7 +56,7 @@ class BatchLoader:
 
 
 class StreamedRows:
-    """Rows, most likely of a file, standardised and sent to the device as they are asked for.
+    """Rows, usually of a file, that are standardised and sent to the device when they are asked for.
 
     Parameters
     ----------
@@ -98,25 +98,26 @@ class StreamedRows:
     def chunks(self, multiple, generator):
         """Yield all rows once, as (u, their places), in chunks of `CHUNK` random pieces.
 
-        The next chunk is read, and sent to the device, while one is in use. A piece has a multiple of `multiple` rows,
-        except for the array's last. A chunk is valid until the next is asked for: two buffers take turns, as the heap
-        would not shrink when many were freed.
+        The next chunk is read, and sent to the device, while one is in use. The number of rows of a piece is a multiple
+        of `multiple`, except for the last piece of the array. A chunk is valid until the next is asked for: two buffers
+        take turns, as the heap would not shrink when many were freed.
         """
         size = max(1, PIECE // self.shape[1:].numel() // multiple) * multiple
         pieces = blocks(len(self), size)
         order = torch.randperm(len(pieces), generator=generator, device=generator.device).tolist()
-        shape, is_far = (min(CHUNK * size, len(self)), *self.shape[1:]), self.rows.device != self.device
-        buffers = [Buffer(shape, self.device, is_far and captures_on(self.device)) for _ in range(2)]
+        shape = min(CHUNK * size, len(self)), *self.shape[1:]
+        is_pinned = self.rows.device != self.device and captures_on(self.device)
+        buffers = [Buffer(shape, self.device, is_pinned) for _ in range(2)]
         turns = zip(cycle(buffers), blocks(len(order), CHUNK), strict=False)
 
         def read(buffer, block):
-            mine = [pieces[i] for i in order[block]]
-            places = torch.cat([torch.arange(piece.start, piece.stop) for piece in mine])
-            return buffer.fill(map(self._standardised, mine), [piece.stop - piece.start for piece in mine]), places
+            drawn = [pieces[i] for i in order[block]]
+            places = torch.cat([torch.arange(piece.start, piece.stop) for piece in drawn])
+            return buffer.fill(map(self._standardised, drawn), [piece.stop - piece.start for piece in drawn]), places
 
         def ahead_of_use():
             for buffer, block in turns:
-                buffer.follow()
+                buffer.wait_for_steps()
                 return buffer, reader.submit(read, buffer, block)
 
         try:
@@ -125,11 +126,11 @@ class StreamedRows:
                 while ahead is not None:
                     buffer, chunk = ahead[0], ahead[1].result()
                     ahead = ahead_of_use()
-                    buffer.arrive()
+                    buffer.make_steps_wait()
                     yield chunk
         finally:
             for buffer in buffers:
-                buffer.arrive()  # before others have its memory
+                buffer.make_steps_wait()  # before its memory goes to others
 
 
 class Buffer:
@@ -139,25 +140,28 @@ class Buffer:
     ----------
     shape : tuple
     device : torch.device
-    is_far : bool
-        Whether rows go through pinned memory of the host, and are copied on a stream of their own, beside the steps on
-        the chunk before.
+    is_pinned : bool
+        Whether rows go through pinned memory of the host, and are copied on a stream of their own while steps are taken
+        on the chunk before.
     """
 
-    def __init__(self, shape, device, is_far):
+    def __init__(self, shape, device, is_pinned):
         self.u = self.host = torch.empty(shape, dtype=torch.float32, device=device)
         self.stream, self.sent = None, None
-        if is_far:
+        if is_pinned:
             self.host = torch.empty(shape, dtype=torch.float32, pin_memory=True)
             self.stream, self.cuda = device_module(device).Stream(device), device_module(device)
 
-    def follow(self):
-        """Let what is copied next wait for the steps that were launched, as some are on the rows that are here."""
+    def wait_for_steps(self):
+        """Make the next copy wait for the steps launched so far, as some of them read the rows that are here."""
         if self.stream is not None:
             self.stream.wait_stream(self.cuda.current_stream(self.u.device))
 
     def fill(self, parts, sizes):
-        """Rows, in parts of these numbers, on the device once the buffer has arrived. The one call from a thread."""
+        """Start to copy parts of these sizes; return the rows, which steps may read after `make_steps_wait`.
+
+        This method alone is called in the reader's thread.
+        """
         n = sum(sizes)
         if self.sent is not None:
             self.sent.synchronize()
@@ -169,7 +173,7 @@ class Buffer:
                 self.sent = self.stream.record_event()
         return self.u[:n]
 
-    def arrive(self):
-        """Let steps that are launched from now on wait for the copy."""
+    def make_steps_wait(self):
+        """Make the steps launched from now on wait for the copy."""
         if self.stream is not None:
             self.cuda.current_stream(self.u.device).wait_stream(self.stream)

@@ -16,28 +16,28 @@ from .step import Step
 from .torch_private import clear_cublas_workspaces
 
 CAPTURING = threading.Lock()  # estimators that are fitted in two threads take turns
-PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+PLAIN_TYPES = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 
 
-def baked(value, seen=None):
-    """What a graph has of a value that it was captured with: where tensors lie, numbers, and which objects.
+def fingerprint(value, seen=None):
+    """What a captured graph depends on in a value: the addresses of tensors, numbers, and the identities of objects.
 
     Modules and containers are taken apart.
     """
     seen = set() if seen is None else seen
     if isinstance(value, torch.Tensor):
         return value.data_ptr(), value.shape, value.requires_grad
-    if isinstance(value, PLAIN):
+    if isinstance(value, PLAIN_TYPES):
         return value
     if isinstance(value, tuple):
-        return tuple(baked(item, seen) for item in value)
+        return tuple(fingerprint(item, seen) for item in value)
     if id(value) in seen or not isinstance(value, torch.nn.Module | dict | list):
         return id(value)
     seen.add(id(value))
     if isinstance(value, list):
-        return tuple(baked(item, seen) for item in value)
+        return tuple(fingerprint(item, seen) for item in value)
     items = vars(value) if isinstance(value, torch.nn.Module) else value
-    return tuple((baked(key, seen), baked(item, seen)) for key, item in items.items())
+    return tuple((fingerprint(key, seen), fingerprint(item, seen)) for key, item in items.items())
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def capturing():
     """Context for a capture, which nothing else may disturb."""
     with CAPTURING:
         collects = gc.isenabled()
-        gc.disable()  # the end of a net that is garbage, and so of its graph, would end this capture
+        gc.disable()  # if a net that is garbage were freed with its graph, this capture would fail
         # Before, so that the graph takes a cuBLAS workspace from its own pool; after, so that no other graph's end
         # frees it (pytorch issue 193402).
         clear_cublas_workspaces()
@@ -57,7 +57,7 @@ def capturing():
                 gc.enable()
 
 
-class CapturedStep:
+class CapturedGraph:
     """A step on batches of one shape as a CUDA graph, with the memory that it reads and writes.
 
     Parameters
@@ -67,7 +67,7 @@ class CapturedStep:
     batch : tuple of Tensor
         Of the shape of those to come.
     key : tuple
-        What the graph has baked in (`baked`).
+        The `fingerprint` of all that the graph depends on.
     stream : Stream
         On which the steps before the capture ran.
     """
@@ -92,10 +92,10 @@ class CUDAGraphStep(Step):
     """A `Step` that is captured in a CUDA graph.
 
     The first steps on batches of one shape run eagerly on a stream of their own, as capturing asks for; the next is
-    captured. It is captured anew where what it has baked in changed between epochs. Smaller batches, such as the last
-    of an epoch, and rows with missing values, whose factorisations read from the device, run eagerly. So do all where
-    a plug-in cannot be captured, because its ``forward`` reads from the device or copies to it; with another optimizer
-    than `AdamW` it may.
+    captured. It is captured anew where something that it depends on changed between epochs. Smaller batches, such as
+    the last of an epoch, and rows with missing values, whose factorisations read from the device, run eagerly. So do
+    all batches where a plug-in cannot be captured, because its ``forward`` reads from the device or copies to it; with
+    another optimizer than `AdamW` it may.
 
     References
     ----------
@@ -112,7 +112,7 @@ class CUDAGraphStep(Step):
 
     def release(self):
         with CAPTURING:  # the end of a graph would disturb another one's capture
-            self.captured: CapturedStep | None = None
+            self.captured: CapturedGraph | None = None
         self.warm_up: tuple[Any, ...] = ()  # shapes, thread and key of the steps that went before
         self.n_warm = 0
 
@@ -152,10 +152,10 @@ class CUDAGraphStep(Step):
         return len(batch) == len(shapes) and len(batch[0]) < shapes[0][0]
 
     def _key(self):
-        """What a graph of this step has baked in."""
+        """The `fingerprint` of all that a graph of this step depends on."""
         optimizer, objective = self.optimizer, getattr(self.objective, "__dict__", None)
         moments = list(optimizer.state.values())
-        return baked((self.module, self.objective, objective, optimizer.param_groups, moments, self.kl_scale))
+        return fingerprint((self.module, self.objective, objective, optimizer.param_groups, moments, self.kl_scale))
 
     def _on_stream(self, run):
         cuda = device_module(self.stream.device)
@@ -170,7 +170,7 @@ class CUDAGraphStep(Step):
         self.optimizer.zero_grad()  # a gradient that was there would be added to, and its memory be given back
         before = sys.exc_info()[1]
         try:
-            self.captured = CapturedStep(super().__call__, batch, self.warm_up[-1], self.stream)
+            self.captured = CapturedGraph(super().__call__, batch, self.warm_up[-1], self.stream)
         except Exception as error:
             self.can_be_captured = False
             self.optimizer.zero_grad()

@@ -7,26 +7,26 @@ likelihood by EM under the Laplace posterior N(z_i, C_i) of `gauss_newton`:
 
 over the rows in which j was measured. This is factor analysis's step where f is linear (Rubin and Thayer, 1982). Where
 values have errors of their own, with precisions w_ij = 1 / (v_j + s_ij^2), a step of Fisher's scoring takes its place
-(`counted`). The rows that f was trained on give EM's v_j. A channel that is quiet in these rows may be loud in others,
-as is the rule where values have heavy tails, and one noise for all channels then has the higher likelihood. So v_j is
-drawn to the isotropic noise o,
+(`squares_without_errors`). The rows that f was trained on give EM's v_j. A channel that is quiet in these rows may be
+loud in others, as is the rule where values have heavy tails, and one noise for all channels then has the higher
+likelihood. So v_j is shrunk towards the isotropic noise o,
 
     t_j = o_j (v_j / o_j)^(1 - a) mean_k (v_k / o_k)^a,
 
-which keeps the mean of squares over variances. The share a is the best for blocks of rows that are left out of v in
-turn: 0 as a rule for spectra, 1/8 to 3/8 for tables of few rows.
+which keeps the mean of squares over variances. The share a is the one that does best for blocks of rows that are left
+out of v in turn: 0 as a rule for spectra, 1/8 to 3/8 for tables of few rows.
 
-This t_j is the shape of the noise. But f is nearer to these rows than to new ones, by a factor c that rows which f was
-not trained on tell: with q_i = mean_j E[(x_ij - f_j(z))^2 | x_i] / t_j of such a row,
+This t_j is the shape of the noise. But f is nearer to these rows than to new ones, by a factor c. It is estimated from
+rows that f was not trained on: with q_i = mean_j E[(x_ij - f_j(z))^2 | x_i] / t_j of such a row,
 
     v_j = (nu_0 c t_j + nu s_j) / (nu_0 + nu),   s_j = the channel's own mean over these rows, scaled to the mean c t_j,
 
-is what a scaled inverse chi^2 prior about c t_j makes of s_j (Gelman et al., Bayesian data analysis, 2013, section
-2.6). Channels' residuals go together, rows' have heavy tails, and neighbours among the rows are alike, so that n rows
-say as much of c as nu degrees of freedom, nu = 2 n mean(q)^2 / var(q) (Satterthwaite, 1946), of the rows or of the
-means of the blocks in which they were held out, whichever is less; for one channel, n at most. The factor c is mean(q)
-drawn to median(q) in logarithms, as `PRIOR_FACTOR` further degrees of freedom would do: one block out of four can
-double the mean. c is at least 1.
+is the estimate under a scaled inverse chi^2 prior about c t_j (Gelman et al., Bayesian data analysis, 2013, section
+2.6). The residuals of channels are correlated, those of rows have heavy tails, and neighbouring rows are alike, so that
+n rows say as much of c as nu degrees of freedom, nu = 2 n mean(q)^2 / var(q) (Satterthwaite, 1946). They are those of
+the rows or of the means of the blocks in which the rows were held out, whichever are fewer; for one channel, n at most.
+The factor c is mean(q) shrunk towards median(q) in logarithms, as `PRIOR_FACTOR` further degrees of freedom would do:
+one block out of four can double the mean. c is at least 1.
 
 Without rows that f was not trained on, c is what leaving a row out does to a linear model: residuals grow by
 1 / (1 - h_i), h_i the row's leverage (Belsley, Kuh and Welsch, Regression diagnostics, 1980, chapter 2).
@@ -41,12 +41,12 @@ from .._linear.leverage import leverages, sums_of_groups
 from .._model.laplace import expected_squares, local_mode
 from .parts import Part
 
-LEAST = 1e-3  # of the isotropic noise, or of the channel's own variance if that is less: no variance is under it
-CONSTANT = 1e-6  # of the channels' root mean square: the standard deviation of a channel that counts as constant
-PRIOR_FACTOR = 5.0  # degrees of freedom of the median
-PRIOR_SHAPE = 30.0  # degrees of freedom of the training rows' shape of the noise
+LEAST_NOISE = 1e-3  # a channel's, as a share of the isotropic noise or of its own variance, whichever is less
+CONSTANT_STD = 1e-6  # of a channel that counts as constant, as a share of the channels' root mean square
+PRIOR_FACTOR = 5.0  # degrees of freedom that the median stands for
+PRIOR_SHAPE = 30.0  # degrees of freedom that the shape t stands for
 SHARES_OF_ISOTROPIC = tuple(i / 8 for i in range(9))  # values of a
-N_BLOCKS = 4  # of rows: left out in turn, or to say how alike neighbours are
+N_BLOCKS = 4  # of rows, which are left out in turn and show how alike neighbours are
 MOST_ROWS = 1024  # that are looked at
 N_ITERATIONS = 8  # of EM
 FIRST_STEPS, FURTHER_STEPS = 6, 2  # of the modes: an iteration goes on where the last one ended
@@ -66,17 +66,18 @@ def fit_channel_noise(module, selection, training, validation):
     validation : Part or None
         Rows that `selection` was not trained on, in the order of their blocks.
     """
-    training = some_rows(training)
+    training = subsample(training)
     variance, squares, mode = training_noise(selection, training)
-    constant = is_constant(selection, own_variance(training.u))
+    constant = is_constant(selection, sample_variance(training.u))
     shape = variance.clone()
-    squares, weight = without(constant, *counted(selection.likelihood, squares, variance, training))
+    squares, weight = squares_without_errors(selection.likelihood, squares, variance, training)
+    squares, weight = without_channels(constant, squares, weight)
     part, isotropic = Part(squares, weight, training.groups), isotropic_noise(selection)[~constant]
-    shape[~constant] = drawn_to_isotropic(variance[~constant], squares, part, isotropic)
+    shape[~constant] = shrunk_to_isotropic(variance[~constant], squares, part, isotropic)
     if validation is None:
         ratio = torch.where(constant, 1.0, leave_one_out_factor(selection.likelihood, shape, mode, training))
     else:
-        ratio = calibration(selection, shape, telling(some_rows(validation), shape), constant)
+        ratio = calibration(selection, shape, most_informative_rows(subsample(validation), shape), constant)
     module.likelihood.set_channel_variance(ratio * shape, len(training))
     if module.likelihood.has_tails:
         module.likelihood.set_degrees_of_freedom(selection.likelihood.degrees_of_freedom.item())
@@ -85,7 +86,7 @@ def fit_channel_noise(module, selection, training, validation):
 def start_channel_noise(module, scatter, n):
     """`fit_channel_noise` at the linear start of n rows whose covariance, a `Scatter`, is all that is known.
 
-    The expected squares then follow from the covariance, and all rows have the leverage that they have in the mean.
+    The expected squares then follow from the covariance, and each row is taken to have the mean leverage.
     """
     own, isotropic = scatter.diagonal(), isotropic_noise(module).cpu()
     loadings, eye = module.decoder.start_weight.cpu().double(), torch.eye(module.n_components, dtype=torch.float64)
@@ -106,16 +107,16 @@ def updated_channel_noise(module, training):
 
     The module was not trained on these rows yet.
     """
-    part, likelihood = some_rows(training), module.likelihood
+    part, likelihood = subsample(training), module.likelihood
     before = likelihood.channel_variance.double()
     n, n_before = len(part), min(likelihood.n_channel_rows, MOST_REMEMBERED)
     squares, _ = squares_of_rows(module, part.u, before)
-    here = row_mean(*counted(likelihood, squares, before, part))
+    here = row_mean(*squares_without_errors(likelihood, squares, before, part))
     variance = torch.where(here.isnan(), before, (n_before * before + n * here) / (n_before + n))
-    return torch.maximum(variance, LEAST * isotropic_noise(module)), n_before + n
+    return torch.maximum(variance, LEAST_NOISE * isotropic_noise(module)), n_before + n
 
 
-def some_rows(part):
+def subsample(part):
     """At most `MOST_ROWS` of the rows, evenly spread, in double precision."""
     places = torch.from_numpy(evenly_spread(len(part), MOST_ROWS)).to(part.u.device)
     rows = part.u[places if isinstance(part.u, torch.Tensor) else places.cpu().numpy()]
@@ -131,7 +132,7 @@ def isotropic_noise(module):
 
 
 def row_mean(squares, weight):
-    """Mean over the rows of squares (n, p) that are not NaN, weighted as `counted` has it; NaN where none is."""
+    """Mean (p,) of each channel's squares (n, p), with the weights of `squares_without_errors`; NaN without any."""
     if weight is None:
         return squares.nanmean(0)
     if weight.ndim == 2:
@@ -140,11 +141,11 @@ def row_mean(squares, weight):
     return (weight @ squares.nan_to_num()) / (weight @ measured.double())
 
 
-def counted(likelihood, squares, variance, part):
+def squares_without_errors(likelihood, squares, variance, part):
     """Squares (n, p) of rows as they would be without the values' errors, and their weights.
 
-    The weights are those of the rows (n,) or, where values have errors, (n, p): w_ij v_j, for what a square tells. The
-    weighted mean is a step of Fisher's scoring, v + sum(w^2 (q - 1 / w)) / sum(w^2).
+    The weights are those of the rows (n,) or, where values have errors, (n, p): w_ij v_j, the information in a square.
+    The weighted mean is a step of Fisher's scoring, v + sum(w^2 (q - 1 / w)) / sum(w^2).
     """
     errors = values_and_errors(part.u)[1]
     if likelihood.has_tails:
@@ -153,35 +154,36 @@ def counted(likelihood, squares, variance, part):
         return squares, part.weight
     share = variance / (variance + errors)
     weight = share if part.weight is None else share * part.weight.unsqueeze(1)
-    told = (weight * share).sum(0) / weight.sum(0).clamp(min=torch.finfo(weight.dtype).tiny)  # of 1 where exact
-    return variance + (share * squares - variance) / told.clamp(min=LEAST), weight
+    total = weight.sum(0).clamp(min=torch.finfo(weight.dtype).tiny)
+    information = (weight * share).sum(0) / total  # 1 for exact values
+    return variance + (share * squares - variance) / information.clamp(min=LEAST_NOISE), weight
 
 
-def telling(part, variance):
+def most_informative_rows(part, variance):
     """The half of the rows whose errors are least beside these variances (p,); all rows where none has an error."""
     errors = values_and_errors(part.u)[1]
     if errors is None:
         return part
     share = variance / (variance + errors)
-    told = share.sum(1) / (share > 0).sum(1).clamp(min=1)
-    kept = (told >= told.median()).nonzero().squeeze(1)
+    information = share.sum(1) / (share > 0).sum(1).clamp(min=1)
+    kept = (information >= information.median()).nonzero().squeeze(1)
     weight, groups = (None if field is None else field[kept] for field in (part.weight, part.groups))
     return Part(part.u[kept], weight, None if groups is None else groups.unique(return_inverse=True)[1])
 
 
-def without(channels, squares, weight):
-    """Squares (n, p) and their weights without these channels, a mask (p,)."""
+def without_channels(channels, squares, weight):
+    """Squares (n, p) and their weights, without the channels of a mask (p,)."""
     return squares[:, ~channels], weight if weight is None or weight.ndim == 1 else weight[:, ~channels]
 
 
 def channel_mean(squares, weight):
-    """Mean (n,) over the channels of squares (n, p), weighted as `counted` has it; NaN where none was measured."""
+    """Mean (n,) of each row's squares (n, p), with the weights of `squares_without_errors`; NaN without any."""
     if weight is None or weight.ndim == 1:
         return squares.nanmean(1)
     return (weight * squares).nansum(1) / weight.sum(1)
 
 
-def own_variance(u):
+def sample_variance(u):
     """Variance (p,) of each channel's values in the rows u."""
     u = with_nan(u)
     return (u - u.nanmean(0)).square().nanmean(0)
@@ -190,21 +192,21 @@ def own_variance(u):
 def is_constant(module, own):
     """Whether each channel, of variances `own` (p,), is constant to rounding."""
     own = own / isotropic_noise(module).to(own.device)  # in these units the noise of all channels is equal
-    return ~(own > CONSTANT**2 * own.nanmean())
+    return ~(own > CONSTANT_STD**2 * own.nanmean())
 
 
 def constant_channels(module, part):
     """Places of the channels that are constant, to rounding, in some of the rows, as a list."""
-    return is_constant(module, own_variance(some_rows(part).u)).nonzero().flatten().tolist()
+    return is_constant(module, sample_variance(subsample(part).u)).nonzero().flatten().tolist()
 
 
 def least_noise(module, own):
-    """What a channel's variance does not fall under: the isotropic noise itself, where the channel is constant.
+    """The least noise variance (p,) of each channel; of a constant channel it is the isotropic noise itself.
 
-    The rows say nothing of such a channel. PCA takes its new values for noise like the others', and so does this.
+    The rows say nothing of such a channel. PCA takes its new values for noise like that of the others, as is done here.
     """
     isotropic = isotropic_noise(module).to(own.device)
-    least = LEAST * torch.minimum(isotropic, own.nan_to_num(torch.inf))
+    least = LEAST_NOISE * torch.minimum(isotropic, own.nan_to_num(torch.inf))
     return torch.where(is_constant(module, own), isotropic, least)
 
 
@@ -218,38 +220,38 @@ def squares_of_rows(module, u, variance, start=None):
 
 def training_noise(module, part):
     """EM's variances (p,) for rows that the module was trained on, and the rows' expected squares (n, p) and modes."""
-    least = least_noise(module, own_variance(part.u))
+    least = least_noise(module, sample_variance(part.u))
     variance, mode = isotropic_noise(module), None
     for _ in range(N_ITERATIONS):
         squares, mode = squares_of_rows(module, part.u, variance, mode)
-        variance = torch.fmax(row_mean(*counted(module.likelihood, squares, variance, part)), least)
+        variance = torch.fmax(row_mean(*squares_without_errors(module.likelihood, squares, variance, part)), least)
         if module.likelihood.has_tails:
             errors = values_and_errors(part.u)[1]
             module.likelihood.fit_degrees_of_freedom(squares, variance, errors, part.weight)
     return variance, squares, mode
 
 
-def drawn_to_isotropic(variance, squares, part, isotropic):
-    """The variances (p,) of the mean expected squares (n, p) of rows, drawn to the isotropic noise: t above.
+def shrunk_to_isotropic(variance, squares, part, isotropic):
+    """The variances (p,), means of the squares (n, p) of rows, shrunk towards the isotropic noise: t above.
 
-    The part has the rows' groups, and weights as `counted` has them.
+    The part has the rows' groups, and the weights of `squares_without_errors`.
     """
     weight = (squares.new_ones(len(squares)) if part.weight is None else part.weight).reshape(len(squares), -1)
     block = blocks_of_rows(part)
     sums = squares.new_zeros(N_BLOCKS, squares.shape[1]).index_add_(0, block, weight * squares.nan_to_num())
     counts = torch.zeros_like(sums).index_add_(0, block, weight * ~squares.isnan())
     others = (sums.sum(0) - sums) / (counts.sum(0) - counts)  # (blocks, p), of the rows that are not in the block
-    others = torch.maximum(others, LEAST * variance)
+    others = torch.maximum(others, LEAST_NOISE * variance)
 
     def loss(share):
-        noise = between(others, isotropic, share)
+        noise = shrunk(others, isotropic, share)
         return (counts * noise.log() + sums / noise).nansum().item()
 
-    return between(variance, isotropic, min(SHARES_OF_ISOTROPIC, key=loss))
+    return shrunk(variance, isotropic, min(SHARES_OF_ISOTROPIC, key=loss))
 
 
-def between(variance, isotropic, share):
-    """Variances (..., p) drawn to the isotropic noise (p,) by a share, with the mean of squares over them kept."""
+def shrunk(variance, isotropic, share):
+    """Variances (..., p) shrunk towards the isotropic noise (p,) by a share; the mean of squares over them stays."""
     relative = variance / isotropic
     return isotropic * relative ** (1 - share) * (relative**share).nanmean(-1, keepdim=True)
 
@@ -265,10 +267,10 @@ def calibration(module, shape, part, constant):
     variance, mode = shape, None
     for _ in range(3):
         squares, mode = squares_of_rows(module, part.u, variance, mode)
-        squares, weight = counted(module.likelihood, squares, variance, part)
+        squares, weight = squares_without_errors(module.likelihood, squares, variance, part)
         relative = squares / shape
-        q = channel_mean(*without(constant, relative, weight))  # (n,)
-        if part.groups is not None:  # copies say one thing
+        q = channel_mean(*without_channels(constant, relative, weight))  # (n,)
+        if part.groups is not None:  # the rows of a group count as one
             measured = ~q.isnan()
             q = sums_of_groups(q.nan_to_num(), part.groups) / sums_of_groups(measured.double(), part.groups)
         q = q[~q.isnan()]
@@ -293,8 +295,8 @@ def degrees_of_freedom(q):
 
 
 def leave_one_out_factor(likelihood, shape, mode, part):
-    """How much larger squares are when a row, with its copies, is left out of a linear model with these latents."""
-    squares, weight = counted(likelihood, (with_nan(part.u) - mode.values).square(), shape, part)
+    """The factor by which squares grow where a row, with its copies, is left out of a linear model on these z."""
+    squares, weight = squares_without_errors(likelihood, (with_nan(part.u) - mode.values).square(), shape, part)
     q = channel_mean(squares / shape, weight)
     if part.weight is not None:
         q = part.weight * q

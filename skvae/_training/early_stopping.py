@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from scipy.special import stdtrit
 
-from .._data.rows import FEW_VALIDATION_ROWS
+from .._data.fit_data import FEW_VALIDATION_ROWS
 from .._linear.leverage import sums_of_groups
 
-N_SCORED = 1024  # rows times draws that the validation score rests on at least
+N_SCORED = 1024  # rows times draws, at least, that the validation score rests on
 N_TRAINING_ROWS_SCORED = 64
-SURE = 0.95  # level of that proof
+GAIN_LEVEL = 0.95  # of the t test of the gain, where there are few validation rows
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ScoredRows:
         return len(scores) if self.groups is None else int(self.groups.max()) + 1
 
     def standard_error(self, scores):
-        """Standard error of their mean, of which a group's rows say one thing; infinite for a single row or group."""
+        """Standard error of their mean, in which each group counts as one; infinite for a single row or group."""
         w = torch.ones_like(scores) if self.weight is None else self.weight
         parts, n = w * (scores - self.mean(scores)), self.n_independent(scores)
         if self.groups is not None:
@@ -50,8 +50,8 @@ class ScoredRows:
 def scored_rows(net, train, valid, weights=(None, None), groups=None):
     """The validation rows or, without any, a few training rows, which tell divergence but not what is best.
 
-    The noise comes from the net's generator. It is repeated, each time with as many draws as a step has, as a bound of
-    several draws is another than that of one.
+    The noise comes from the net's generator. Each of its repetitions has as many draws as a step, as the bound depends
+    on the number of draws.
     """
     if valid is None:
         u, weight, n_repetitions = train[:N_TRAINING_ROWS_SCORED], weights[0], 1
@@ -69,8 +69,8 @@ class EarlyStopping:
 
     With `n_iter_no_change`, the model is scored after each epoch, and the best weights are kept. Without, it is scored
     when training ends, and the last weights are kept, unless the held-out rows' mean gain over the start lies more than
-    a standard error under zero. Few rows on which training can be checked are few that it can learn from: with less
-    than `FEW_VALIDATION_ROWS`, a t test has to be sure of the gain.
+    a standard error under zero. Where validation rows are few, so are training rows: with fewer than
+    `FEW_VALIDATION_ROWS`, the last weights are kept only where a t test shows a gain.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class EarlyStopping:
 
     @classmethod
     def of(cls, net, scored, scores, weights):
-        """By the parameters of a net, whose history ends with the start."""
+        """The rules that a net's parameters ask for. Its history ends with the start."""
         return cls(
             scored,
             scores,
@@ -123,7 +123,7 @@ class EarlyStopping:
         )
 
     def is_due(self, epoch, last):
-        """Whether the model is scored after this epoch, of which there are as many as `last` at most."""
+        """Whether the model is scored after this epoch; `last` is the last one."""
         return self.is_finite and (self.n_iter_no_change is not None or epoch == last)
 
     def note_loss(self, loss):
@@ -147,7 +147,7 @@ class EarlyStopping:
             return self.score > self.best_score
         gain = scores - self.scores_at_start
         n = self.scored.n_independent(gain)
-        least = stdtrit(max(n - 1, 1), SURE) if n < FEW_VALIDATION_ROWS else -1
+        least = stdtrit(max(n - 1, 1), GAIN_LEVEL) if n < FEW_VALIDATION_ROWS else -1
         return self.scored.mean(gain) > least * self.scored.standard_error(gain)
 
     def stops(self, epoch):
@@ -158,8 +158,10 @@ class EarlyStopping:
         return patience is not None and min(self.since_gain, epoch - self.kl_warmup) >= patience
 
     def has_diverged(self, epoch):
-        """Whether training failed: a number is not finite or, past the warm-up, score and training loss are one nat per
-        feature worse than the start's score. (Where rows were learned by heart, the score alone is.)"""
+        """Whether training failed: a number is not finite, or score and loss are far worse than the start's score.
+
+        Far is one nat per feature, after the warm-up. (Where rows were learned by heart, only the score is worse.)
+        """
         least = self.start - self.n_features
         is_worse = not self.score >= least and not -self.loss >= least
         return not self.is_finite or (is_worse and epoch > self.kl_warmup)

@@ -9,7 +9,8 @@ import torch
 from sklearn.utils import check_random_state
 
 from .._data.devices import resolve_device
-from .._data.rows import WeightedRows, with_nan
+from .._data.fit_data import FitData
+from .._data.rows import with_nan
 from .._data.scaling import column_scaling
 from .._io.checkpoint import fit_identity
 from .._io.state import restore, state_of
@@ -25,17 +26,17 @@ from .net import VAENet
 from .parts import Part, parts_of, to_device, with_mean_one
 from .processes import is_distributed
 from .progress import ProgressLine
-from .report import Report, begun_report, r2, warn_of_rows
+from .report import Report, initial_report, r2, warn_of_rows
 from .validation import held_out_blocks, near_copies
 
-REFIT_BELOW = 10_000  # rows under which refit="auto" goes on with all of them
-REFIT_SHARE = 6  # the part of the epochs before that a refit has: a sixth
+REFIT_BELOW = 10_000  # rows: with fewer, refit="auto" goes on with all of them
+EPOCHS_PER_REFIT_EPOCH = 6
 REFIT_PEAK = 0.4  # of the greatest learning rate
 
 
 @dataclass
 class TrainingPhase:
-    """A net, and what it is trained on for so many epochs, a cycle of the learning rate."""
+    """A net, its rows, and the number of epochs of its training, which are one cycle of the learning rate."""
 
     name: str
     net: VAENet
@@ -51,13 +52,13 @@ class TrainingPhase:
 
     @property
     def weights(self):
-        """Of these rows, or None."""
+        """Weights of mean 1 of the training rows and of the validation rows, or None for each."""
         validation = None if self.validation is None else with_mean_one(self.validation.weight_of_groups)
         return with_mean_one(self.training.weight), validation
 
     @property
     def groups(self):
-        """Of the validation rows, or None."""
+        """The groups of the validation rows, or None."""
         return None if self.validation is None else self.validation.groups
 
     def run(self, params, checkpoint=None, task=None):
@@ -85,7 +86,7 @@ class TrainingPhase:
 
 @dataclass
 class NoisePhase:
-    """The phase after training in which a noise variance per channel is fitted to the means."""
+    """The phase after training, in which a noise variance per channel is fitted to the means."""
 
     net: VAENet
     selection: VAENet
@@ -93,14 +94,14 @@ class NoisePhase:
     validation: Part | None
 
     def run(self, params=None, checkpoint=None, task=None):
-        """Fit the noise. It takes little time, so that it is in no checkpoint."""
-        told = None if task is None else task.phase("noise", 1)
-        if told is not None:
-            told.on_train_begin(self.net)
+        """Fit the noise. As this takes little time, no checkpoint holds it."""
+        phase_task = None if task is None else task.phase("noise", 1)
+        if phase_task is not None:
+            phase_task.on_train_begin(self.net)
         modules = self.net.module_, self.selection.module_
         fit_channel_noise(*modules, self.training, self.validation)
-        if told is not None:
-            told.on_train_end(self.net)
+        if phase_task is not None:
+            phase_task.on_train_end(self.net)
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,14 @@ class FitResult:
 
     net: VAENet
     selection: VAENet  # the net that was trained with validation rows: `net` itself unless it was refitted
-    data: WeightedRows  # with the groups and the validation rows that the fit chose
+    data: FitData  # with the groups and the validation rows that the fit chose
     report: Report
 
 
 class TrainedFit:
-    """A fit that was made elsewhere, for the estimator that would make it: its states, and what it is known by.
+    """The states of a fit that was made elsewhere, and the key by which the estimator knows that the fit is its own.
 
-    Arrays alone are kept, so that it can be sent to another process.
+    Only arrays are kept, so that it can be sent to another process.
     """
 
     def __init__(self, result, key):
@@ -139,15 +140,15 @@ def fit_model(params, data, seed, previous=None, checkpoint=None, task=None, tra
     Parameters
     ----------
     params : FitParameters
-    data : WeightedRows
+    data : FitData
     seed : int
     previous : VAENet or None
-        Whose weights to go on from.
+        The net whose weights training goes on from.
     checkpoint : Checkpoint or None
     task : FitTask or None
-        Tells scikit-learn's callbacks.
+        It tells scikit-learn's callbacks of the phases.
     trained : TrainedFit or None
-        Taken in place of training, if it is this fit.
+        Its result takes the place of training, if its key is that of this fit.
 
     Returns
     -------
@@ -169,7 +170,7 @@ def fit_key(params, data, seed):
 
 
 def phases(params, data, seed, previous=None):
-    """Yield the phases of a fit, each after the one before was trained.
+    """Yield the phases of a fit. Each must be trained before the next is asked for.
 
     Parameters
     ----------
@@ -189,10 +190,10 @@ def phases(params, data, seed, previous=None):
         load_previous_weights(net.module_, previous.module_)
     groups_given = data.groups
     data = with_validation_rows(net, params, data, seed)
-    every, training, validation = parts_of(net, data)
+    all_rows, training, validation = parts_of(net, data)
     if previous is None:
         start_linear(net, params, training.u, training.weight)
-    report = begun_report(data, validation)
+    report = initial_report(data, validation)
     groups_found = data.groups if groups_given is None else None
     warn_of_rows(report, params, net.module_, training, groups_found, data.rows.columns)
     if validation is not None:
@@ -203,22 +204,22 @@ def phases(params, data, seed, previous=None):
         report.r2 = r2(net.module_, validation.u)
     chosen = net
     if should_refit(params, data, previous) and not net.interrupted_:
-        again = net_for_refit(params, data, seed, net, every)
-        epochs = -(-net.best_epoch_ // REFIT_SHARE)
-        yield TrainingPhase("refit", again, every, None, epochs, REFIT_PEAK)
-        net.interrupted_, report.n_refit_epochs = again.interrupted_, epochs
-        chosen = net if again.diverged_ or again.interrupted_ else again
+        refit_net = net_for_refit(params, data, seed, net, all_rows)
+        epochs = -(-net.best_epoch_ // EPOCHS_PER_REFIT_EPOCH)
+        yield TrainingPhase("refit", refit_net, all_rows, None, epochs, REFIT_PEAK)
+        net.interrupted_, report.n_refit_epochs = refit_net.interrupted_, epochs
+        chosen = net if refit_net.diverged_ or refit_net.interrupted_ else refit_net
     is_trained = previous is None or params.max_iter > 0
     if net.module_.likelihood.has_channel_noise and is_trained:
         if data.has_enough_validation_rows:
             yield NoisePhase(chosen, net, training, validation)
         else:
-            yield NoisePhase(chosen, chosen, every, None)
+            yield NoisePhase(chosen, chosen, all_rows, None)
     return FitResult(chosen, net, data, report)
 
 
 def with_validation_rows(net, params, data, seed):
-    """The data with the rows that are held out, if any are, and with the groups of copies among the rows."""
+    """The data with the rows to hold out, if any, and with the groups of copies that were found among the rows."""
     if not validates(params, data):
         if params.early_stopping and params.max_iter:
             raise ValueError(
@@ -233,15 +234,15 @@ def with_validation_rows(net, params, data, seed):
     return replace(data, groups=groups, held_out=held_out_blocks(len(data), params.validation_fraction, seed, groups))
 
 
-def net_for_refit(params, data, seed, net, every):
-    """The net that goes on from a trained one with all rows: from its weights or, if those are the start, anew."""
-    again = new_net(params, data, seed)
-    again.history_ = type(net.history)(dict(row) for row in list(net.history)[: net.best_epoch_ + 1])
+def net_for_refit(params, data, seed, net, all_rows):
+    """The net for the refit: with the trained weights or, if those are the start, at the start of all rows."""
+    refit_net = new_net(params, data, seed)
+    refit_net.history_ = type(net.history)(dict(row) for row in list(net.history)[: net.best_epoch_ + 1])
     if net.best_epoch_:
-        again.module_.load_state_dict(net.module_.state_dict())
+        refit_net.module_.load_state_dict(net.module_.state_dict())
     else:
-        start_linear(again, params, every.u, every.weight)
-    return again
+        start_linear(refit_net, params, all_rows.u, all_rows.weight)
+    return refit_net
 
 
 def run_net(net, data, **options):
@@ -294,7 +295,7 @@ def batch_size(params, n_rows):
 
 
 def weight_decay(params, n_rows):
-    """With fewer rows there are fewer steps, and more to learn by heart."""
+    """The weight decay: "auto" is larger for fewer rows, which make fewer steps and are sooner learned by heart."""
     if params.weight_decay != "auto":
         return params.weight_decay
     return float(np.clip(130 / n_rows, 0.1, 3.0))
@@ -309,13 +310,13 @@ def new_net(params, data, seed):
 
 
 def module_of(params, mean, scale, seed):
-    """The `VAEModule` that parameters and the scaling of the columns make, as a function of nothing."""
+    """A function without arguments that builds the `VAEModule` of these parameters and this scaling of the columns."""
     architecture = {name: getattr(params, name) for name in ARCHITECTURE}
     return partial(build_vae, **architecture, mean=mean, scale=scale, seed=seed)
 
 
 def n_weights(params, n_features):
-    """How many weights the model has that these parameters make of so many features."""
+    """The number of weights of the model that these parameters give for `n_features` columns."""
     with torch.device("meta"):
         module = module_of(params, np.zeros(n_features), np.ones(n_features), 0)()
     return sum(p.numel() for p in module.parameters())
@@ -349,7 +350,7 @@ def net_of(params, mean, scale, n_rows_per_batch, decay, seed):
 
 
 def blank_net(params, state, seed):
-    """A net made with these parameters and a state's scaling, still to be given the state."""
+    """A net with these parameters and a state's scaling, which is yet to be given the state."""
     decay = 0.0  # the state has its own
     return net_of(params, state["column_mean"], state["column_scale"], state["batch_size"], decay, seed)
 

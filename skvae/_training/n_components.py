@@ -12,12 +12,12 @@ from .._linear.n_components import held_out_nats, n_components_for_share
 from .._model.build import lookup
 from ..likelihoods import LIKELIHOODS, NOISE_FLOOR
 from .batches import StreamedRows
-from .channel_noise import CONSTANT
+from .channel_noise import CONSTANT_STD
 from .validation import near_copies
 
 N_FOLDS = 5
 N_BLOCKS = 20  # of consecutive rows, dealt to the folds in turn: neighbours are often alike
-ROWS = 20_000  # training rows, evenly spread, that the choice rests on at most
+MOST_ROWS = 20_000  # training rows, evenly spread, that the choice rests on
 FEWEST_ROWS = 5
 SHARE_LEFT_OUT = 0.05  # of held-out rows: those that no number of components describes well
 
@@ -28,15 +28,15 @@ def with_n_components(params, data, previous=None):
     Parameters
     ----------
     params : FitParameters
-    data : WeightedRows
+    data : FitData
     previous : VAENet or None, default=None
-        Whose weights the fit goes on from, and so its components.
+        The net whose weights the fit goes on from. Its number of components stays.
 
     Returns
     -------
     params : FitParameters
     scores : ndarray of shape (k,) or None
-        Of "auto": `mean_of_described` nats of held-out rows under linear models of 1 to k components.
+        With "auto", the `trimmed_mean` nats of held-out rows under linear models of 1 to k components.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def with_n_components(params, data, previous=None):
 
 
 def complete_rows(data, option):
-    """At most `ROWS` of the rows that have no missing values."""
+    """At most `MOST_ROWS` of the rows that have no missing values."""
     is_complete = np.ones(len(data), dtype=bool)
     if data.is_uneven:
         is_complete = np.concatenate([(~block.isnan().any(1)).cpu().numpy() for _, block in data.rows.blocks()])
@@ -71,7 +71,7 @@ def complete_rows(data, option):
         )
     places = np.flatnonzero(is_complete)
     is_kept = np.zeros(len(data), dtype=bool)
-    is_kept[places[evenly_spread(len(places), ROWS)]] = True
+    is_kept[places[evenly_spread(len(places), MOST_ROWS)]] = True
     return data if is_kept.all() else data.select(is_kept)
 
 
@@ -83,14 +83,14 @@ def standardised(data):
 
 
 def held_out_scores(params, data):
-    """`mean_of_described` nats (k,) of held-out rows under linear models of 1 to k components.
+    """`trimmed_mean` nats (k,) of held-out rows under linear models of 1 to k components.
 
     The rows are those that `fit` was given to validate on or, where it is to hold rows out itself, each row once, in
-    five folds of blocks of rows. Groups are never cut. Columns that are constant are left out: as many components as
-    leave only these to the noise would give any row a boundless density.
+    five folds of blocks of rows. Groups are never cut. Constant columns are left out: if the components left only these
+    to the noise, the density of a row would have no bound.
     """
     u, weight, scale = standardised(data)
-    varies = u.double().var(0) > CONSTANT**2
+    varies = u.double().var(0) > CONSTANT_STD**2
     varies |= ~varies.any()
     is_unit = lookup(LIKELIHOODS, params.likelihood).linear_noise == "unit"
 
@@ -99,31 +99,32 @@ def held_out_scores(params, data):
         options = is_unit, scale[varies], NOISE_FLOOR, of_train
         return held_out_nats(u[train][:, varies], test[:, varies], *options).numpy()
 
-    every = np.arange(len(u))
+    places = np.arange(len(u))
     if data.validation is not None:
         mean = column_scaling(data.rows, data.weight)[0]
         rows = StreamedRows(data.validation, torch.from_numpy(mean), scale, "cpu").resident()
         rows = rows[~rows.isnan().any(1)]
         if not len(rows):
             raise ValueError("n_components='auto' is chosen by the rows of X_val without NaN, but it has none.")
-        return mean_of_described(nats(every, rows))
+        return trimmed_mean(nats(places, rows))
     if data.held_out is not None:
-        folds = np.isin(every, data.held_out)[None]
+        folds = np.isin(places, data.held_out)[None]
     else:
         groups = near_copies(u) if data.groups is None else data.groups
-        fold = folds_of(every if groups is None else groups)
+        fold = folds_of(places if groups is None else groups)
         folds = fold == np.arange(fold.max() + 1)[:, None]
-    parts = [nats(every[~is_out], u[is_out]) for is_out in folds]
+    parts = [nats(places[~is_out], u[is_out]) for is_out in folds]
     k = min(part.shape[1] for part in parts)
     scores = np.concatenate([part[:, :k] for part in parts])
-    return mean_of_described(scores, None if weight is None else np.concatenate([data.weight[out] for out in folds]))
+    return trimmed_mean(scores, None if weight is None else np.concatenate([data.weight[out] for out in folds]))
 
 
-def mean_of_described(nats, weight=None):
+def trimmed_mean(nats, weight=None):
     """Mean nats (k,) of rows (n, k) with weights (n,), without the twentieth that no number of components describes.
 
-    One row that is far from all others would else decide. These are the rows whose highest nats are the lowest. Rows
-    that only many components describe stay, which trimming at each number, or each step to the next, would leave out.
+    Without the trimming, one row that is far from all others would decide. The rows that are left out are those whose
+    highest nats are the lowest. Rows that only many components describe stay. They would be lost if the rows were
+    chosen for each number of components, or for each step to the next.
     """
     weight = np.ones(len(nats)) if weight is None else weight
     order = nats.max(axis=1).argsort(kind="stable")
@@ -133,7 +134,7 @@ def mean_of_described(nats, weight=None):
 
 
 def folds_of(groups):
-    """The fold of each row, for its group, numbered from 0 in the order of their first rows."""
+    """The fold of each row, by its group; groups are numbered from 0 in the order of their first rows."""
     n_groups = groups.max() + 1
     n_blocks = min(N_BLOCKS, n_groups)
     return groups * n_blocks // n_groups % min(N_FOLDS, n_blocks)

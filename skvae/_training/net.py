@@ -28,7 +28,7 @@ from .schedules import kl_scale, one_cycle
 from .step import model_output
 
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-KEPT = 64  # batches whose terms are held: if more of them lay between larger blocks, the heap would not shrink
+HELD_BATCHES = 64  # whose terms are held: with more of these small tensors among larger ones, the heap would not shrink
 
 
 def summed(terms):
@@ -143,7 +143,7 @@ class VAENet(NeuralNet):
         return {"loss": self.module_.log_volume - objective.mean(), "y_pred": (objective, kl)}
 
     def _step_optimizer(self, step_fn):
-        """Let the optimizer evaluate the step or, where its `step` takes no closure, evaluate it before."""
+        """Let the optimizer evaluate the gradients or, where its `step` takes no closure, evaluate them before."""
         if "closure" in optimizer_arguments(self.optimizer_):
             self.optimizer_.step(step_fn)
         else:
@@ -181,7 +181,7 @@ class VAENet(NeuralNet):
             else:
                 terms.append(self.training_step_(*batch))
             n_rows += len(terms[-1][0])
-            if len(terms) == KEPT:
+            if len(terms) == HELD_BATCHES:
                 totals, terms = totals + summed(terms), []
         if terms:
             totals = totals + summed(terms)
@@ -195,7 +195,7 @@ class VAENet(NeuralNet):
         self.history.record(f"{prefix}_kl", kl)
 
     def _over_processes(self, totals, n_rows):
-        """Sums over the rows of an epoch, and their number, where this process had a part of them."""
+        """The sums over the rows of an epoch, and their number. `DistributedNet` adds those of the other processes."""
         return totals, n_rows
 
     def _set_learning_rate(self, share):
@@ -212,7 +212,7 @@ class VAENet(NeuralNet):
     def score_rows(self, u, eps):
         """Objective of each of the rows u in nats at full beta and without free bits, for noise eps (..., n, d).
 
-        The objective's penalty, which is of all rows together, is taken off each.
+        The objective's penalty, which belongs to all rows together, is subtracted from each row's.
         """
         self._set_training(False)
         size = rows_per_block(u.shape[-1] * eps.shape[:-2].numel(), self.own_device)
@@ -261,59 +261,70 @@ class VAENet(NeuralNet):
         self.interrupted_ = False
         self.n_taken_, self.n_steps_, self.peak_ = 0, cycle and cycle * len(iterator), peak
         self._set_learning_rate(peak)
-        scored = scored_rows(self, train, valid, weights, groups)
-        start = self.score_rows(scored.u, scored.noise)
-        if not self.history:
-            self.history.new_epoch()
-            self.history.record("epoch", 0)
-            self.history.record(scored.name, scored.mean(start))
-        early_stopping = EarlyStopping.of(self, scored, start, self.state_tensors)
+        early_stopping = self._scored_start(scored_rows(self, train, valid, weights, groups))
         last = len(self.history) - 1 + (self.max_epochs if epochs is None else epochs)
         is_over = checkpoint is not None and checkpoint.resume(self, early_stopping)
         early_stopping.is_finite = math.isfinite(early_stopping.score)
         if is_over:
             early_stopping.note_loss(self.history[-1].get("train_loss", 0.0))
-
-        def score():
-            scores = self.score_rows(scored.u, scored.noise)
-            early_stopping.update(len(self.history) - 1, scores, self.state_tensors)
-            self.history.record(scored.name, early_stopping.score)
-
-        def score_at_the_end():
-            if early_stopping.is_finite and scored.name not in self.history[-1]:
-                score()
-
         try:
-            while not is_over and len(self.history) <= last and not early_stopping.stops(len(self.history) - 1):
-                begin = time.perf_counter()
-                self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
-                epoch = len(self.history) - 1
-                self.history.record("epoch", epoch)
-                self.run_single_epoch(iterator, training=True, prefix="train", step_fn=self.train_step)
-                early_stopping.note_loss(self.history[-1, "train_loss"])
-                if early_stopping.is_due(epoch, last):
-                    score()
-                self.history.record("dur", time.perf_counter() - begin)
-                if not early_stopping.is_finite:
-                    break
-                try:
-                    self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
-                except KeyboardInterrupt:  # how skorch's own callbacks stop training
-                    break
-                if checkpoint is not None:
-                    checkpoint.keep(self, early_stopping)
-            score_at_the_end()
+            if not is_over:
+                self._run_epochs(iterator, (train, valid), last, early_stopping, checkpoint)
+            self._score_at_the_end(early_stopping)
             if checkpoint is not None and not is_over:
                 checkpoint.keep(self, early_stopping, over=True)
         except KeyboardInterrupt:
             self.interrupted_ = True
             if len(self.history) > 1 and "dur" not in self.history[-1]:
                 self.history.pop()  # the epoch is not complete
-            score_at_the_end()
+            self._score_at_the_end(early_stopping)
         self._note_outcome(early_stopping)
         copy_tensors(early_stopping.best, self.state_tensors)
         self._set_training(False)
         return self
+
+    def _scored_start(self, scored):
+        """Score the start, record it in a new history, and return the `EarlyStopping` that begins with it."""
+        start = self.score_rows(scored.u, scored.noise)
+        if not self.history:
+            self.history.new_epoch()
+            self.history.record("epoch", 0)
+            self.history.record(scored.name, scored.mean(start))
+        return EarlyStopping.of(self, scored, start, self.state_tensors)
+
+    def _run_epochs(self, iterator, datasets, last, early_stopping, checkpoint):
+        """Train until epoch `last`, or until early stopping, a callback or a number that is not finite ends it."""
+        train, valid = datasets
+        while len(self.history) <= last and not early_stopping.stops(len(self.history) - 1):
+            begin = time.perf_counter()
+            self.notify("on_epoch_begin", dataset_train=train, dataset_valid=valid)
+            epoch = len(self.history) - 1
+            self.history.record("epoch", epoch)
+            self.run_single_epoch(iterator, training=True, prefix="train", step_fn=self.train_step)
+            early_stopping.note_loss(self.history[-1, "train_loss"])
+            if early_stopping.is_due(epoch, last):
+                self._score(early_stopping)
+            self.history.record("dur", time.perf_counter() - begin)
+            if not early_stopping.is_finite:
+                break
+            try:
+                self.notify("on_epoch_end", dataset_train=train, dataset_valid=valid)
+            except KeyboardInterrupt:  # how skorch's own callbacks stop training
+                break
+            if checkpoint is not None:
+                checkpoint.keep(self, early_stopping)
+
+    def _score(self, early_stopping):
+        """Score the present weights, tell `early_stopping`, and record the score."""
+        scored = early_stopping.scored
+        scores = self.score_rows(scored.u, scored.noise)
+        early_stopping.update(len(self.history) - 1, scores, self.state_tensors)
+        self.history.record(scored.name, early_stopping.score)
+
+    def _score_at_the_end(self, early_stopping):
+        """Score the weights of the last epoch unless that was done, or training diverged."""
+        if early_stopping.is_finite and early_stopping.scored.name not in self.history[-1]:
+            self._score(early_stopping)
 
     @property
     def state_tensors(self):
@@ -321,7 +332,7 @@ class VAENet(NeuralNet):
         return list(self.module_.state_dict().values())
 
     def _note_outcome(self, early_stopping):
-        """Note how training went, and warn where it diverged."""
+        """Note how training went, and warn if it diverged or ended too early."""
         epoch = len(self.history) - 1
         self.diverged_ = early_stopping.has_diverged(epoch)
         self.best_epoch_, self.best_score_ = early_stopping.best_epoch, early_stopping.best_score
@@ -358,5 +369,5 @@ class VAENet(NeuralNet):
 
 
 def optimizer_arguments(optimizer):
-    """The arguments of an optimizer's `step`, by name."""
+    """The parameters of an optimizer's `step`, by name."""
     return inspect.signature(optimizer.step).parameters

@@ -1,10 +1,9 @@
 """Training by parts: a pass over the rows of one call, from where the calls before left the model.
 
 The rows of the first call may be few or unlike the rest, and scaling, noise and linear start rest on them. So the
-moments of all rows are merged over calls, and while these are `FEW`, three models are compared on the rows of a call,
-which none was trained on: the present one, the start at the moments of all rows, and this start with what the networks
-have learned, which they add to the linear maps in units of these. The best goes on, as in `fit` the weights that score
-best on validation rows are kept, the start included.
+moments of all rows are merged over calls. Until `START_ANEW_BELOW` rows were seen, three models are compared on the
+rows of a call, which none of them was trained on: the present one, the start at the moments of all rows, and this start
+with the networks of the present one, whose outputs are in units of the linear maps. The best of them goes on.
 """
 
 from contextlib import contextmanager
@@ -34,19 +33,19 @@ from .fit import (
     starts_linear,
     weight_decay,
 )
-from .parts import Part, known, to_device, with_mean_one
+from .parts import Part, to_device, values_on_device, with_mean_one
 
-RATE = 0.2  # of the greatest learning rate: a constant rate leaves more noise in the weights than one that falls
-FEW = 10_000  # rows seen, up to which a start may be taken anew
-GROWTH = 1.1  # of the rows seen, after which the two models are compared again
-TIE = 1e-3  # nats per feature, by which one model must be better than a simpler one
+LEARNING_RATE_SHARE = 0.2  # of the greatest one: a constant rate leaves more noise in the weights than one that falls
+START_ANEW_BELOW = 10_000  # rows seen: with fewer, the start may be taken anew
+GROWTH = 1.1  # of the number of rows seen, after which the models are compared again
+TIE = 1e-3  # nats per feature by which a model must be better than a simpler one
 MOST_COLUMNS = 2048  # whose products are kept: 32 MiB
-ROWS_PER_PARAMETER = 10  # of each column, where its products are not kept: 0.05 nats per feature are then lost
+ROWS_PER_PARAMETER = 10  # that the first call needs where products are not kept: 0.05 nats per feature are then lost
 
 
 @contextmanager
 def unchanged_on_failure(net):
-    """Give a net back the state that it has now, if the block raises. None stands for no net."""
+    """Context that gives a net its present state back if the block raises. None stands for no net."""
     before = None if net is None else map_leaves(np.ndarray, np.copy, state_of(net))
     try:
         yield
@@ -59,32 +58,32 @@ def unchanged_on_failure(net):
 
 @torch_defaults()
 def pass_once(params, data, seed, net=None, moments=None):
-    """Train a net for one pass over the rows at a constant rate; without one, a new net from the rows' start.
+    """Train a net for one pass over the rows at a constant rate; without a net, a new one from the rows' start.
 
     Parameters
     ----------
     params : FitParameters
         Of the first call.
-    data : WeightedRows
+    data : FitData
     seed : int
     net : VAENet or None
         The net that the calls before trained.
     moments : Moments or None
-        Of the rows of these calls. None where there were many, or a fit came before.
+        Of the rows of the calls before. None where there were many rows, or where a fit came before.
 
     Returns
     -------
     net : VAENet
-        Another one, if the start was taken anew.
+        A new one, if the start was taken anew.
     moments : Moments or None
         For the next call.
 
     Raises
     ------
     ValueError
-        If the first call has too few rows, and too many columns for a start to be taken anew.
+        If the first call has too few rows, where X has too many columns for a start to be taken anew.
     KeyboardInterrupt
-        After Ctrl-C, as half a pass is none.
+        After Ctrl-C, as half a pass does not count.
     """
     is_start = net is None
     if net is None:
@@ -94,7 +93,7 @@ def pass_once(params, data, seed, net=None, moments=None):
     (u, w), likelihood = rows_on_device(net, data), net.module_.likelihood
     is_updated = likelihood.has_channel_noise and not is_start
     noise = updated_channel_noise(net.module_, Part(u, w)) if is_updated else None
-    run_net(net, (u, None), epochs=1, peak=RATE, weights=(with_mean_one(w), None))
+    run_net(net, (u, None), epochs=1, peak=LEARNING_RATE_SHARE, weights=(with_mean_one(w), None))
     if net.interrupted_:
         raise KeyboardInterrupt("Interrupted: the estimator is as it was before this call of partial_fit.")
     if noise is not None:
@@ -104,7 +103,7 @@ def pass_once(params, data, seed, net=None, moments=None):
 
 def rows_on_device(net, data):
     """The rows, standardised, and their weights, on the net's device."""
-    return to_device(net, data.rows, is_uneven=data.is_uneven), known(net, data.weight)
+    return to_device(net, data.rows, is_uneven=data.is_uneven), values_on_device(net, data.weight)
 
 
 def first_start(params, data, seed):
@@ -122,29 +121,29 @@ def first_start(params, data, seed):
     start_linear(net, params, u, w)
     if net.module_.likelihood.has_channel_noise:
         fit_channel_noise(net.module_, net.module_, Part(u, w), None)
-    # Moments are of rows without errors: they tell nothing of a model that has no noise but errors.
+    # Moments are of rows without errors, and tell nothing of a model whose only noise are the errors.
     is_final = is_wide or not net.module_.likelihood.has_noise
     has_sample = starts_linear(net, params) and not is_linear
-    return net, None if is_final else few(Moments.of(data, net.module_, is_linear, has_sample))
+    return net, None if is_final else moments_to_keep(Moments.of(data, net.module_, is_linear, has_sample))
 
 
-def few(moments):
+def moments_to_keep(moments):
     """The moments, or None if they are of so many rows that no start is taken anew."""
-    return moments if moments.n_rows < FEW else None
+    return moments if moments.n_rows < START_ANEW_BELOW else None
 
 
 def best_of_starts(params, data, seed, net, moments):
-    """Of the net and the starts at all rows the one that scores best on the rows of this call.
+    """The best model on the rows of this call: the net, or a start at the moments of all rows.
 
-    Returns it, the moments of all rows, and whether it is a start without what the networks have learned.
+    Returns it, the moments of all rows, and whether it is the start without networks that have learned.
     """
     n = moments.n_rows
     moments += Moments.of(data, net.module_, moments.products.ndim > 1, moments.sample is not None)
     if int(log(moments.n_rows, GROWTH)) == int(log(n, GROWTH)):
-        return net, few(moments), False
+        return net, moments_to_keep(moments), False
     start = start_anew(params, data, seed, net, moments)
     learned = start_anew(params, data, seed, net, moments)
-    take_learned(learned, net, len(data))
+    copy_learned(learned, net, len(data))
     places = evenly_spread(len(data), N_SCORED)
     rows = replace(data, rows=data.rows.select(places), weight=None if data.weight is None else data.weight[places])
     u, w = rows_on_device(net, rows)
@@ -154,13 +153,13 @@ def best_of_starts(params, data, seed, net, moments):
     for each in nets:
         scores.append(scored.mean(each.score_rows(rows_on_device(each, rows)[0], scored.noise)))
     check_score(scores[-1])
-    handicap = TIE * data.rows.shape[1]  # where nothing was learned, the start is taken
+    handicap = TIE * data.rows.shape[1]  # so that the start is taken where nothing was learned
     best = max(range(3), key=lambda i: scores[i] - i * handicap if isfinite(scores[i]) else -inf)
-    return nets[best], few(moments), nets[best] is start
+    return nets[best], moments_to_keep(moments), nets[best] is start
 
 
 def start_anew(params, data, seed, net, moments):
-    """A net at the start of rows with these moments, which goes on with the history and generator of the other."""
+    """A net at the start of rows with these moments, with the history and the generator of the present one."""
     mean, scale = scaling_of(moments.mean, moments.variance, moments.n_rows, data.rows.dtype)
     params = replace(params, device=str(net.own_device))
     anew = net_of(params, mean, scale, net.batch_size, weight_decay(params, moments.n_rows), seed)
@@ -181,10 +180,10 @@ def start_anew(params, data, seed, net, moments):
 
 
 @torch.no_grad()
-def take_learned(net, source, n_rows):
-    """Give a net at a start the networks of another one, their optimizer's moments, and their noise per channel.
+def copy_learned(net, source, n_rows):
+    """Give a net at a start the networks of another net, the moments of its optimizer, and its noise per channel.
 
-    Where this noise rests on no more rows than this call has, `n_rows`, it stays the start's, but counts for as many.
+    If that noise rests on at most `n_rows` rows, those of this call, the start's noise stays and counts for as many.
     """
     module, there = net.module_, source.module_
     for kind in ("encoder", "decoder"):

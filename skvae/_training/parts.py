@@ -42,17 +42,17 @@ class Part:
 
 
 def parts_of(net, data):
-    """All rows, those trained on at first, and the validation rows or None, as `Part`s that share their memory."""
+    """All rows, the rows of the first phase, and the validation rows or None, as `Part`s that share their memory."""
     held_out = data.held_out
     n_held_out = 0 if held_out is None else len(held_out)
     order = None if held_out is None else np.append(np.setdiff1d(np.arange(len(data)), held_out), held_out)
-    of_rows = (known(net, values, order) for values in (data.weight, data.groups))
-    every = Part(to_device(net, data.rows, order, data.is_uneven), *of_rows)
+    of_rows = (values_on_device(net, values, order) for values in (data.weight, data.groups))
+    all_rows = Part(to_device(net, data.rows, order, data.is_uneven), *of_rows)
     if data.validation is not None:
-        return every, every, Part(to_device(net, data.validation, is_uneven=data.is_uneven))
+        return all_rows, all_rows, Part(to_device(net, data.validation, is_uneven=data.is_uneven))
     if held_out is None:
-        return every, every, None
-    return every, *every.split([len(data) - n_held_out, n_held_out])
+        return all_rows, all_rows, None
+    return all_rows, *all_rows.split([len(data) - n_held_out, n_held_out])
 
 
 def to_device(net, rows, order=None, is_uneven=False):
@@ -62,8 +62,8 @@ def to_device(net, rows, order=None, is_uneven=False):
     return u if rows.is_streamed_to(net.own_device) else u.resident()
 
 
-def known(net, values, order=None):
-    """What is known of the rows, in this order, on the net's device; None if nothing is."""
+def values_on_device(net, values, order=None):
+    """Values (n,) of the rows, in this order, as a tensor on the net's device; None stays None."""
     if values is None:
         return None
     return torch.from_numpy(values if order is None else values[order]).to(net.own_device)

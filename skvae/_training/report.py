@@ -1,4 +1,4 @@
-"""What a fit tells of itself: how it did on its validation rows, and what it warned of."""
+"""The report of a fit: how it did on its validation rows, and what it warned of."""
 
 import sys
 import warnings
@@ -10,13 +10,13 @@ import torch
 from .._data.rows import blocks, rows_per_block, values_and_errors
 from .channel_noise import constant_channels
 
-SHOWN = 20  # columns that a remark names
-OURS = ("skvae", "sklearn", "skorch", "torch", "contextlib")  # whose lines tell a user nothing
+MOST_LISTED = 20  # columns that a remark names
+LIBRARIES = ("skvae", "sklearn", "skorch", "torch", "contextlib")  # a user learns nothing from their lines
 
 
 @dataclass
 class Report:
-    """What a fit tells of itself, in plain values."""
+    """The report of a fit, in plain values."""
 
     n_rows: int
     n_left_out: int = 0  # rows of weight 0, or without a value
@@ -28,7 +28,7 @@ class Report:
     remarks: list[str] = field(default_factory=list)
 
     def warn(self, remark):
-        """Warn of something, at the line of the caller's own code, and remember it."""
+        """Warn at the line of the user's own code, and remember the warning."""
         self.remarks.append(remark)
         warnings.warn(remark, UserWarning, stacklevel=levels_to_caller())
 
@@ -36,12 +36,12 @@ class Report:
 def levels_to_caller():
     """The `stacklevel` that a warning of the calling function needs to name the user's own line."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in OURS:
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in LIBRARIES:
         frame, level = frame.f_back, level + 1
     return level
 
 
-def begun_report(data, validation):
+def initial_report(data, validation):
     """The report of a fit that begins."""
     report = Report(len(data), data.n_left_out)
     if validation is not None:
@@ -52,7 +52,7 @@ def begun_report(data, validation):
 
 
 def warn_of_rows(report, params, module, training, groups_found, columns=None):
-    """Warn of what the rows cannot tell a model of this kind, which knows these of X's columns (p,), or all."""
+    """Warn of what a model cannot learn from these rows. `columns` (p,) are those of X that it knows; None: all."""
     warn_of_unknown_columns(report, columns)
     n, p = len(training), training.u.shape[-1]
     if groups_found is not None:
@@ -77,7 +77,7 @@ def warn_of_rows(report, params, module, training, groups_found, columns=None):
 
 
 def warn_of_unknown_columns(report, columns):
-    """Warn where a model knows only these of X's columns, a mask of shape (p,)."""
+    """Warn where a model knows only some of X's columns: those of the mask `columns` (p,)."""
     if columns is not None:
         report.warn(
             "X has columns of which no value was measured in the rows that the model starts from: "
@@ -87,14 +87,14 @@ def warn_of_unknown_columns(report, columns):
 
 
 def listed(places):
-    return ", ".join(map(str, places[:SHOWN])) + (", ..." if len(places) > SHOWN else "")
+    return ", ".join(map(str, places[:MOST_LISTED])) + (", ..." if len(places) > MOST_LISTED else "")
 
 
 @torch.no_grad()
 def r2(module, u):
-    """Share of the squared distances from the column means that the reconstruction of rows u takes away, in X's units.
+    """R2 of the reconstruction of rows u in X's units: 1 - squared residuals / squared distances from the means.
 
-    Values count by their precisions. NaN where the rows do not differ.
+    Values count by their precisions. The result is NaN where the rows do not differ.
     """
     module.eval()
     left, total = 0.0, 0.0

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ._base import Likelihood, check_range
 
-LEAST = 1e-3  # least mean count that a column starts from
-GREATEST = 1e10  # greatest count; rates are at most e^2 times this, so that no step overflows float32
+LEAST_MEAN = 1e-3  # count of a column, at the start
+GREATEST_COUNT = 1e10  # rates are at most e^2 times this, so that no step overflows float32
 
 
 class PoissonLikelihood(Likelihood):
@@ -44,7 +44,7 @@ class PoissonLikelihood(Likelihood):
 
     def __init__(self, mean: Tensor, scale: Tensor) -> None:
         super().__init__(mean, scale)
-        mean = mean.clamp(min=LEAST)
+        mean = mean.clamp(min=LEAST_MEAN)
         self.register_buffer("root_mean", self.root(mean).float())
         self.register_buffer("root_scale", (scale / (mean + 0.375).sqrt()).clamp(min=1e-3).float())  # delta method
 
@@ -54,7 +54,7 @@ class PoissonLikelihood(Likelihood):
 
     @staticmethod
     def check(X: NDArray[np.floating]) -> None:
-        check_range(X, "poisson", 0, GREATEST)
+        check_range(X, "poisson", 0, GREATEST_COUNT)
         step = max(1, 2**20 // max(1, X.shape[1]))  # X may be a file that does not fit into memory
         if any((X[start : start + step] % 1 > 0).any() for start in range(0, len(X), step)):
             warnings.warn(
@@ -79,7 +79,7 @@ class PoissonLikelihood(Likelihood):
 
     @staticmethod
     def log_rate(raw: Tensor) -> Tensor:
-        return raw.clamp(max=math.log(GREATEST) + 2)
+        return raw.clamp(max=math.log(GREATEST_COUNT) + 2)
 
     def mean(self, raw: Tensor) -> Tensor:
         return self.log_rate(raw).exp()
@@ -91,5 +91,5 @@ class PoissonLikelihood(Likelihood):
         return torch.poisson(self.mean(raw), generator=generator)
 
     def init_without_linear_model(self) -> tuple[Tensor, Tensor]:
-        mean = self.column_mean.clamp(min=LEAST)
+        mean = self.column_mean.clamp(min=LEAST_MEAN)
         return mean.log(), (self.column_scale / mean).clamp(1e-3, 1.0)  # sd(log rate) by the delta method

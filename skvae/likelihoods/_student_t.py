@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ._gaussian import GaussianLikelihood
 
-LEAST, MOST = 2.5, 200.0  # degrees of freedom: the variance is finite, and the normal distribution near
+LEAST_NU, GREATEST_NU = 2.5, 200.0  # degrees of freedom: variances are finite; nearly the normal distribution
 
 
 class StudentTLikelihood(GaussianLikelihood):
@@ -42,21 +42,21 @@ class StudentTLikelihood(GaussianLikelihood):
 
     @property
     def degrees_of_freedom(self) -> Tensor:
-        """nu."""
-        return LEAST + self.log_excess.clamp(max=math.log(MOST - LEAST)).exp()
+        """nu, shape ()."""
+        return LEAST_NU + self.log_excess.clamp(max=math.log(GREATEST_NU - LEAST_NU)).exp()
 
     @torch.no_grad()
     def set_degrees_of_freedom(self, nu: float) -> None:
-        """Take this nu, as near as it may be."""
-        self.log_excess.fill_(math.log(min(max(nu, LEAST + 1e-3), MOST) - LEAST))
+        """Set nu, clipped to the range that it may have."""
+        self.log_excess.fill_(math.log(min(max(nu, LEAST_NU + 1e-3), GREATEST_NU) - LEAST_NU))
 
     def squared_scale(self, variance: Tensor) -> Tensor:
-        """c of this variance."""
+        """The squared scale c of a t distribution with this variance."""
         nu = self.degrees_of_freedom.to(variance.dtype)
         return variance * (nu - 2) / nu
 
     def without_tails(self, squares: Tensor, variance: Tensor, errors: Tensor | None) -> Tensor:
-        """Squared residuals (n, p), expected under this variance and errors, as EM's normal distribution has them.
+        """Squared residuals (n, p) under this variance and errors, as those of a normal distribution in a step of EM.
 
         A square q becomes (nu + 1) / (nu + q / c) q in units of c, whose mean is the scale's.
         """
@@ -72,10 +72,10 @@ class StudentTLikelihood(GaussianLikelihood):
     ) -> None:
         """Take the nu that makes squared residuals (n, p) of this variance most likely: ECME's step.
 
-        The rows have these weights (n,), or weigh alike.
+        `weight` (n,) has the rows' weights; None: they weigh alike.
         """
-        candidates = LEAST + torch.logspace(
-            -1, math.log10(MOST - LEAST), 30, dtype=squares.dtype, device=squares.device
+        candidates = LEAST_NU + torch.logspace(
+            -1, math.log10(GREATEST_NU - LEAST_NU), 30, dtype=squares.dtype, device=squares.device
         )
         likely = []
         for nu in candidates:

@@ -6,7 +6,8 @@ import torch
 from scipy.linalg import subspace_angles
 
 from skvae import VAETransformer
-from skvae._data.rows import Rows, WeightedRows
+from skvae._data.fit_data import FitData
+from skvae._data.rows import Rows
 from skvae._linear.exponential_family import LinearModel, most_rows, natural_parameters
 from skvae._linear.moments import Moments
 from skvae._model.laplace import NaturalData
@@ -156,7 +157,7 @@ def test_a_stream_is_sampled_evenly():
     module = VAETransformer(2, likelihood="poisson", **small(max_iter=0)).fit(counts_near_seven()).net_.module_
 
     def part(n):
-        return Moments.of(WeightedRows(Rows(np.full((n, 10), float(n))), None, False), module, False, True)
+        return Moments.of(FitData(Rows(np.full((n, 10), float(n))), None, False), module, False, True)
 
     sample = (part(3000) + part(1000)).sample
     assert len(sample) == most_rows(10)

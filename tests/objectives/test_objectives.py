@@ -35,7 +35,7 @@ def made_draw(n_draws=None, family="full", n=N, d=D, seed=0):
 
 @every_objective
 @pytest.mark.parametrize("family", POSTERIORS)
-def test_a_number_a_row_alike_with_and_without_an_axis_of_draws(name, family):
+def test_there_is_one_number_per_row_with_and_without_an_axis_of_draws(name, family):
     draw = made_draw(family=family)
     objective = OBJECTIVES[name](beta=0.7)
     one = objective(draw)
@@ -265,7 +265,7 @@ def test_free_bits_keep_components_alive_in_noise():
 
 def test_kl_warmup_starts_at_no_weight_and_ends_at_beta(spectra):
     """The loss of the first epochs lacks the KL; scores, and so the kept weights, are at full weight."""
-    settings = small(max_iter=8, validation_fraction=None, batch_size=300)  # one step an epoch
+    settings = small(max_iter=8, validation_fraction=None, batch_size=300)  # one step per epoch
     warm = VAETransformer(2, kl_warmup=4, **settings).fit(spectra)
     assert warm.net_.training_step_.kl_scale.item() == 1.0
     cold = VAETransformer(2, **settings).fit(spectra)
@@ -284,7 +284,7 @@ def test_kl_warmup_goes_on_over_partial_fits_and_is_over_before_patience_counts(
 
 
 def test_iwae_s_gradient_is_that_of_the_draws_by_their_normalised_weights():
-    """Burda et al., eq. (13) and (14): sum_k w_k / sum_l w_l grad log w_k, by a backward pass a draw."""
+    """Burda et al., eq. (13) and (14): sum_k w_k / sum_l w_l grad log w_k, by one backward pass per draw."""
     x, family = torch.tensor([[0.7, -1.0]], dtype=torch.float64), POSTERIORS["full"]
     eps = torch.randn(6, 1, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     raw = torch.randn(1, family.n_raw(2), generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from skvae import VAETransformer
-from skvae._data.rows import Rows, WeightedRows, is_uneven
+from skvae._data.fit_data import FitData
+from skvae._data.rows import Rows, is_uneven
 from skvae._training.fit import new_net, start_linear, to_device
 from skvae.likelihoods import LIKELIHOODS
 
@@ -26,7 +27,7 @@ def net_at_start(device, rows=None, **params):
     values = in_support(likelihood, X if rows is None else rows)
     rows = Rows(values) if LIKELIHOODS[likelihood].has_noise else Rows(values, errors=Rows(np.full_like(values, 0.1)))
     vae = estimator(device, **params)
-    net = new_net(vae, WeightedRows(rows, is_uneven=is_uneven(rows)), 0)
+    net = new_net(vae, FitData(rows, is_uneven=is_uneven(rows)), 0)
     u = to_device(net, rows, is_uneven=is_uneven(rows))
     start_linear(net, vae, u)
     return net, u

@@ -48,7 +48,7 @@ def test_an_epoch_is_every_row_once_in_new_order(n, batch_size, n_draws, stream,
 
 
 @pytest.mark.parametrize("n_rows, at_most", [(1, 5), (5, 5), (6, 5), (1000, 64), (1001, 1000)])
-def test_spread_takes_one_row_of_each_stretch(n_rows, at_most):
+def test_spread_takes_one_row_of_each_block(n_rows, at_most):
     rows = evenly_spread(n_rows, at_most)
     step = -(-n_rows // at_most)
     np.testing.assert_array_equal(rows // step, np.arange(-(-n_rows // step)))

@@ -9,9 +9,9 @@ from skvae import VAETransformer
 from skvae._data.rows import Rows, values_and_errors
 from skvae._training.channel_noise import (
     calibration,
-    drawn_to_isotropic,
     is_constant,
-    own_variance,
+    sample_variance,
+    shrunk_to_isotropic,
     training_noise,
 )
 from skvae._training.fit import to_device
@@ -99,29 +99,29 @@ def test_a_channel_that_is_constant_in_training_costs_no_fortune():
     vae, pca = VAETransformer(2, **small(max_iter=20)).fit(X), PCA(2).fit(X)
     assert vae.score(new) > pca.score(new) - 1
     u = to_device(vae.net_, Rows(X)).double()
-    assert np.flatnonzero(is_constant(vae.net_.module_, own_variance(u)).numpy()).tolist() == [7]
+    assert np.flatnonzero(is_constant(vae.net_.module_, sample_variance(u)).numpy()).tolist() == [7]
 
 
-def test_noise_is_drawn_to_isotropic_noise_where_rows_that_are_left_out_ask_for_it():
+def test_noise_is_shrunk_towards_isotropic_noise_where_rows_that_are_left_out_ask_for_it():
     """Not where rows are many and channels differ; mostly where they are few and channels do not; never for one."""
     generator, one = torch.Generator().manual_seed(0), torch.ones(50, dtype=torch.float64)
 
-    def drawn(n, true, groups=None):
+    def shrunk(n, true, groups=None):
         squares = true * torch.randn(n, len(true), generator=generator, dtype=torch.float64).square()
         squares = squares if groups is None else squares[groups]
         variance = squares.mean(0)
-        result = drawn_to_isotropic(variance, squares, Part(squares, groups=groups), one[: len(true)])
+        result = shrunk_to_isotropic(variance, squares, Part(squares, groups=groups), one[: len(true)])
         assert (variance / result).mean().item() == pytest.approx(1)  # the mean of squares over variances
         return variance, result
 
-    variance, result = drawn(400, torch.logspace(-2, 0, 50, dtype=torch.float64))
+    variance, result = shrunk(400, torch.logspace(-2, 0, 50, dtype=torch.float64))
     torch.testing.assert_close(result, variance)
-    variance, result = drawn(12, one)
+    variance, result = shrunk(12, one)
     assert result.log().std() < 0.3 * variance.log().std()
     copies = torch.arange(12).repeat_interleave(30)[torch.randperm(360, generator=generator)]
-    variance, result = drawn(12, one, copies)
+    variance, result = shrunk(12, one, copies)
     assert result.log().std() < 0.3 * variance.log().std()
-    variance, result = drawn(12, one[:1])
+    variance, result = shrunk(12, one[:1])
     torch.testing.assert_close(result, variance)
 
 

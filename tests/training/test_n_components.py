@@ -11,8 +11,7 @@ from sklearn.model_selection import KFold, PredefinedSplit
 
 from skvae import VAESearchCV, VAETransformer, load
 from skvae._linear.n_components import held_out_nats
-from skvae._training.n_components import folds_of
-from skvae._training.n_components import mean_of_described as mean_of_nats
+from skvae._training.n_components import folds_of, trimmed_mean
 
 from ..conftest import curved_spectra, small
 
@@ -123,8 +122,8 @@ def test_weights_count_among_the_rows_that_are_left_out():
     weight[order[:2]] = 2, 3  # 5 of 89: a twentieth, rounded up
     weight[order[2:]] = 3
     repeated = np.repeat(nats, weight, axis=0)
-    np.testing.assert_allclose(mean_of_nats(nats, weight), mean_of_described(repeated.T))
-    np.testing.assert_array_equal(mean_of_nats(nats[:1]), nats[0])
+    np.testing.assert_allclose(trimmed_mean(nats, weight), mean_of_described(repeated.T))
+    np.testing.assert_array_equal(trimmed_mean(nats[:1]), nats[0])
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e4])

@@ -10,7 +10,8 @@ from numpy.testing import assert_array_equal
 from skorch.callbacks import Callback
 
 from skvae import VAETransformer, load
-from skvae._data.rows import Rows, WeightedRows
+from skvae._data.fit_data import FitData
+from skvae._data.rows import Rows
 from skvae._io.state import map_leaves
 from skvae._linear.moments import Moments
 
@@ -155,7 +156,7 @@ def test_scaling_alone_is_taken_anew_where_there_is_no_linear_start():
 
 def moments_of(X, weight=None, is_uneven=False, vae=None, with_products=True):
     module = None if vae is None else vae.net_.module_
-    return Moments.of(WeightedRows(Rows(X), weight, is_uneven), module or START.net_.module_, with_products)
+    return Moments.of(FitData(Rows(X), weight, is_uneven), module or START.net_.module_, with_products)
 
 
 START = VAETransformer(3, max_iter=0, random_state=0, likelihood="gaussian_isotropic").fit(linear(100, 1))

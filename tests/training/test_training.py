@@ -16,7 +16,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from skvae import VAETransformer
-from skvae._data.rows import Rows, WeightedRows
+from skvae._data.fit_data import FitData
+from skvae._data.rows import Rows
 from skvae._training.early_stopping import EarlyStopping as Stopping
 from skvae._training.early_stopping import ScoredRows
 from skvae._training.fit import fit_model, new_net, start_linear, to_device
@@ -29,7 +30,7 @@ from ..conftest import curved_spectra, small
 def test_engine_takes_the_steps_of_a_plain_torch_loop(spectra):
     """Same weights, rows and noise: the same weights after two epochs, to rounding."""
     params = VAETransformer(3, **small(max_iter=2, learning_rate_init=1e-3, weight_decay=0.1))
-    net = new_net(params, WeightedRows(Rows(spectra)), seed=5)
+    net = new_net(params, FitData(Rows(spectra)), seed=5)
     u = to_device(net, Rows(spectra))
     start_linear(net, params, u)
     plain = copy.deepcopy(net.module_)
@@ -129,7 +130,7 @@ def test_standard_error_of_weighted_scores_is_that_of_repeated_rows():
 
 def test_refit_goes_on_from_the_kept_weights_with_all_rows(spectra):
     """For a sixth as many epochs; its history is that of the net before, and its own."""
-    data = WeightedRows(Rows(spectra))
+    data = FitData(Rows(spectra))
     result = fit_model(VAETransformer(2, **small(max_iter=12, refit=True)), data, seed=0)
     assert result.net is not result.selection and result.selection.best_epoch_ == 12
     assert [row["epoch"] for row in result.net.history] == [*range(15)]
@@ -155,7 +156,7 @@ def test_stops_when_the_validation_score_no_longer_improves(spectra):
 
 
 @pytest.mark.parametrize("n, fraction", [(2, 0.1), (9, 0.1), (100, 0.1), (1000, 0.25), (10, 0.9)])
-def test_validation_rows_are_a_share_and_mostly_stretches(n, fraction):
+def test_validation_rows_are_a_share_and_mostly_blocks(n, fraction):
     held_out = held_out_blocks(n, fraction, seed=0)
     assert len(np.unique(held_out)) == len(held_out) == min(np.ceil(n * fraction), n - 1)
     assert held_out.min() >= 0 and held_out.max() < n

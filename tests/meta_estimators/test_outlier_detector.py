@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 
 from skvae import VAEOutlierDetector, VAETransformer
 
-from .conftest import curved_spectra, small
+from ..conftest import curved_spectra, small
 
 STATISTICS = ("density", "q", "t2")
 MODEL = VAETransformer(1, **small(max_iter=2, hidden_layer_sizes=(8,)))

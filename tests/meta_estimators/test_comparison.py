@@ -21,7 +21,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skvae import Comparison, VAETransformer, compare
 from skvae.displays import ComparisonDisplay
 
-from .conftest import curved_spectra, small
+from ..conftest import curved_spectra, small
 
 X = curved_spectra(60, 12)
 Y = X[:, 3] + np.random.RandomState(0).standard_normal(60)

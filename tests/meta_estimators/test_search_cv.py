@@ -18,14 +18,15 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skvae import VAESearchCV, VAETransformer
-from skvae._data.rows import Rows, WeightedRows
+from skvae._data.fit_data import FitData
+from skvae._data.rows import Rows
 from skvae._meta_estimators.search_cv import Handover, Plan, StackedFit, train_side_by_side
 from skvae._training.fit import fit_model, phases
 from skvae._training.stacked_fit import train_stacked
 from skvae.networks import NETWORKS
 from skvae.posteriors import POSTERIORS
 
-from .conftest import PLAIN_LIKELIHOODS, curved_spectra, in_support, small
+from ..conftest import PLAIN_LIKELIHOODS, curved_spectra, in_support, small
 
 BASE = small(max_iter=4, n_iter_no_change=2)
 
@@ -72,7 +73,7 @@ def test_each_net_becomes_what_it_would_alone(kind):
         )
     ]
     rows = [Rows(X), Rows(X[3:]), Rows(X[:80]), Rows(X[::-1].copy())]  # the last batches differ
-    fits = [(p, WeightedRows(r), p.random_state) for p, r in zip(params, rows, strict=True)]
+    fits = [(p, FitData(r), p.random_state) for p, r in zip(params, rows, strict=True)]
     alone = [fit_model(*fit) for fit in fits]
     together = [StackedFit(Plan(None), None, phases(*fit), 0) for fit in fits]
     train_side_by_side(together)
