@@ -17,7 +17,7 @@ def standardised(x, shift, scale):
     """(x - shift) / scale (n, p) or, of rows (n, 2, p), this with the variances of the errors in these units."""
     values, errors = values_and_errors(x)
     shift, scale = shift.to(x), scale.to(x)
-    u = (values - shift) / scale
+    u = (values - shift).div_(scale)  # in place, as a large table's memory is slow to get
     if errors is None:
         return u
     return torch.stack([u.masked_fill(errors.isinf(), 0.0), (errors / scale).square()], dim=1)

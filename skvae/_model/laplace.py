@@ -240,7 +240,8 @@ def precision_factor(jacobian: Tensor, fisher: Tensor) -> Tensor:
     whitened = aligned(jacobian)  # a copy, the only one, as J is large
     whitened[:, : jacobian.shape[1], : jacobian.shape[2]] *= weight if weight.ndim == 1 else weight.unsqueeze(1)
     # Rows of length about 1, as the squares of very large and very small numbers have no room in single precision.
-    reach = torch.linalg.vector_norm(whitened, torch.inf, -1, keepdim=True).clamp(min=torch.finfo(jacobian.dtype).tiny)
+    reach = torch.maximum(whitened.amax(-1, keepdim=True), -whitened.amin(-1, keepdim=True))
+    reach.clamp_(min=torch.finfo(jacobian.dtype).tiny)
     whitened /= reach
     reach = reach.to(fisher.dtype) * top.sqrt().unsqueeze(-1)  # (n, D, 1)
     gram = (whitened @ whitened.mT).to(fisher.dtype) * (reach * reach.mT)

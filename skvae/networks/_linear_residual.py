@@ -95,7 +95,7 @@ class LinearResidual(nn.Module):
             y = y.repeat(x.shape[0], 1)  # the export to ONNX would take len(x) for a constant
         else:
             with network_products(precision, x.device.type):
-                added = self.net(x.clamp(-CLIP, CLIP).mul_(self.input_scale).to(dtype_of(self.net, x.dtype)))
+                added = self.net(x.to(dtype_of(self.net, x.dtype)).clamp(-CLIP, CLIP).mul_(self.input_scale))
             y = torch.addcmul(y, unit, added.to(x.dtype))
         with exact_products(precision):
             n_linear = len(matrix)
