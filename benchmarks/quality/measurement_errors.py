@@ -168,7 +168,7 @@ def report(frame):
         if len(measured):
             print(f"\nError of hidden air pollutants, in standard deviations of their errors, {d} components\n")
             print(table(measured, "error", lambda values: spread(values, 2)))
-        print(f"\nSeconds of a fit, median, {d} components\n")
+        print(f"\nCPU seconds of a fit, median, {d} components\n")
         print(table(part, "seconds", lambda values: f"{values.median():.2f}"))
 
 

@@ -29,7 +29,7 @@ def fitted(X, **params):
 
 def assert_cut_alike(method, X):
     whole = method(X)
-    for size in (1, 30, 64, 100):
+    for size in (1, 30, 33, 64, 100):
         cut = 8 if size == 1 else len(X)
         parts = np.concatenate([method(X[start : min(start + size, cut)]) for start in range(0, cut, size)])
         np.testing.assert_array_equal(parts, whole[:cut], err_msg=f"chunks of {size}")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import skvae._inference.predictor
 from skvae import VAETransformer
 
 from ..conftest import curved_spectra, small
@@ -57,3 +58,20 @@ def test_predictors_are_in_no_pickle(spectra):
     answers(vae, spectra)
     assert vae._predictors and not {"_predictors", "_trained_fit"} & set(vae.__getstate__())
     assert len(pickle.dumps(vae)) == before
+
+
+def test_encoding_complete_rows_copies_no_module(spectra, monkeypatch):
+    X = spectra.astype(np.float64)
+    vae = VAETransformer(2, **small(max_iter=1)).fit(X)
+    methods = vae.transform, vae.posterior_covariance, vae.hotelling_t2
+    expected = [method(X) for method in methods]
+
+    def never(module):
+        raise AssertionError("a module was copied")
+
+    vae._predictors.clear()
+    monkeypatch.setattr(skvae._inference.predictor, "double_copy", never)
+    for method, before in zip(methods, expected, strict=True):
+        np.testing.assert_array_equal(method(X), before)
+    with pytest.raises(AssertionError, match="a module was copied"):
+        vae.inverse_transform(expected[0])
