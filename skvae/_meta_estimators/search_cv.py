@@ -72,6 +72,10 @@ class VAESearchCV(GridSearchCV):
 
     Notes
     -----
+    It pays where nets and tables are small. The fewer weights and rows there are, the more of a step is overhead, which
+    stacked models share. From 100,000 weights on, which the default net has beyond some 250 features, there is nothing
+    to gain on a CPU. ``python -m benchmarks.speed.search`` compares its seconds with those of `GridSearchCV`.
+
     In ``cv_results_["mean_fit_time"]``, models that were trained together have equal shares of their time. At most 64
     models are trained at once, and fewer if scikit-learn's ``working_memory`` has no room for their rows.
 
