@@ -214,7 +214,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     n_active_components_ : int
         Components whose posterior means have a variance over 0.01 (Burda et al., 2016, section 5.2).
     mean_ : ndarray of shape (n_features,)
-        Mean of the training rows. NaN for a column of which no value was measured in them: the model is without it.
+        Mean of the training rows; with "student_t" the centre of a t distribution fitted to each column. NaN for a
+        column of which no value was measured in them: the model is without it.
     wavelengths_ : ndarray of shape (n_features,)
         The numbers that label X's columns, such as the floats or integers of a frame, which `feature_names_in_` cannot
         hold. Only where X had such labels.
