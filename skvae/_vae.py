@@ -892,7 +892,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return to_library_of(self.mean_, in_all_columns(rows_known, self._known_columns))
 
     def hotelling_t2(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats:
-        """Return Hotelling's T2 of each row: how far its scores lie from the training rows'.
+        """Return Hotelling's T2 of each row: how far its components lie from those of the training rows.
 
         (z - m)^T S^-1 (z - m) with m and S the mean and the covariance of the training rows' posterior means, over the
         `n_active_components_`. What is missing of a row, or measured with a large error, shrinks its posterior mean. T2
@@ -942,7 +942,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
         (x_j - m_j) d T2 / d x_j, integrated along the line from the mean m of the training rows to the row (integrated
         gradients: Sundararajan, Taly and Yan, 2017). In a linear model that is the textbook's contribution,
-        (z - mean)^T S^-1 a_j (x_j - m_j), with a_j the weights of channel j in the scores (MacGregor and Kourti, 1995).
+        (z - mean)^T S^-1 a_j (x_j - m_j), with a_j the weights of channel j in z (MacGregor and Kourti, 1995).
         In a curved one the line begins at the row nearest to the mean whose T2 is 0.
 
         Parameters
@@ -1016,7 +1016,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             The rows. None stands for the training rows. As a model comes nearer to these than to new ones, their Q is
             then multiplied by the ratio of Q in validation rows to Q in training rows (of geometric means, before a
             refit). With fewer than eight validation rows (or groups) it is the ratio that leaving a row out of a linear
-            model with the same scores would give. After `partial_fit` the ratio is not known and taken to be 1.
+            model with the same components would give. After `partial_fit` the ratio is not known and taken to be 1.
             Held-out rows give a surer limit.
 
         Returns
