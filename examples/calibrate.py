@@ -3,8 +3,9 @@ Predict clay content from the components of PLS, PCA and a VAE
 ==============================================================
 
 A calibration predicts a property of a sample from its spectrum. Partial least squares (PLS) looks at the property when
-it chooses its components; PCA and the VAE do not. So PLS is the first thing to try when the prediction is all that you
-want. The components of PCA and of the VAE serve every property, and can learn from spectra without one.
+it chooses its components; PCA and the VAE do not. So try PLS first when the prediction is all that you want, and ridge
+regression on all wavelengths, which needs no components. The components of PCA and of the VAE serve every property,
+and can learn from spectra without one.
 """
 
 import matplotlib.pyplot as plt

@@ -18,7 +18,7 @@ X = load_dataset("SSP.460")["Dataset"].filter(regex="^wl_").drop_duplicates().to
 train, rest = train_test_split(X, test_size=0.4, random_state=0)
 new, victims = np.array_split(rest, 2)
 
-# Three faults, in units of the mean standard deviation of a channel (a spike: of its own).
+# A spike at one channel, of its standard deviation; a drift, of 0.3 of the mean one; a gain of 30 %.
 rng, n_channels = np.random.default_rng(0), X.shape[1]
 spread, sign = train.std(axis=0), rng.choice([-1, 1], size=(len(victims), 1))
 faults = {
@@ -28,7 +28,9 @@ faults = {
 }
 
 # %%
-# The limits hold for 95 % of new spectra that are like the training spectra: 5 % of those are false alarms.
+# The limits of T2 and Q are made for 95 % of new spectra that are like the training spectra: 5 % would be false alarms.
+# Nats have no limit of their own. Here it is a quantile of the training spectra, below which more than 5 % of new ones
+# lie.
 
 vae = VAETransformer(4, random_state=0).fit(train)
 charts = {

@@ -29,7 +29,8 @@ models = {
 }
 
 # %%
-# How many digits a linear classifier reads from four components, and what comes back from them.
+# A linear classifier reads the digits from four components. The titles say how many it reads correctly, and the
+# pictures are what comes back from these components.
 
 back = {"test images": test}
 for name, model in models.items():

@@ -2,9 +2,9 @@
 Look at the components
 ======================
 
-`LoadingsDisplay` shows how the mean spectrum changes with each component, as PCA's `components_` do. The components of
-a VAE bend: `TraversalDisplay` moves along one and draws the spectra there. `LatentDisplay` draws the rows with the
-uncertainty of each.
+`LoadingsDisplay` shows how a spectrum changes with each component, as PCA's `components_` do. The components of a VAE
+bend: `TraversalDisplay` moves along one and draws the spectra there. `LatentDisplay` draws the rows in two components,
+each with its uncertainty.
 """
 
 import matplotlib.pyplot as plt

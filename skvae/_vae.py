@@ -72,10 +72,14 @@ Self = TypeVar("Self", bound="VAETransformer")  # typing has its own from Python
 class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     r"""Variational autoencoder that starts at PCA's or factor analysis's optimum and improves on it.
 
-    z ~ N(0, I), x | z from a likelihood whose mean is a linear map of z plus a neural network, and an
-    approximate posterior q(z | x) whose mean is a linear map of x plus a neural network. With a Gaussian
-    likelihood the linear maps and the noise start at the closed-form optimum of the linear model, and
-    validation rows tell whether training has improved on it.
+    A row x is described by components z ~ N(0, I). The decoder gives the mean of x, a linear map of z plus a neural
+    network, and the likelihood p(x | z) says how x scatters about it. The encoder gives an approximate posterior
+    q(z | x), whose mean is a linear map of x plus a neural network. With a Gaussian likelihood the linear maps and the
+    noise start at the closed-form optimum of the linear model, and validation rows tell whether training has improved
+    on it.
+
+    X is not standardised for the model, as it is not for PCA: where features have different units, scale them before.
+    Components have a variance near 1, as those of ``PCA(whiten=True)``.
 
     Parameters stand in four groups: *basic* (`n_components` to `verbose`), *model* (`posterior` to `init`), *training*
     (`objective` to `checkpoint_every`) and *machine* (`device` to `distributed`).
@@ -83,16 +87,16 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     Parameters
     ----------
     n_components : int, float, "auto" or None, default=2
-        Dimension of the latent space. A float between 0 and 1, as PCA's: as many as PCA needs for more than this share
-        of X's variance. "auto": as many, 64 at most, as give held-out rows the highest mean log-likelihood under
-        probabilistic PCA, of which one decomposition has all numbers of components. The rows are those that `fit` is
-        given to validate on or, where it is to hold rows out itself, each row once, in five folds of blocks of rows;
-        groups are never cut, and the 5 % of rows that no number of components describes well are left out of the mean.
+        Number of components. A float between 0 and 1, as PCA's: as many as PCA needs for more than this share of X's
+        variance. "auto": the number, 64 at most, that gives held-out rows the highest mean log-likelihood under
+        probabilistic PCA, whose one decomposition serves all numbers. The held-out rows are X_val or those of a
+        splitter in `validation_fraction`; else each row is held out once, in five folds of blocks of rows. Groups are
+        never cut, and the 5 % of rows that no number of components describes well are left out of the mean.
         A share and "auto" rest on at most 20,000 training rows, evenly spread, and on those without NaN, of which they
         need five. None: min(n_samples, n_features) - 1.
     likelihood : str or class, default="gaussian"
         Distribution p(x | z). "gaussian": the means are trained under isotropic noise (one variance for all features),
-        which keeps PCA's reconstruction and features, and then a noise variance per feature is fitted to them, under
+        which keeps PCA's components and reconstruction, and then a noise variance per feature is fitted to them, under
         which `score`, `impute`, `sample` and standard deviations are computed. "gaussian_diag": a noise variance per
         feature in training too, as factor analysis has it, for density alone. "gaussian_isotropic": isotropic noise, as
         probabilistic PCA has it. "gaussian_unit": variance one in X's units. "gaussian_known": no noise but the known
@@ -122,6 +126,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     hidden_layer_sizes : int or sequence of int, default=(128, 128)
         Dense layers of the encoder and of the decoder; an int is one layer. Empty, with "mlp": a linear model.
     activation : {"silu", "relu", "gelu", "elu", "tanh", "logistic", "softplus", "identity"} or callable, default="silu"
+        Function between the dense layers. A callable without arguments returns a new Module, as ``torch.nn.Mish`` does.
     init : {"linear", "random"}, default="linear"
         "random": networks alone, without the linear maps and their optimum, as a plain VAE is.
     objective : {"elbo", "iwae", "info"} or callable, default="elbo"
@@ -160,7 +165,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     n_iter_no_change : int, default=10
         With `early_stopping`, epochs without a gain of `tol` on the validation rows after which training stops.
     tol : float, default=0.0
-        In nats per row.
+        With `early_stopping`, the gain of the validation rows' objective that counts as one, in nats per row.
     refit : bool or "auto", default="auto"
         Whether training goes on with all rows afterwards, for a sixth as many epochs, at 0.4 of the learning rate,
         which falls to 0 again. Where the linear start was kept, that of all rows takes its place. "auto": with fewer
@@ -214,7 +219,8 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
     n_active_components_ : int
         Components whose posterior means have a variance over 0.01 (Burda et al., 2016, section 5.2).
     mean_ : ndarray of shape (n_features,)
-        Mean of the training rows. NaN for a column of which no value was measured in them: the model is without it.
+        Mean of the training rows; with "student_t" the centre of a t distribution fitted to each column. NaN for a
+        column of which no value was measured in them: the model is without it.
     wavelengths_ : ndarray of shape (n_features,)
         The numbers that label X's columns, such as the floats or integers of a frame, which `feature_names_in_` cannot
         hold. Only where X had such labels.
@@ -231,7 +237,9 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         of the validation rows at full `beta` and without `free_bits`; without validation rows, train_score, that of a
         few training rows). A refit's epochs are not in it.
     device_ : str
+        Where the model is: "cpu", or a GPU such as "cuda".
     net_ : skorch.NeuralNet
+        The trained networks, with their optimizer and history.
 
     See Also
     --------
@@ -884,7 +892,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
         return to_library_of(self.mean_, in_all_columns(rows_known, self._known_columns))
 
     def hotelling_t2(self, X: ArrayLike, X_std: ArrayLike | None = None) -> Floats:
-        """Return Hotelling's T2 of each row: how far its scores lie from the training rows'.
+        """Return Hotelling's T2 of each row: how far its components lie from those of the training rows.
 
         (z - m)^T S^-1 (z - m) with m and S the mean and the covariance of the training rows' posterior means, over the
         `n_active_components_`. What is missing of a row, or measured with a large error, shrinks its posterior mean. T2
@@ -934,7 +942,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
 
         (x_j - m_j) d T2 / d x_j, integrated along the line from the mean m of the training rows to the row (integrated
         gradients: Sundararajan, Taly and Yan, 2017). In a linear model that is the textbook's contribution,
-        (z - mean)^T S^-1 a_j (x_j - m_j), with a_j the weights of channel j in the scores (MacGregor and Kourti, 1995).
+        (z - mean)^T S^-1 a_j (x_j - m_j), with a_j the weights of channel j in z (MacGregor and Kourti, 1995).
         In a curved one the line begins at the row nearest to the mean whose T2 is 0.
 
         Parameters
@@ -1008,7 +1016,7 @@ class VAETransformer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tran
             The rows. None stands for the training rows. As a model comes nearer to these than to new ones, their Q is
             then multiplied by the ratio of Q in validation rows to Q in training rows (of geometric means, before a
             refit). With fewer than eight validation rows (or groups) it is the ratio that leaving a row out of a linear
-            model with the same scores would give. After `partial_fit` the ratio is not known and taken to be 1.
+            model with the same components would give. After `partial_fit` the ratio is not known and taken to be 1.
             Held-out rows give a surer limit.
 
         Returns

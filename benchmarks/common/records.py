@@ -58,7 +58,7 @@ def published(path, names, rows):
     parts = [pd.read_csv(path)] if path.exists() else []
     frame = pd.concat([*parts, pd.DataFrame(rows)]).drop_duplicates([*names], keep="last").sort_values([*names])
     frame.to_csv(path, index=False, float_format="%.7g")
-    return frame
+    return pd.read_csv(path)  # as rounded, so that whoever reads the file makes the same tables of it
 
 
 def circumstances(X, groups, train, test):

@@ -31,14 +31,16 @@ LARGE = 100_000  # weights: with as many, the step of a CPU is mostly arithmetic
 class VAESearchCV(GridSearchCV):
     """Grid search over a `VAETransformer`, or a Pipeline that ends in one, that trains many models at a time.
 
-    Candidates and folds that share what shapes a net - all parameters but `random_state`, `beta`, `learning_rate_init`,
-    `weight_decay`, `kl_warmup`, `max_iter`, `n_iter_no_change`, `tol`, `validation_fraction`, `early_stopping` and
-    `refit` - are trained as one stacked model: a step of all of them costs little more than their arithmetic. Each
-    model keeps its own rows, generator, schedule and patience, so that the result is the same as alone, to float32's
-    rounding. Everything else is fitted one by one, as by `GridSearchCV`: estimators of other classes, subclasses with
-    a `fit` of their own or parameters that `get_params` does not show, rows with missing values, free bits, "info",
-    user-defined networks and classes, the estimator's callbacks, `net_params`, a `random_state` that is not an integer
-    and, on a CPU, nets of 100,000 or more parameters, which would gain nothing.
+    Candidates and folds are trained together, as one stacked model, if they differ in no parameters but `random_state`,
+    `beta`, `learning_rate_init`, `weight_decay`, `kl_warmup`, `max_iter`, `n_iter_no_change`, `tol`,
+    `validation_fraction`, `early_stopping` and `refit`: a step of all of them costs little more than their arithmetic.
+    Each model keeps its own rows, random generator, learning rates and early stopping, so that the result is the same
+    as alone, to float32's rounding.
+
+    Everything else is fitted one by one, as by `GridSearchCV`: estimators of other classes, subclasses with a `fit` of
+    their own or parameters that `get_params` does not show, rows with missing values, free bits, "info", networks and
+    classes of one's own, the estimator's callbacks, `net_params`, a `random_state` that is not an integer and, on a
+    CPU, networks of 100,000 or more weights, which would gain nothing.
 
     The class has the parameters and attributes of `GridSearchCV`, and the attribute below.
 
@@ -72,9 +74,9 @@ class VAESearchCV(GridSearchCV):
 
     Notes
     -----
-    It pays where nets and tables are small. The fewer weights and rows there are, the more of a step is overhead, which
-    stacked models share. From 100,000 weights on, which the default net has beyond some 250 features, there is nothing
-    to gain on a CPU. ``python -m benchmarks.speed.search`` compares its seconds with those of `GridSearchCV`.
+    It pays where networks and tables are small. The fewer weights and rows there are, the more of a step is overhead,
+    which stacked models share. From 100,000 weights on, which the default network has beyond some 250 features, there
+    is nothing to gain on a CPU. ``python -m benchmarks.speed.search`` compares its seconds with `GridSearchCV`'s.
 
     In ``cv_results_["mean_fit_time"]``, models that were trained together have equal shares of their time. At most 64
     models are trained at once, and fewer if scikit-learn's ``working_memory`` has no room for their rows.
