@@ -89,14 +89,13 @@ def _plain_network(layer: PlainNetwork, x: Tensor, needs_x: bool) -> tuple[Tenso
 
 
 def _linear_residual(layer: LinearResidual, x: Tensor, needs_x: bool) -> tuple[Tensor, Pullback]:
-    unit, weight, bias, n_linear = layer.unit, layer.weight, layer.bias, len(layer.weight)
-    y, pullback_of_net = torch.addcmul(layer.start_bias, unit, bias), None
+    weight, bias, n_linear, pullback_of_net = layer.weight, layer.bias, len(layer.weight), None
+    unit, matrix, y = layer.linear_path(x.dtype)
     if layer.net is None:
         y = y.repeat(len(x), 1)
     else:
         added, pullback_of_net = with_pullback(layer.net, x.clamp(-CLIP, CLIP).mul_(layer.input_scale), needs_x)
         y = torch.addcmul(y, unit, added)
-    matrix = layer.matrix()
     with exact_products(layer.precision):
         y.narrow(1, 0, n_linear).addmm_(x, matrix.T)
 
