@@ -6,8 +6,8 @@
 
 All train the same network on the same rows from the same weights with the same batch size, rate and dtype, for the
 same number of epochs; those that minimise the same loss end at the same within 1 %, or the run fails. Turns are
-interleaved; a ratio is the median of the ratios of neighbouring turns. Then the seconds of what else a fit does, or,
-with --memory, the bytes that a posterior keeps for its gradient.
+interleaved; a ratio is the median of the ratios of neighbouring turns. Then the posteriors' epochs at 20 components and
+the seconds of what else a fit does, or, with --memory, the bytes that a posterior keeps for its gradient.
 """
 
 import copy
@@ -91,15 +91,35 @@ def compare(name, turns):
         return np.median(seconds[label] / seconds[reference]) * epochs[reference] / epochs[label]
 
     print(f"\n{name}: {CASES[name]}\n")
-    print(heading("run", "ms per epoch", "ratio to by hand", "ratio to diag", "last loss"))
+    print(heading("run", "ms per epoch", "ratio to by hand", "to diag", "to its matrix products", "last loss"))
     for label in runs:
         ms = 1000 * np.median(seconds[label]) / epochs[label]
         loss = f"{last[label]:.2f}" if last[label] and epochs[label] == EPOCHS else ""
-        print(line(label, f"{ms:.0f}", f"{ratio(label, 'by hand'):.2f}", f"{ratio(label, DIAG):.2f}", loss))
+        own = f"{PRODUCTS}, full" if "full" in label else PRODUCTS
+        ratios = [f"{ratio(label, reference):.2f}" for reference in ("by hand", DIAG, own)]
+        print(line(label, f"{ms:.0f}", *ratios, loss))
     grown = ratio(f"{PRODUCTS}, full", PRODUCTS)
     print(f"\nfull to diag: {ratio(FULL, DIAG):.2f}, their matrix products alone: {grown:.2f}")
     for label, reference in (("skorch as it comes", "by hand"), (DIAG, "by hand"), (COMPILED, DIAG), (DENSE, FULL)):
         assert abs(last[label] / last[reference] - 1) < 0.01, f"{label} does not train alike"
+
+
+def posteriors(turns):
+    """Print the posteriors' epochs at 20 components, as a ratio to diag's and to their matrix products."""
+    case = CASES["small"] | {"d": 20}
+    X, runs = data(case["n"], case["p"], case["d"]), {}
+    for posterior in POSTERIORS:
+        net, u = at_start(case, X, posterior=posterior)
+        runs[posterior] = training(net, u)
+        runs[posterior, PRODUCTS] = products(copy.deepcopy(net.module_), u, case["batch"])
+    seconds, _ = interleaved(runs, turns)
+    print(f"\nPosteriors: {case}\n")
+    print(heading("posterior", "ms per epoch", "ratio to diag", "to its matrix products", "its products to diag's"))
+    for posterior in POSTERIORS:
+        own = seconds[posterior, PRODUCTS]
+        pairs = (seconds[posterior], seconds["diag"]), (seconds[posterior], own), (own, seconds["diag", PRODUCTS])
+        ratios = [f"{np.median(above / below):.2f}" for above, below in pairs]
+        print(line(posterior, f"{1000 * np.median(seconds[posterior]) / EPOCHS:.0f}", *ratios))
 
 
 def validation_pass(net, u):
@@ -170,6 +190,7 @@ def main():
         return memory()
     for name in args.cases:
         compare(name, args.turns)
+    posteriors(args.turns)
     rest_of_fit(args.turns)
 
 

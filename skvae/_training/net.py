@@ -28,7 +28,7 @@ from .schedules import kl_scale, one_cycle
 from .step import model_output
 
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-HELD_BATCHES = 64  # whose terms are held: with more of these small tensors among larger ones, the heap would not shrink
+HELD_ROWS = 2**14  # whose terms are held: with more of these small tensors among larger ones, the heap would not shrink
 
 
 def summed(terms):
@@ -181,7 +181,7 @@ class VAENet(NeuralNet):
             else:
                 terms.append(self.training_step_(*batch))
             n_rows += len(terms[-1][0])
-            if len(terms) == HELD_BATCHES:
+            if len(terms) * len(terms[0][0]) >= HELD_ROWS:
                 totals, terms = totals + summed(terms), []
         if terms:
             totals = totals + summed(terms)

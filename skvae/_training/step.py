@@ -5,6 +5,7 @@ import torch
 from ..networks import training_products
 from ..objectives import ModelOutput
 from .adamw import AdamW
+from .pullback import add_gradients, is_by_hand
 
 
 def model_output(module, u, eps):
@@ -39,6 +40,8 @@ class Step:
         self.module, self.objective, self.optimizer = module, objective, optimizer
         self.objective_and_kl = torch.compile(objective_and_kl) if compiled else objective_and_kl
         self.precision = precision
+        self.may_be_by_hand = precision != "bf16" and not compiled
+        self.is_by_hand = False  # until an epoch begins
         self.kl_scale = kl_scale
 
     def gradients(self, u, eps, weight=None, n_rows=None):
@@ -46,16 +49,20 @@ class Step:
 
         The mean is the sum over `n_rows`, by default the batch's.
         """
+        n = len(u) if n_rows is None else n_rows
+        row_weight = u.new_full((len(u),), -1 / n) if weight is None else -weight / n  # of minus the mean
         with training_products(self.precision):
-            objective, kl = self.objective_and_kl(self.module, self.objective, u, eps, self.kl_scale)
-            n = len(objective) if n_rows is None else n_rows
-            row_weight = torch.full_like(objective, -1 / n) if weight is None else -weight / n
-            objective.backward(row_weight)  # of minus the mean, with no mean to undo
+            if self.is_by_hand and u.ndim == eps.ndim == 2:  # complete rows, one draw of each
+                objective, kl = add_gradients(self.module, self.objective, u, eps, self.kl_scale, row_weight)
+            else:
+                objective, kl = self.objective_and_kl(self.module, self.objective, u, eps, self.kl_scale)
+                objective.backward(row_weight)
         objective, kl = objective.detach(), kl.detach()
         return (objective, kl) if weight is None else (objective * weight, kl * weight)
 
     def begin_epoch(self):
         """Take up what Python, such as a callback, changed since the last epoch. No gradient is left from it."""
+        self.is_by_hand = self.may_be_by_hand and is_by_hand(self.module, self.objective)
         self.optimizer.zero_grad()
 
     def release(self):

@@ -1,5 +1,6 @@
 """What every likelihood p(x | z) provides."""
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 # Least noise variance of a Gaussian, as a share of the feature's variance. log p grows without bound as a
 # variance goes to 0, which happens with constant or duplicated columns and in Heywood cases of factor analysis.
 NOISE_FLOOR = 1e-6
+Add = Callable[[Tensor, Tensor], None]  # of a parameter and its gradient
 
 
 class Likelihood(nn.Module):
@@ -114,6 +116,21 @@ class Likelihood(nn.Module):
     def log_prob(self, raw: Tensor, u: Tensor) -> Tensor:
         """log p(u | z) in nats, shape (...): the sum of `log_density`. A subclass may compute it faster."""
         return self.log_density(raw, u).sum(-1)
+
+    def pull_back(self, grad: Tensor, raw: Tensor, u: Tensor, add: Add) -> Tensor:
+        """The gradient (n, n_raw) of raw for that of `log_prob` (n,), by hand.
+
+        A subclass need not define it. Where all parts of a model have such a method, training does without autograd.
+
+        Parameters
+        ----------
+        grad : Tensor of shape (n,)
+        raw : Tensor of shape (n, n_raw)
+        u : Tensor of shape (n, n_features)
+        add : callable
+            Called with each parameter of the likelihood and its gradient.
+        """
+        raise NotImplementedError
 
     def mean(self, raw: Tensor) -> Tensor:
         """E[u | z], shape (..., n_features)."""

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ._base import NOISE_FLOOR, Likelihood, standard_normal_like
+from ._base import NOISE_FLOOR, Add, Likelihood, standard_normal_like
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -30,6 +30,15 @@ class _ConstantNoise(Likelihood):
         log_v = self.log_variance()
         # One product with 1/v takes the place of a division and a sum over (..., n_features).
         return -0.5 * ((u - raw).square() @ torch.exp(-log_v) + log_v.sum() + log_v.shape[-1] * LOG_2PI)
+
+    def pull_back(self, grad: Tensor, raw: Tensor, u: Tensor, add: Add) -> Tensor:
+        delta, precision, half = u - raw, torch.exp(-self.log_variance()), 0.5 * grad
+        self.pull_back_noise((half @ delta.square()).mul_(precision).sub_(half.sum()), add)
+        return delta.mul_(precision).mul_(grad.unsqueeze(-1))
+
+    def pull_back_noise(self, grad: Tensor, add: Add) -> None:
+        """Add the gradient of the noise's parameter, for that (n_features,) of `log_variance`."""
+        raise NotImplementedError
 
     def mean(self, raw: Tensor) -> Tensor:
         return raw
@@ -68,6 +77,9 @@ class DiagonalGaussianLikelihood(_ConstantNoise):
     def log_variance(self) -> Tensor:
         return self.log_v.clamp(min=math.log(NOISE_FLOOR))
 
+    def pull_back_noise(self, grad: Tensor, add: Add) -> None:
+        add(self.log_v, grad * (self.log_v >= math.log(NOISE_FLOOR)))
+
     def init_noise(self, variance: Tensor) -> Tensor:
         self.log_v.data.copy_(variance.clamp(min=NOISE_FLOOR).log())
         return super().init_noise(variance)
@@ -104,6 +116,9 @@ class IsotropicGaussianLikelihood(_ConstantNoise):
 
     def log_variance(self) -> Tensor:
         return self.log_v.clamp(min=math.log(NOISE_FLOOR)) + self.log_share
+
+    def pull_back_noise(self, grad: Tensor, add: Add) -> None:
+        add(self.log_v, grad.sum() * (self.log_v >= math.log(NOISE_FLOOR)))
 
     def init_noise(self, variance: Tensor) -> Tensor:
         share = (variance.log() - self.log_share).mean().clamp(min=math.log(NOISE_FLOOR))
@@ -200,6 +215,9 @@ class UnitGaussianLikelihood(_ConstantNoise):
 
     def log_variance(self) -> Tensor:
         return self.log_v
+
+    def pull_back_noise(self, grad: Tensor, add: Add) -> None:
+        pass
 
 
 class KnownGaussianLikelihood(_ConstantNoise):

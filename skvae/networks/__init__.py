@@ -8,6 +8,7 @@ from ._jacobian import decoder_jacobian, decoder_values
 from ._linear_residual import LinearResidual, PlainNetwork
 from ._mlp import MLP
 from ._precision import PRECISIONS, training_products
+from ._pullback import has_pullback, with_pullback
 from ._span import Span, last_layer_span
 
 NETWORKS: dict[str, type[Network]] = {"mlp": MLP, "conv1d": Conv1d, "conv2d": Conv2d}
@@ -30,7 +31,9 @@ __all__ = [
     "decoder_values",
     "draw_weights",
     "fan_in",
+    "has_pullback",
     "last_layer_span",
     "training_products",
     "weighted_layers",
+    "with_pullback",
 ]

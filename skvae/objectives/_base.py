@@ -69,6 +69,14 @@ class Objective:
         """
         raise NotImplementedError
 
+    def pull_back(self, grad: Tensor, kl_scale: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
+        """Gradients (n,) of one draw's log-likelihood and of the KL for that (n,) of the objective, by hand.
+
+        A subclass without free bits may define it. Where all parts of a model have such a method, training does without
+        autograd.
+        """
+        raise NotImplementedError
+
     def penalty(self, z: Tensor) -> float | Tensor:
         """The joint cost of the draws z (..., n, d) of n rows, in nats per row; 0 by default."""
         return 0.0

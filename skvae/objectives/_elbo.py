@@ -31,3 +31,6 @@ class ELBO(Objective):
         if isinstance(weight, Tensor):
             return expected - weight * output.kl
         return torch.sub(expected, output.kl, alpha=weight)  # in one operation
+
+    def pull_back(self, grad: Tensor, kl_scale: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
+        return grad, grad * (-self.kl_weight * kl_scale)

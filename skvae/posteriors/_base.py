@@ -1,12 +1,14 @@
 """What every posterior q(z | x) provides, built from four primitives of its scale matrix."""
 
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
+PullbackOfDraw = Callable[[Tensor, Tensor], Tensor]
 
 
 class Posterior:
@@ -90,6 +92,24 @@ class Posterior:
     def rsample(self, eps: Tensor) -> Tensor:
         """z = mean + L eps for standard normal ``eps`` (..., d), differentiable in the raw numbers."""
         return self.mean + self.scale(eps)
+
+    def draw_with_pullback(self, eps: Tensor) -> tuple[Tensor, Tensor, PullbackOfDraw]:
+        """`rsample` and `kl` of one draw of each row and, by hand, what takes their gradients back.
+
+        A family need not define it. Where all parts of a model have such a method, training does without autograd.
+
+        Parameters
+        ----------
+        eps : Tensor of shape (n, d)
+
+        Returns
+        -------
+        z : Tensor of shape (n, d)
+        kl : Tensor of shape (n,)
+        pullback : callable
+            (gradient of z, gradient of kl) -> gradient (n, n_raw) of the raw numbers.
+        """
+        raise NotImplementedError
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z | x) in nats, shape (...)."""

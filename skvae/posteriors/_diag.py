@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ._base import Posterior
+from ._base import Posterior, PullbackOfDraw
 
 
 class DiagPosterior(Posterior):
@@ -43,6 +43,16 @@ class DiagPosterior(Posterior):
 
     def variance(self) -> Tensor:
         return self.log_s.exp()
+
+    def draw_with_pullback(self, eps: Tensor) -> tuple[Tensor, Tensor, PullbackOfDraw]:
+        noise = self.scale(eps)
+
+        def pullback(to_z: Tensor, to_kl: Tensor) -> Tensor:
+            to_kl = to_kl.unsqueeze(-1)
+            to_log_s = torch.addcmul(to_z * noise, self.variance() - 1, to_kl).mul_(0.5)
+            return torch.cat([torch.addcmul(to_z, self.mean, to_kl), to_log_s], dim=-1)
+
+        return self.mean + noise, self.kl(), pullback
 
     @classmethod
     def init_from_precision(cls, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:

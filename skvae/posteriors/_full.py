@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ._base import Posterior
+from ._base import Posterior, PullbackOfDraw
 
 
 class FullPosterior(Posterior):
@@ -26,7 +26,8 @@ class FullPosterior(Posterior):
         d = n_components
         self.mean, self.log_s, below = raw.tensor_split([d, 2 * d], dim=-1)
         row, column = torch.tril_indices(d, d, -1, device=raw.device)
-        shape = raw.new_zeros(*raw.shape[:-1], d * d).index_copy(-1, row * d + column, below)
+        self.places = row * d + column  # of the numbers in R
+        shape = raw.new_zeros(*raw.shape[:-1], d * d).index_copy(-1, self.places, below)
         self.shape = shape.unflatten(-1, (d, d))  # (..., d, d), R
         self.std = torch.exp(0.5 * self.log_s)
 
@@ -40,6 +41,19 @@ class FullPosterior(Posterior):
     def whiten(self, delta: Tensor) -> Tensor:
         delta = (delta / self.std).unsqueeze(-1)
         return torch.linalg.solve_triangular(self.shape, delta, upper=False, unitriangular=True).squeeze(-1)
+
+    def draw_with_pullback(self, eps: Tensor) -> tuple[Tensor, Tensor, PullbackOfDraw]:
+        scaled = self.scale(eps)
+
+        def pullback(to_z: Tensor, to_kl: Tensor) -> Tensor:
+            to_kl = to_kl.unsqueeze(-1)
+            to_log_s = torch.addcmul(to_z * scaled, self.variance() - 1, to_kl).mul_(0.5)
+            to_shape = (self.std * to_z).unsqueeze(-1) * eps.unsqueeze(-2)
+            to_shape.addcmul_((self.std.square() * to_kl).unsqueeze(-1), self.shape)
+            to_below = to_shape.flatten(-2).index_select(-1, self.places)
+            return torch.cat([torch.addcmul(to_z, self.mean, to_kl), to_log_s, to_below], dim=-1)
+
+        return self.mean + scaled, self.kl(), pullback
 
     def log_det(self) -> Tensor:
         return self.log_s.sum(-1)

@@ -7,19 +7,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._base import Posterior
+from ._base import Posterior, PullbackOfDraw
 
 
-def ar1(noise: Tensor, rho: Tensor) -> Tensor:
+def doubled_powers(rho: Tensor, d: int) -> list[Tensor]:
+    """rho, rho^2, rho^4, ..., as many as `ar1` needs along d components."""
+    powers = [rho] if d > 1 else []
+    while 2 ** len(powers) < d:
+        powers.append(powers[-1] * powers[-1])
+    return powers
+
+
+def ar1(noise: Tensor, powers: list[Tensor], from_last: bool = False) -> Tensor:
     """Compute u_j = rho u_{j-1} + noise_j along the last axis, in log2(d) doubling steps, in place.
 
     The recursion is the operator sum_i (rho S)^i, where S is the shift by one. It factors into
     (1 + rho S)(1 + rho^2 S^2)(1 + rho^4 S^4)..., which takes O(d log d) work and no d x d matrix.
+    With `from_last` it is the transpose, u_j = rho u_{j+1} + noise_j.
     """
-    d, step, power = noise.shape[-1], 1, rho
-    while step < d:
-        noise.narrow(-1, step, d - step).add_(power * noise.narrow(-1, 0, d - step))
-        step, power = 2 * step, power * power
+    d = noise.shape[-1]
+    for k, power in enumerate(powers):
+        n = d - 2**k
+        to, since = (0, d - n) if from_last else (d - n, 0)
+        noise.narrow(-1, to, n).add_(power * noise.narrow(-1, since, n))
     return noise
 
 
@@ -37,7 +47,7 @@ class StationaryAR1(torch.autograd.Function):
     def forward(eps: Tensor, t: Tensor) -> Tensor:
         u = eps / torch.cosh(t)  # sqrt(1 - rho^2), also where tanh rounds to 1
         u[..., 0] = eps[..., 0]
-        return ar1(u, torch.tanh(t))
+        return ar1(u, doubled_powers(torch.tanh(t), u.shape[-1]))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -47,7 +57,7 @@ class StationaryAR1(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor]:
         eps, t, u = ctx.saved_tensors
         rho, width = torch.tanh(t), 1 / torch.cosh(t)
-        a = ar1(grad.flip(-1), rho).flip(-1)
+        a = ar1(grad.clone(), doubled_powers(rho, grad.shape[-1]), from_last=True)
         to_rho = torch.addcmul(width * u[..., :-1], rho, eps[..., 1:], value=-1)
         to_t = (width * (a[..., 1:] * to_rho).sum(-1, keepdim=True)).sum_to_size(rho.shape)
         if not ctx.needs_input_grad[0]:
@@ -91,6 +101,25 @@ class RhoDiagPosterior(Posterior):
         u = torch.exp(-0.5 * self.log_s) * delta
         later = (u[..., 1:] - torch.tanh(self.t) * u[..., :-1]) * torch.exp(-0.5 * self.log1m())
         return torch.cat([u[..., :1], later], dim=-1)
+
+    def draw_with_pullback(self, eps: Tensor) -> tuple[Tensor, Tensor, PullbackOfDraw]:
+        mean, log_s, d = self.mean, self.log_s, self.mean.shape[-1]
+        std, rho = torch.exp(0.5 * log_s), torch.tanh(self.t)
+        width, powers = 1 / torch.cosh(self.t), doubled_powers(rho, d)
+        u = eps.clone()
+        u.narrow(-1, 1, d - 1).mul_(width)
+        scaled = std * ar1(u, powers)
+
+        def pullback(to_z: Tensor, to_kl: Tensor) -> Tensor:
+            to_kl = to_kl.unsqueeze(-1)
+            to_log_s = torch.addcmul(to_z * scaled, log_s.exp() - 1, to_kl).mul_(0.5)
+            a = ar1(to_z * std, powers, from_last=True)[..., 1:]
+            to_rho = torch.addcmul(width * u[..., :-1], rho, eps[..., 1:], value=-1)
+            to_t = torch.addcmul(width * (a * to_rho).sum(-1, keepdim=True), rho, to_kl, value=d - 1)
+            to_log_s = to_log_s.sum(-1, keepdim=True) if log_s.shape[-1] < d else to_log_s
+            return torch.cat([torch.addcmul(to_z, mean, to_kl), to_log_s, to_t], dim=-1)
+
+        return mean + scaled, self.kl(), pullback
 
     def log_det(self) -> Tensor:
         d = self.mean.shape[-1]
