@@ -71,7 +71,7 @@ def classes_of_the_api():
 @pytest.mark.parametrize("name", classes_of_the_api())
 def test_a_class_has_an_example(name):
     module, _, attribute = name.rpartition(".")
-    assert "    Examples\n    --------\n    >>> " in getattr(import_module(module), attribute).__doc__
+    assert "Examples\n--------\n>>> " in inspect.getdoc(getattr(import_module(module), attribute))
 
 
 def test_the_api_has_every_class_that_a_name_stands_for():
