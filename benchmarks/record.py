@@ -70,7 +70,7 @@ def main():
     parser.add_argument("script", help="a module below benchmarks, such as quality.outliers")
     parser.add_argument("arguments", nargs="*", help="the script's own, after --")
     parser.add_argument("--name", help="of the file, if not the script's")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()  # --name may stand before "--"
     command = ["-m", f"benchmarks.{args.script}", *args.arguments]
     run = subprocess.run([sys.executable, *command], check=True, stdout=subprocess.PIPE, text=True)
     print(run.stdout, end="")
