@@ -28,7 +28,7 @@ def main():
     args = parser.parse_args()
     precisions = ["float32", "bf16"] + ["tf32"] * torch.cuda.is_available()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, CUDA: {torch.cuda.is_available()}\n")
-    heads = ["data", "hidden layers", "precision", "score, nats", "less float32's", "s an epoch, ratio to float32"]
+    heads = ["data", "hidden layers", "precision", "score, nats", "less float32's", "s per epoch, ratio to float32"]
     print(heading(*heads))
     for name in args.sets:
         X, _, groups = load(name)
