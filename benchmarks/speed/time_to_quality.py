@@ -19,6 +19,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.decomposition import FactorAnalysis
 from skorch.callbacks import Callback
 
@@ -148,7 +149,7 @@ def table(rows):
 
 
 def draw(rows, path):
-    """A panel a set and seed, as the splits lie further apart than the settings."""
+    """A panel for each set and seed, as the splits lie further apart than the settings."""
     frame = pd.DataFrame(rows)
     sets, seeds = frame["data"].unique(), sorted(frame["seed"].unique())
     shape = dict(figsize=(4 * len(seeds), 3 * len(sets)), squeeze=False, layout="constrained", sharex="row")
@@ -164,7 +165,8 @@ def draw(rows, path):
         ax.axhline(level, color="black", linestyle=":", linewidth=1)
         ax.plot(part["fa_seconds"].median(), level, "kD", markersize=6, label="FactorAnalysis: its fit, its score")
         ax.set(xscale="log", title=f"{data}, split {seed}")
-        ax.xaxis.set_major_formatter("{x:g}")
+        ticks = LogLocator(subs=(1, 2, 5))
+        ax.xaxis.set(major_locator=ticks, major_formatter="{x:g}", minor_formatter=NullFormatter())
     figure.supxlabel("seconds of training")
     figure.supylabel("held-out nats per row")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(DRAWN) + 1)
