@@ -130,19 +130,21 @@ class Predictor:
         return X.to_library_of_X(out)
 
     def _encoding(self, X):
-        """A module that encodes the rows, these, how many steps refine what it sees of them, and a row's numbers.
-
-        Only steps need a decoder in double precision. For complete rows no copy of it is made, nor compared.
-        """
+        """The rows, how many steps refine what a module sees of them, and how many numbers a row takes for that."""
         X, p, d = as_rows(X), len(self.trained.shift), self.trained.n_components
         if not is_uneven(X):
-            return self.trained, X, 0, p
+            return X, 0, p
         warn_of_empty_rows(X)
-        return self.module, UnevenRows(X), N_REFINING_STEPS, 2 * p + 4 * d**2
+        return UnevenRows(X), N_REFINING_STEPS, 2 * p + 4 * d**2
+
+    def _encoder(self, n_steps):
+        """The module that encodes: only steps need its decoder in double precision, of which else no copy is made."""
+        return self.module if n_steps else self.trained
 
     def transform(self, X):
         """Posterior means (n, d)."""
-        module, X, n_steps, n_values = self._encoding(X)
+        X, n_steps, n_values = self._encoding(X)
+        module = self._encoder(n_steps)
         return self._map(lambda x: module.transform(x, n_steps), X, n_values)
 
     def comparable_scores(self, X):
@@ -150,7 +152,8 @@ class Predictor:
 
         An error shrinks the posterior mean to the prior's, and so Hotelling's T2.
         """
-        module, X, n_steps, n_values = self._encoding(X)
+        X, n_steps, n_values = self._encoding(X)
+        module = self._encoder(n_steps)
         return self._map(lambda x: comparable_scores(module, x, n_steps), X, n_values)
 
     @torch_defaults(grad=False)
@@ -164,7 +167,8 @@ class Predictor:
 
     def covariance(self, X):
         """Posterior covariances (n, d, d)."""
-        module, X, n_steps, n_values = self._encoding(X)
+        X, n_steps, n_values = self._encoding(X)
+        module = self._encoder(n_steps)
 
         def covariance(x):
             rows_ordered = module.to_user_order(module.encode(module.standardise(x), n_steps).covariance())
@@ -174,7 +178,8 @@ class Predictor:
 
     def kl_of_components(self, X):
         """KL(q_j || N(0, 1)) of each component (n, d), nats."""
-        module, X, n_steps, n_values = self._encoding(X)
+        X, n_steps, n_values = self._encoding(X)
+        module = self._encoder(n_steps)
 
         def kl(x):
             return module.encode(module.standardise(x), n_steps).kl_of_components()[..., module.order]
@@ -231,7 +236,7 @@ class Predictor:
         """
         if self._has_modes:
             return self._laplace_scores(X, n_draws, seed)
-        module, (_, X, n_steps, n_values) = self.module, self._encoding(X)
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
         eps = self.noise(n_draws, seed).unsqueeze(1)
 
         def bound(x):
@@ -266,7 +271,7 @@ class Predictor:
 
     def _laplace_scores(self, X, n_draws, seed):
         """`score_samples` with draws from the Laplace posterior (`local_mode`)."""
-        module, (_, X, _, n_values) = self.trained, self._encoding(X)
+        module, (X, _, n_values) = self.trained, self._encoding(X)
         eps = normal_draws(n_draws, module.n_components, seed).to(self.device)
         span, log_scale = None if isinstance(X, UnevenRows) else self._span, module.scale.log()
         decode = partial(decoder_values, module.decoder if span is None else span.decoder)
@@ -282,7 +287,7 @@ class Predictor:
 
     def _laplace_moments(self, X, n_draws, seed, weighted, **options):
         """`predictive` with draws from the Laplace posterior of what the measured values say."""
-        module, (_, X, _, n_values) = self.trained, self._encoding(X)
+        module, (X, _, n_values) = self.trained, self._encoding(X)
         eps = self.noise(n_draws, seed, matched=True).double().unsqueeze(1)
 
         def moments(x):
@@ -297,7 +302,7 @@ class Predictor:
 
     def _channel_reconstruction(self, X, with_std, with_noise):
         """The unweighted `predictive` under a noise per channel: Laplace's, the decoder taken as linear within it."""
-        module, (_, X, _, n_values) = self.trained, self._encoding(X)
+        module, (X, _, n_values) = self.trained, self._encoding(X)
         noise = with_noise * module.likelihood.constant_variance().double()
 
         def moments(x):
@@ -321,7 +326,7 @@ class Predictor:
             return self._channel_reconstruction(X, with_std, with_noise)
         if self._has_modes:
             return self._laplace_moments(X, n_draws, seed, weighted, with_std=with_std, with_noise=with_noise)
-        module, (_, X, n_steps, n_values) = self.module, self._encoding(X)
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
         eps = self.noise(n_draws, seed, matched=True).unsqueeze(1)
 
         def moments(x):
@@ -354,7 +359,7 @@ class Predictor:
 
     def squared_residuals(self, X):
         """Squared distances (n,) of rows from their reconstructions, float64."""
-        module, (_, X, n_steps, n_values) = self.module, self._encoding(X)
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
 
         def squares(x):
             z = module.transform(x, n_steps)
@@ -364,7 +369,7 @@ class Predictor:
 
     def q_contributions(self, X):
         """What each channel contributes to `squared_residuals`, signed (n, p), float64."""
-        module, (_, X, n_steps, n_values) = self.module, self._encoding(X)
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
 
         def signed_squares(x):
             z = module.transform(x, n_steps)
@@ -375,7 +380,7 @@ class Predictor:
     @torch_defaults(grad=False)
     def t2_contributions(self, X, statistics, mean):
         """What each channel contributes to T2 (n, p), of a predictor in float64; `mean` (p,) is that of the columns."""
-        module, (_, X, n_steps, n_values) = self.module, self._encoding(X)
+        module, (X, n_steps, n_values) = self.module, self._encoding(X)
         distance = ScoreDistance(module, statistics)
         origin = distance.nearest_row_without(torch.from_numpy(mean).to(self.device, torch.float64))
 
